@@ -1,0 +1,25 @@
+//go:build !unix
+
+package endpoint
+
+import (
+	"errors"
+	"io/fs"
+	"net"
+
+	"github.com/fastbind/fastbind/internal/record"
+)
+
+func inodeOf(fs.FileInfo) (record.Inode, bool) { return record.Inode{}, false }
+
+func Bind(path string) (*Socket, error) { return nil, sysError("bind", path, errors.ErrUnsupported) }
+
+func (s *Socket) Listen() error { return errors.ErrUnsupported }
+
+func (s *Socket) Close() error { return nil }
+
+func Adopt(int) (*net.UnixListener, error) { return nil, errors.ErrUnsupported }
+
+func (s *Socket) Listener() (*net.UnixListener, error) { return nil, errors.ErrUnsupported }
+
+func Shut(*net.UnixListener) error { return errors.ErrUnsupported }

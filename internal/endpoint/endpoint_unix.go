@@ -1,0 +1,99 @@
+//go:build unix
+
+package endpoint
+
+import (
+	"io/fs"
+	"net"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fastbind/fastbind/internal/record"
+)
+
+func inodeOf(fi fs.FileInfo) (record.Inode, bool) {
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	if !ok {
+		return record.Inode{}, false
+	}
+	return record.Inode{Dev: uint64(st.Dev), Ino: uint64(st.Ino)}, true //nolint:unconvert // the widths differ between systems
+}
+
+// Bind makes a stream socket and binds it at path, not yet listening. A name
+// that exists is syscall.EADDRINUSE.
+func Bind(path string) (*Socket, error) {
+	// ForkLock: without SOCK_CLOEXEC (darwin) a concurrent fork would inherit.
+	syscall.ForkLock.RLock()
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err == nil {
+		unix.CloseOnExec(fd)
+	}
+	syscall.ForkLock.RUnlock()
+	if err != nil {
+		return nil, sysError("socket", path, err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+		_ = unix.Close(fd)
+		return nil, sysError("bind", path, err)
+	}
+	return &Socket{fd: fd}, nil
+}
+
+// Listen makes the socket accept connections, from now on in the kernel's
+// queue. Called on a socket that listens already it makes the caller the
+// process that clients see as their peer (SO_PEERCRED is taken at listen).
+func (s *Socket) Listen() error {
+	return sysError("listen", fileName(s.fd), unix.Listen(s.fd, MaxBacklog))
+}
+
+// Close closes the socket.
+func (s *Socket) Close() error {
+	if s.fd < 0 {
+		return nil
+	}
+	err := unix.Close(s.fd)
+	s.fd = -1
+	return sysError("close", "socket", err)
+}
+
+// Adopt makes a listener of an inherited socket, which it takes over whatever
+// it returns. Closing the listener does not unlink the name: who was handed a
+// name does not own it.
+func Adopt(fd int) (*net.UnixListener, error) {
+	f := os.NewFile(uintptr(fd), fileName(fd))
+	defer f.Close() // FileListener has a copy
+	accepting, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+	if err != nil {
+		return nil, sysError("adopt", fileName(fd), err)
+	}
+	if accepting == 0 {
+		return nil, sysError("adopt", fileName(fd), unix.EINVAL)
+	}
+	if err := unix.Listen(fd, MaxBacklog); err != nil {
+		return nil, sysError("listen", fileName(fd), err)
+	}
+	ln, err := net.FileListener(f)
+	if err != nil {
+		return nil, err
+	}
+	ul, ok := ln.(*net.UnixListener)
+	if !ok {
+		_ = ln.Close()
+		return nil, sysError("adopt", fileName(fd), unix.EAFNOSUPPORT)
+	}
+	ul.SetUnlinkOnClose(false)
+	return ul, nil
+}
+
+// Listener is Adopt for a socket of this process.
+func (s *Socket) Listener() (*net.UnixListener, error) {
+	fd := s.fd
+	s.fd = -1
+	return Adopt(fd)
+}
+
+// Shut refuses new connections; those that wait in the queue can still be
+// accepted. It is errors.ErrUnsupported where the kernel resets them.
+func Shut(ln *net.UnixListener) error { return shut(ln) }
