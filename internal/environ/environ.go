@@ -1,0 +1,141 @@
+// Package environ makes a daemon's environment from a contract, not from
+// whoever happened to dial first.
+//
+// A daemon outlives the client that launched it and serves others, so it gets
+// an allow-list of variables that say where and who the user is, what the
+// definition names, and nothing else.
+package environ
+
+import (
+	"hash/fnv"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/fastbind/fastbind/internal/definition"
+	"github.com/fastbind/fastbind/internal/record"
+)
+
+// allowed are the variables every daemon gets if the client has them.
+var allowed = []string{"HOME", "USER", "LOGNAME", "PATH", "SHELL", "LANG", "TZ", "TMPDIR"}
+
+// allowedPrefixes are families of such variables.
+var allowedPrefixes = []string{"LC_", "XDG_"}
+
+// ofSession belong to one login session, or to one start of one program in it
+// (the token): the daemon belongs to none (pam_systemd(8), xdg-activation).
+var ofSession = []string{"XDG_SEAT", "XDG_SEAT_PATH", "XDG_VTNR", "XDG_ACTIVATION_TOKEN"}
+
+// Account is what the password database says of the user.
+type Account struct{ Home, Name, Shell string }
+
+// Contract returns the daemon's environment, sorted by name: the allowed
+// variables of the client's environment, what the definition's env adds, and
+// HOME, USER, LOGNAME and SHELL from the account where the client has none. A
+// client without PATH gives the system's default one.
+func Contract(client, env []string, account Account) []string {
+	vars := map[string]string{}
+	has := map[string]string{}
+	for _, e := range client {
+		name, value, ok := strings.Cut(e, "=")
+		if !ok || name == "" {
+			continue
+		}
+		has[name] = value
+		if isAllowed(name) {
+			vars[name] = value
+		}
+	}
+	for _, e := range env {
+		name, value, valued := strings.Cut(e, "=")
+		if !valued {
+			if value, valued = has[name]; !valued {
+				continue
+			}
+		}
+		vars[name] = value
+	}
+	for _, d := range []struct{ name, value string }{
+		{"HOME", account.Home}, {"USER", account.Name}, {"LOGNAME", account.Name},
+		{"SHELL", account.Shell}, {"PATH", defaultPath},
+	} {
+		if vars[d.name] == "" && d.value != "" {
+			vars[d.name] = d.value
+		}
+	}
+	out := make([]string, 0, len(vars))
+	for name, value := range vars {
+		out = append(out, name+"="+value)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// defaultPath is what login gives when nobody says otherwise (ENV_SUPATH's
+// directories, which are the same for every uid).
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+func isAllowed(name string) bool {
+	if slices.Contains(allowed, name) {
+		return true
+	}
+	if strings.HasPrefix(name, "XDG_SESSION_") || slices.Contains(ofSession, name) {
+		return false
+	}
+	return slices.ContainsFunc(allowedPrefixes, func(p string) bool { return strings.HasPrefix(name, p) })
+}
+
+// Digest is a short digest of a whole contracted environment. It tells
+// environments apart; it is no defence against someone who forges one, who
+// would need the user's own uid.
+func Digest(contract []string) string {
+	h := fnv.New64a()
+	for _, e := range contract {
+		h.Write([]byte(e))
+		h.Write([]byte{0})
+	}
+	return hex(h.Sum64())
+}
+
+func hex(n uint64) string {
+	s := strconv.FormatUint(n, 16)
+	return strings.Repeat("0", 16-len(s)) + s
+}
+
+// Variables returns each contracted variable with the digest of its value.
+func Variables(contract []string) []record.Variable {
+	vars := make([]record.Variable, 0, len(contract))
+	for _, e := range contract {
+		name, value, _ := strings.Cut(e, "=")
+		vars = append(vars, record.Variable{Name: name, Digest: Digest([]string{value})})
+	}
+	return vars
+}
+
+// Diff names the variables that a generation was launched with other values of
+// than a client would contract. The values themselves are not in the record;
+// Have and Want say what is known: "unset", "set", "another value" or the
+// client's value.
+func Diff(have []record.Variable, contract []string) []definition.Difference {
+	digests := map[string]string{}
+	for _, v := range have {
+		digests[v.Name] = v.Digest
+	}
+	var diffs []definition.Difference
+	for _, e := range contract {
+		name, value, _ := strings.Cut(e, "=")
+		digest, ok := digests[name]
+		delete(digests, name)
+		switch {
+		case !ok:
+			diffs = append(diffs, definition.Difference{Field: "env " + name, Have: "unset", Want: "set"})
+		case digest != Digest([]string{value}):
+			diffs = append(diffs, definition.Difference{Field: "env " + name, Have: "another value", Want: "this client's value"})
+		}
+	}
+	for name := range digests {
+		diffs = append(diffs, definition.Difference{Field: "env " + name, Have: "set", Want: "unset"})
+	}
+	slices.SortFunc(diffs, func(a, b definition.Difference) int { return strings.Compare(a.Field, b.Field) })
+	return diffs
+}

@@ -1,0 +1,165 @@
+// Package handover is how a broker hands a listener down to the daemon it
+// starts, and how the daemon takes it.
+//
+// Foreign daemons are handed systemd's variables (sd_listen_fds(3)); SDK
+// backends find one variable of ours, because a parent cannot know its child's
+// pid before exec. The package's init runs in every program that links the SDK
+// and does its work before main and, as far as the order of package
+// initialisation allows, before anything can fork: it makes the inherited
+// descriptors close-on-exec and clears the variables, so that no child of the
+// daemon sees a listener, a lock or a variable (REQUIREMENTS R38), and it undoes
+// what a caller's shell left on the process: umask and resource limits.
+package handover
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/fastbind/fastbind/internal/record"
+)
+
+// Variable carries a Handover.
+const Variable = "FASTBIND_HANDOVER"
+
+// Major is the version of the variable's format. A daemon refuses any other.
+const Major = 1
+
+// The first descriptor after stdin, stdout and stderr (SD_LISTEN_FDS_START).
+const FirstFD = 3
+
+// None stands for a descriptor that is not handed over.
+const None = -1
+
+// A Handover is what a broker tells the daemon it starts.
+type Handover struct {
+	Service, Instance string
+	Generation        uint64
+
+	Dir    string // the service's directory
+	Addr   string // Dir, by a name short enough for socket addresses
+	GenDir string // the name of the generation's directory below Dir
+	Inode  record.Inode
+
+	// Descriptors, or None. Without Listen the daemon binds the endpoint.
+	// Without Control and Life it makes its own, in its generation's directory.
+	Listen, Control, Life int
+
+	// PID is the process the variable is meant for, 0 for the first that reads
+	// it. The trampoline knows it, and foreign daemons' children, who inherit
+	// the variable, are thereby told apart.
+	PID int
+
+	Version    string
+	StopWithin time.Duration
+}
+
+// Sock returns the endpoint's path, usable as a socket address.
+func (h Handover) Sock() string { return h.Addr + "/sock" }
+
+// GenPath returns the path of the generation's directory.
+func (h Handover) GenPath() string { return h.Dir + "/" + h.GenDir }
+
+// Encode returns the variable's value: the format's version, then a key=value
+// pair a line, so that a shell can add one.
+func (h Handover) Encode() string {
+	var b strings.Builder
+	b.WriteString(strconv.Itoa(Major))
+	add := func(k, v string) {
+		if v != "" {
+			b.WriteString("\n" + k + "=" + v)
+		}
+	}
+	fd := func(k string, n int) {
+		if n != None {
+			add(k, strconv.Itoa(n))
+		}
+	}
+	add("service", h.Service)
+	add("instance", h.Instance)
+	add("generation", strconv.FormatUint(h.Generation, 10))
+	add("dir", h.Dir)
+	add("addr", h.Addr)
+	add("gendir", h.GenDir)
+	if !h.Inode.IsZero() {
+		add("inode", record.InodeLine(h.Inode).Value)
+	}
+	fd("listen", h.Listen)
+	fd("control", h.Control)
+	fd("life", h.Life)
+	if h.PID != 0 {
+		add("pid", strconv.Itoa(h.PID))
+	}
+	add("version", h.Version)
+	add("stop_within", h.StopWithin.String())
+	return b.String()
+}
+
+// maxSize bounds the variable: two paths and small values.
+const maxSize = 32 << 10
+
+// Decode is the inverse of Encode. Unknown keys are for later releases and are
+// passed over.
+func Decode(s string) (Handover, error) {
+	h := Handover{Listen: None, Control: None, Life: None}
+	if len(s) > maxSize {
+		return h, errors.New(Variable + " is longer than 32 KiB")
+	}
+	first, rest, _ := strings.Cut(s, "\n")
+	if first != strconv.Itoa(Major) {
+		return h, errors.New(Variable + " has format " + strconv.Quote(first) + "; this release takes format " + strconv.Itoa(Major))
+	}
+	for rest != "" {
+		var line string
+		line, rest, _ = strings.Cut(rest, "\n")
+		k, v, _ := strings.Cut(line, "=")
+		if err := h.set(k, v); err != nil {
+			return h, errors.New(Variable + ": " + k + ": " + err.Error())
+		}
+	}
+	if h.Service == "" || h.GenDir == "" || !strings.HasPrefix(h.Dir, "/") || !strings.HasPrefix(h.Addr, "/") {
+		return h, errors.New(Variable + " is incomplete")
+	}
+	return h, nil
+}
+
+func (h *Handover) set(k, v string) (err error) {
+	switch k {
+	case "service":
+		h.Service = v
+	case "instance":
+		h.Instance = v
+	case "generation":
+		h.Generation, err = strconv.ParseUint(v, 10, 64)
+	case "dir":
+		h.Dir = v
+	case "addr":
+		h.Addr = v
+	case "gendir":
+		h.GenDir = v
+	case "inode":
+		h.Inode, err = record.ParseInode(v)
+	case "listen":
+		h.Listen, err = parseFD(v)
+	case "control":
+		h.Control, err = parseFD(v)
+	case "life":
+		h.Life, err = parseFD(v)
+	case "pid":
+		h.PID, err = strconv.Atoi(v)
+	case "version":
+		h.Version = v
+	case "stop_within":
+		h.StopWithin, err = time.ParseDuration(v)
+	}
+	return err
+}
+
+func parseFD(s string) (int, error) {
+	fd, err := strconv.Atoi(s)
+	if err == nil && (fd < FirstFD || fd >= FirstFD+16) {
+		return 0, errors.New("no descriptor that a broker hands over")
+	}
+	return fd, err
+}

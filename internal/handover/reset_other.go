@@ -1,0 +1,7 @@
+//go:build !unix
+
+package handover
+
+func closeOnExec(int) {}
+
+func resetProcess() {}

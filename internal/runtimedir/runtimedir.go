@@ -1,0 +1,761 @@
+// Package runtimedir finds the directory in which a service's endpoint lives,
+// the same one for every process of a user, and verifies it before anything is
+// created there.
+//
+// Two questions are answered separately. Guess computes, without touching the
+// file system, where the endpoint most probably is: a client connects there and
+// checks who answers. Only when nobody does, Resolve verifies, creates and
+// agrees: roots that a process derives from its own environment can differ
+// (a shell has XDG_RUNTIME_DIR, cron has not), so the first launch of a service
+// leaves a placement, a link in a directory that only the uid determines, and
+// every later one follows it.
+package runtimedir
+
+import (
+	"context"
+	"errors"
+	"hash/fnv"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/fastbind/fastbind/internal/lock"
+)
+
+// Names within a service's directory.
+const (
+	SockName    = "sock"    // the endpoint
+	KeepName    = "keep"    // second link to the endpoint's inode
+	CurrentName = "current" // link to the owning generation's directory
+	CtlName     = "ctl"     // a generation's control endpoint
+	LifeName    = "life"    // a generation's life lock
+)
+
+// Directories beside the instances; instance names cannot begin with a dot.
+const (
+	placedName = ".placed" // instance/service -> root
+	aliasName  = ".alias"  // short names of directories too long for a socket address
+)
+
+// Env is what the directories are computed from.
+type Env struct {
+	RuntimeDir string // FASTBIND_RUNTIME_DIR: used or refused, never passed over
+	XDGRuntime string // XDG_RUNTIME_DIR
+	StateDir   string // FASTBIND_STATE_DIR
+	XDGState   string // XDG_STATE_HOME
+	Home       string // HOME
+	EUID       int
+
+	// AccountHome is the home directory in the password database. It is
+	// preferred to HOME, because cron, sudo and env -i change that one.
+	AccountHome func() string
+}
+
+// FromEnviron fills an Env from the environment that get reads.
+func FromEnviron(get func(string) string, euid int, accountHome func() string) Env {
+	return Env{
+		RuntimeDir:  get("FASTBIND_RUNTIME_DIR"),
+		XDGRuntime:  get("XDG_RUNTIME_DIR"),
+		StateDir:    get("FASTBIND_STATE_DIR"),
+		XDGState:    get("XDG_STATE_HOME"),
+		Home:        get("HOME"),
+		EUID:        euid,
+		AccountHome: accountHome,
+	}
+}
+
+func (e Env) uid() string { return strconv.Itoa(e.EUID) }
+
+// runUser and tmp are the bases that only the uid determines. They are
+// variables for the tests, which cannot own the real ones.
+var (
+	runUser = "/run/user"
+	tmp     = "/tmp"
+)
+
+func (e Env) runUserRoot() string { return filepath.Join(runUser, e.uid(), "fastbind") }
+func (e Env) tmpRoot() string     { return filepath.Join(tmp, "fastbind-"+e.uid()) }
+
+// homeRoot is below .local/state, not .cache: people empty caches.
+func homeRoot(home string) string { return filepath.Join(home, ".local", "state", "fastbind", "run") }
+
+// Guess returns the paths at which the endpoint of a service may be, the most
+// probable first. It reads no file and makes no promise: whoever answers there
+// must be checked on the opened connection.
+func (e Env) Guess(instance, service string) []string {
+	// This is on the warm path: one allocation for the list, one for each path.
+	var roots [4]string
+	n := 0
+	add := func(root string) {
+		if misnamed(root) == "" { // Resolve refuses others by name
+			roots[n] = root
+			n++
+		}
+	}
+	if e.RuntimeDir != "" {
+		add(filepath.Clean(e.RuntimeDir))
+	} else {
+		runUser := e.runUserRoot()
+		if xdg := filepath.Join(e.XDGRuntime, "fastbind"); xdg != runUser {
+			add(xdg)
+		}
+		add(runUser)
+		if e.Home != "" {
+			add(homeRoot(e.Home))
+		}
+		add(e.tmpRoot())
+	}
+	paths := make([]string, 0, len(roots)+1)
+	for _, root := range roots[:n] {
+		if fitsLen(len(root) + len("/") + len(instance) + len("/") + len(service)) {
+			paths = append(paths, root+"/"+instance+"/"+service+"/"+SockName)
+			continue
+		}
+		dir := filepath.Join(root, instance, service)
+		for _, base := range []string{e.runUserRoot(), e.tmpRoot()} {
+			paths = append(paths, alias(base, dir)+"/"+SockName)
+		}
+	}
+	return paths
+}
+
+// misnamed says why a directory cannot be used whatever it is, "" if its name
+// is good. Names go into line-based formats: records and handovers.
+func misnamed(path string) string {
+	switch {
+	case !filepath.IsAbs(path):
+		return "it is not an absolute path"
+	case strings.ContainsFunc(path, func(r rune) bool { return r < ' ' || r == 0x7f }):
+		return "its name has control characters"
+	}
+	return ""
+}
+
+// fits reports whether every socket of a service in dir has an address: the
+// longest is a generation's control endpoint.
+func fits(dir string) bool { return fitsLen(len(dir)) }
+
+func fitsLen(n int) bool { return n+len("/")+maxGenerationName+len("/")+len(CtlName) <= maxAddr }
+
+// maxGenerationName is the length of the longest name of a generation's
+// directory that package launch makes, for the first ten billion launches.
+const maxGenerationName = len("9999999999.0123456789abcdef.zzzzzzzz")
+
+func alias(base, dir string) string {
+	h := fnv.New64a()
+	h.Write([]byte(dir))
+	return filepath.Join(base, aliasName, strconv.FormatUint(h.Sum64(), 36))
+}
+
+// A Place is where a service lives.
+type Place struct {
+	Root string // verified
+	Dir  string // the service's directory; it may not exist (yet)
+	Addr string // Dir, by a name short enough for socket addresses
+
+	// Passed are the candidates that were not used, and why.
+	Passed []*Refused
+}
+
+// Sock returns the endpoint's path, usable as a socket address.
+func (p Place) Sock() string { return p.Addr + "/" + SockName }
+
+// A Refused error says why a directory is not used.
+type Refused struct {
+	Path   string
+	Reason string
+	Cure   string // what to do, "" if that depends
+	Err    error  // the system's error, or nil
+}
+
+func (e *Refused) Error() string {
+	s := "runtime directory " + strconv.Quote(e.Path) + ": " + e.Reason
+	if e.Err != nil {
+		s += ": " + cause(e.Err)
+	}
+	return s
+}
+
+// Unwrap returns the system's error.
+func (e *Refused) Unwrap() error { return e.Err }
+
+// cause is err without the path that is named already.
+func cause(err error) string {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return pe.Err.Error()
+	}
+	return err.Error()
+}
+
+// ErrNotPlaced is returned by Find for a service that never ran here.
+var ErrNotPlaced = errors.New("service was never launched here")
+
+// Find returns where a service lives, without creating, changing or deleting
+// anything; ErrNotPlaced if it has no directory.
+func (e Env) Find(instance, service string) (Place, error) {
+	if e.RuntimeDir != "" {
+		root, err := e.explicit(false)
+		if err != nil {
+			return Place{}, err
+		}
+		return e.placeAt(root, instance, service, nil)
+	}
+	for _, root := range append(e.placements(instance, service), e.roots()...) {
+		if e.verifyRoot(root) != nil {
+			continue
+		}
+		if p, err := e.placeAt(root, instance, service, nil); err == nil {
+			return p, nil
+		}
+	}
+	return Place{}, ErrNotPlaced
+}
+
+func (e Env) placeAt(root, instance, service string, passed []*Refused) (Place, error) {
+	dir := filepath.Join(root, instance, service)
+	if _, err := os.Lstat(dir); err != nil {
+		return Place{}, ErrNotPlaced
+	}
+	p := Place{Root: root, Dir: dir, Addr: dir, Passed: passed}
+	if !fits(dir) {
+		p.Addr = e.findAlias(dir)
+	}
+	return p, nil
+}
+
+// findAlias returns the existing short name of dir, or dir if there is none.
+func (e Env) findAlias(dir string) string {
+	for _, base := range []string{e.runUserRoot(), e.tmpRoot()} {
+		a := alias(base, dir)
+		if target, err := os.Readlink(a); err == nil && target == dir && e.verify(base) == nil {
+			return a
+		}
+	}
+	return dir
+}
+
+// Roots returns the verified roots in which services of the user can be: those
+// of this environment and those that placements name. Nothing is created.
+func (e Env) Roots() []string {
+	if e.RuntimeDir != "" {
+		root, err := e.explicit(false)
+		if err != nil {
+			return nil
+		}
+		return []string{root}
+	}
+	var out []string
+	for _, root := range append(e.roots(), e.placements("*", "*")...) {
+		if e.verifyRoot(root) == nil && !contains(out, root) {
+			out = append(out, root)
+		}
+	}
+	return out
+}
+
+func contains(list []string, s string) bool {
+	for _, l := range list {
+		if l == s {
+			return true
+		}
+	}
+	return false
+}
+
+// placements returns the roots that placements matching the names lead to.
+func (e Env) placements(instance, service string) []string {
+	var roots []string
+	for _, a := range e.anchors() {
+		if e.verify(a) != nil {
+			continue
+		}
+		links, _ := filepath.Glob(filepath.Join(escapeGlob(a), placedName, instance, service))
+		for _, l := range links {
+			if root, err := os.Readlink(l); err == nil {
+				roots = append(roots, root)
+			}
+		}
+	}
+	return roots
+}
+
+func escapeGlob(s string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(s)
+}
+
+// roots are the candidates of this environment, the preferred first.
+func (e Env) roots() []string {
+	var roots []string
+	if e.XDGRuntime != "" {
+		roots = append(roots, filepath.Join(e.XDGRuntime, "fastbind"))
+	}
+	for _, root := range []string{e.runUserRoot(), homeRoot(e.home()), e.tmpRoot()} {
+		if !contains(roots, root) && filepath.IsAbs(root) {
+			roots = append(roots, root)
+		}
+	}
+	return roots
+}
+
+// anchors are the candidates that only the uid determines.
+func (e Env) anchors() []string {
+	a := []string{e.runUserRoot()}
+	// HOME itself is no anchor: env -i, cron and sudo have another or none.
+	if home := e.accountHome(); home != "" {
+		a = append(a, homeRoot(home))
+	}
+	return append(a, e.tmpRoot())
+}
+
+func (e Env) accountHome() string {
+	if e.AccountHome == nil {
+		return ""
+	}
+	if home := e.AccountHome(); misnamed(home) == "" {
+		return home
+	}
+	return ""
+}
+
+// home is "" for a user without a usable one: a relative one would lead to
+// whatever the caller's working directory is.
+func (e Env) home() string {
+	if home := e.accountHome(); home != "" {
+		return home
+	}
+	if misnamed(e.Home) == "" {
+		return e.Home
+	}
+	return ""
+}
+
+// Resolve returns where a service lives, agreed with every other process of
+// the user, with its root verified and, if need be, created; the service's own
+// directory is not created here. alive tells whether somebody accepts at a
+// path. ctx bounds the wait for the placement's lock, which others hold for
+// some system calls.
+//
+// An unusable FASTBIND_RUNTIME_DIR is a *Refused error. Other candidates are
+// passed over, and *Refused is returned when none is left.
+func (e Env) Resolve(ctx context.Context, instance, service string, alive func(sock string) bool) (Place, error) {
+	p := Place{}
+	if e.RuntimeDir != "" {
+		root, err := e.explicit(true)
+		if err != nil {
+			return p, err
+		}
+		p.Root = root
+	} else if err := e.place(ctx, &p, instance, service, alive); err != nil {
+		return p, err
+	}
+	p.Dir = filepath.Join(p.Root, instance, service)
+	p.Addr = p.Dir
+	if !fits(p.Dir) {
+		var err error
+		if p.Addr, err = e.makeAlias(p.Dir); err != nil {
+			return p, err
+		}
+	}
+	return p, nil
+}
+
+func (e Env) explicit(create bool) (string, error) {
+	root := e.RuntimeDir
+	if misnamed(root) != "" {
+		return "", &Refused{Path: root, Reason: "FASTBIND_RUNTIME_DIR must be an absolute path without control characters"}
+	}
+	root = filepath.Clean(root)
+	if create {
+		if err := mkdirAll(filepath.Dir(root)); err != nil {
+			return "", &Refused{Path: root, Reason: "cannot create its parent", Err: err}
+		}
+		if err := mkdir(root); err != nil {
+			return "", &Refused{Path: root, Reason: "cannot create it", Err: err}
+		}
+	}
+	if err := e.verify(root); err != nil {
+		if !create && errors.Is(err, fs.ErrNotExist) {
+			return "", ErrNotPlaced
+		}
+		return "", err
+	}
+	return root, nil
+}
+
+// place finds or makes the placement of a service.
+func (e Env) place(ctx context.Context, p *Place, instance, service string, alive func(string) bool) error {
+	anchor, err := e.anchor(p)
+	if err != nil {
+		return err
+	}
+	link := filepath.Join(anchor, placedName, instance, service)
+	if root, ok := e.placed(link); ok {
+		p.Root = root
+		return nil
+	}
+	unlock, err := lockDir(ctx, anchor)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if root, ok := e.placed(link); ok {
+		p.Root = root
+		return nil
+	}
+	// A service that was launched before this anchor existed, or by a process
+	// that could not use it, lives on where it is; its placement is then in
+	// another anchor.
+	for _, root := range append(e.roots(), e.placements(instance, service)...) {
+		if e.verifyRoot(root) == nil && alive(e.sockBelow(root, instance, service)) {
+			p.Root = root
+			break
+		}
+	}
+	for _, root := range e.roots() {
+		if p.Root != "" {
+			break
+		}
+		if err := e.ensure(root); err != nil {
+			p.Passed = append(p.Passed, err)
+			continue
+		}
+		p.Root = root
+	}
+	if p.Root == "" {
+		return none(p.Passed)
+	}
+	if err := mkdirAll(filepath.Dir(link)); err != nil {
+		return &Refused{Path: anchor, Reason: "cannot create a placement", Err: err}
+	}
+	return replaceLink(p.Root, link)
+}
+
+func (e Env) sockBelow(root, instance, service string) string {
+	dir := filepath.Join(root, instance, service)
+	if !fits(dir) {
+		dir = e.findAlias(dir)
+	}
+	return filepath.Join(dir, SockName)
+}
+
+func (e Env) placed(link string) (string, bool) {
+	root, err := os.Readlink(link)
+	return root, err == nil && e.verifyRoot(root) == nil
+}
+
+// anchor returns the first directory that only the uid determines and that can
+// be used: every process of the user finds the same.
+func (e Env) anchor(p *Place) (string, error) {
+	var passed []*Refused
+	for _, a := range e.anchors() {
+		err := e.ensure(a)
+		if err == nil {
+			p.Passed = passed
+			return a, nil
+		}
+		passed = append(passed, err)
+	}
+	return "", none(passed)
+}
+
+func none(passed []*Refused) error {
+	var reasons []string
+	var errs []error
+	for _, r := range passed {
+		reasons = append(reasons, strconv.Quote(r.Path)+": "+r.Reason)
+		errs = append(errs, r)
+	}
+	return &Refused{Path: "(none)", Reason: "no candidate can be used: " + strings.Join(reasons, "; "), Err: errors.Join(errs...),
+		Cure: "set FASTBIND_RUNTIME_DIR to a directory of your own, mode 0700, on a local file system"}
+}
+
+// ensure creates a candidate whose parent may hold it, and verifies it.
+func (e Env) ensure(root string) *Refused {
+	parent := filepath.Dir(root)
+	if home := e.home(); home != "" && root == homeRoot(home) {
+		if err := e.verifyOwner(home); err != nil {
+			return err
+		}
+		if err := mkdirAll(parent); err != nil {
+			return &Refused{Path: root, Reason: "cannot create its parent", Err: err}
+		}
+	}
+	if err := e.verifyParent(parent); err != nil {
+		return err
+	}
+	if err := mkdir(root); err != nil {
+		return &Refused{Path: root, Reason: "cannot create it", Err: err}
+	}
+	if err := e.verify(root); err != nil {
+		return err.(*Refused)
+	}
+	return nil
+}
+
+// mkdirAll makes a directory and its missing parents private, whatever the umask
+// is: os.MkdirAll would leave ones that we could not enter ourselves.
+func mkdirAll(path string) error {
+	if fi, err := os.Stat(path); err == nil && fi.IsDir() {
+		return nil
+	}
+	if parent := filepath.Dir(path); parent != path {
+		if err := mkdirAll(parent); err != nil {
+			return err
+		}
+	}
+	return mkdir(path)
+}
+
+// mkdir makes one private directory whatever the umask is; an existing one is
+// left for verify to judge.
+func mkdir(path string) error {
+	err := os.Mkdir(path, 0o700)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return os.Chmod(path, 0o700)
+}
+
+// verifyRoot verifies a root of which only the path is known: the directory,
+// and that nobody else can replace it.
+func (e Env) verifyRoot(root string) error {
+	if reason := misnamed(root); reason != "" {
+		return &Refused{Path: root, Reason: reason}
+	}
+	if err := e.verify(root); err != nil {
+		return err
+	}
+	if err := e.verifyParent(filepath.Dir(root)); err != nil {
+		return err
+	}
+	return nil
+}
+
+// verifyParent refuses a parent in which another user could rename the
+// directory away.
+func (e Env) verifyParent(parent string) *Refused {
+	if reason := misnamed(parent); reason != "" {
+		return &Refused{Path: parent, Reason: reason}
+	}
+	fi, err := os.Stat(parent)
+	if err != nil {
+		return &Refused{Path: parent, Reason: "cannot be used", Err: err}
+	}
+	if !fi.IsDir() {
+		return &Refused{Path: parent, Reason: "it is not a directory"}
+	}
+	if uid, ok := owner(fi); ok && uid != e.EUID && !(uid == 0 && parent == tmp) {
+		return &Refused{Path: parent, Reason: "it belongs to uid " + strconv.Itoa(uid) + ", not to uid " + e.uid()}
+	}
+	if fi.Mode().Perm()&0o022 != 0 && fi.Mode()&fs.ModeSticky == 0 {
+		return &Refused{Path: parent, Reason: "others can write to it (mode " + octal(fi.Mode()) + ")"}
+	}
+	return nil
+}
+
+func (e Env) verifyOwner(path string) *Refused {
+	fi, err := os.Stat(path)
+	if err != nil {
+		return &Refused{Path: path, Reason: "cannot be used", Err: err}
+	}
+	if uid, ok := owner(fi); ok && uid != e.EUID {
+		return &Refused{Path: path, Reason: "it belongs to uid " + strconv.Itoa(uid) + ", not to uid " + e.uid()}
+	}
+	return nil
+}
+
+// verify refuses a directory that is not ours alone, or not on this machine.
+// The error is nil or a *Refused.
+func (e Env) verify(path string) error {
+	fi, err := os.Lstat(path)
+	if err != nil {
+		return &Refused{Path: path, Reason: "cannot be used", Err: err}
+	}
+	if fi.Mode()&fs.ModeSymlink != 0 {
+		return &Refused{Path: path, Reason: "it is a symbolic link", Cure: "name the directory itself"}
+	}
+	if !fi.IsDir() {
+		return &Refused{Path: path, Reason: "it is not a directory"}
+	}
+	if uid, ok := owner(fi); ok && uid != e.EUID {
+		return &Refused{Path: path, Reason: "it belongs to uid " + strconv.Itoa(uid) + ", not to uid " + e.uid(), Err: fs.ErrPermission}
+	}
+	if perm := fi.Mode().Perm(); perm != 0o700 {
+		return &Refused{Path: path, Reason: "its mode is " + octal(fi.Mode()) + ", not 0700",
+			Cure: "chmod 700 " + path}
+	}
+	if kind, ok := networkFS(path); ok {
+		return &Refused{Path: path, Reason: "it is on a network file system (" + kind + "), where locks can hang",
+			Cure: "set FASTBIND_RUNTIME_DIR to a directory on a local file system"}
+	}
+	return nil
+}
+
+// Verify is verify for a service's own directory and for doctor.
+func (e Env) Verify(path string) error { return e.verify(path) }
+
+func octal(m fs.FileMode) string {
+	s := strconv.FormatUint(uint64(m.Perm()), 8)
+	return strings.Repeat("0", max(0, 4-len(s))) + s
+}
+
+// MakeService creates the instance's and the service's directories below a
+// resolved root and verifies both. The error is a *Refused.
+func (e Env) MakeService(p Place) error {
+	for _, dir := range []string{filepath.Dir(p.Dir), p.Dir} {
+		if err := mkdir(dir); err != nil {
+			return &Refused{Path: dir, Reason: "cannot create it", Err: err}
+		}
+		if err := e.verify(dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// makeAlias makes the short name of dir. /tmp cleaners may remove it: it is
+// made again by the next client that misses.
+func (e Env) makeAlias(dir string) (string, error) {
+	var passed []*Refused
+	for _, base := range []string{e.runUserRoot(), e.tmpRoot()} {
+		if err := e.ensure(base); err != nil {
+			passed = append(passed, err)
+			continue
+		}
+		a := alias(base, dir)
+		if target, err := os.Readlink(a); err == nil && target == dir {
+			return a, nil
+		}
+		if err := mkdir(filepath.Dir(a)); err != nil {
+			return "", &Refused{Path: filepath.Dir(a), Reason: "cannot create it", Err: err}
+		}
+		return a, replaceLink(dir, a)
+	}
+	return "", none(passed)
+}
+
+// links counts the links that this process has made.
+var links atomic.Uint64
+
+// replaceLink makes link lead to target, atomically, whatever was there.
+func replaceLink(target, link string) error {
+	// The time tells apart equal pids of several namespaces, the count equal times.
+	next := link + "." + strconv.Itoa(os.Getpid()) + "." + strconv.FormatInt(time.Now().UnixNano(), 36) +
+		"." + strconv.FormatUint(links.Add(1), 36)
+	if err := os.Symlink(target, next); err != nil {
+		return err
+	}
+	if err := os.Rename(next, link); err != nil {
+		_ = os.Remove(next)
+		return err
+	}
+	return nil
+}
+
+// lockDir takes the kernel lock on a directory, trying again until ctx ends:
+// a holder that is stopped must not take its waiters along. The directory that
+// is locked is the one at the path: the lock on a deleted one excludes nobody.
+func lockDir(ctx context.Context, dir string) (unlock func(), err error) {
+	for wait := time.Millisecond; ; wait = min(2*wait, 20*time.Millisecond) {
+		f, err := os.Open(dir)
+		if err != nil {
+			return nil, err
+		}
+		ok, err := lock.Try(f)
+		if ok && isAt(f, dir) {
+			return func() { _ = lock.Release(f) }, nil
+		}
+		if ok {
+			_ = lock.Release(f)
+		} else {
+			_ = f.Close()
+		}
+		if err != nil {
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, &fs.PathError{Op: "lock", Path: dir, Err: context.Cause(ctx)}
+		case <-time.After(wait):
+		}
+	}
+}
+
+func isAt(f *os.File, path string) bool {
+	have, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	at, err := os.Lstat(path)
+	return err == nil && os.SameFile(have, at)
+}
+
+// StateDirs returns the candidates for the directory of an instance's logs and
+// journals, the preferred first; root is the runtime root, used where the user
+// has no home. Nothing is looked at or made.
+func (e Env) StateDirs(root, instance string) []string {
+	var bases []string
+	switch {
+	case e.StateDir != "":
+		bases = append(bases, e.StateDir)
+	case e.RuntimeDir != "":
+		// A runtime directory of one's own is a world of its own.
+		bases = append(bases, filepath.Join(root, ".state"))
+	default:
+		if filepath.IsAbs(e.XDGState) {
+			bases = append(bases, filepath.Join(e.XDGState, "fastbind"))
+		}
+		if home := e.home(); home != "" {
+			bases = append(bases, filepath.Join(home, ".local", "state", "fastbind"))
+		}
+		if root != "" {
+			bases = append(bases, filepath.Join(root, ".state"))
+		}
+	}
+	for i, base := range bases {
+		bases[i] = filepath.Join(base, instance)
+	}
+	return bases
+}
+
+// State returns the first of StateDirs that can be used, created and verified.
+// The error is a *Refused.
+func (e Env) State(root, instance string) (string, error) {
+	if e.StateDir != "" && !filepath.IsAbs(e.StateDir) {
+		return "", &Refused{Path: e.StateDir, Reason: "FASTBIND_STATE_DIR must be an absolute path"}
+	}
+	var last *Refused
+	for _, dir := range e.StateDirs(root, instance) {
+		if err := mkdirAll(dir); err != nil {
+			last = &Refused{Path: dir, Reason: "cannot create it for logs", Err: err}
+			continue
+		}
+		if last = e.verifyState(dir); last == nil {
+			return dir, nil
+		}
+	}
+	return "", last
+}
+
+// verifyState refuses a directory in which another user could replace a log.
+func (e Env) verifyState(dir string) *Refused {
+	if err := e.verifyOwner(dir); err != nil {
+		return err
+	}
+	fi, err := os.Stat(dir)
+	if err != nil {
+		return &Refused{Path: dir, Reason: "cannot be used", Err: err}
+	}
+	if fi.Mode().Perm()&0o022 != 0 {
+		return &Refused{Path: dir, Reason: "others can write to it (mode " + octal(fi.Mode()) + ")"}
+	}
+	return nil
+}
