@@ -1,0 +1,256 @@
+package launch
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/fastbind/fastbind/internal/definition"
+	"github.com/fastbind/fastbind/internal/lock"
+	"github.com/fastbind/fastbind/internal/proc"
+	"github.com/fastbind/fastbind/internal/record"
+	"github.com/fastbind/fastbind/internal/runtimedir"
+)
+
+// The spawn budget: this many launches that died before they were ready, within
+// this time, and no further launch is tried until the oldest is that long ago.
+const (
+	budgetFailures = 3
+	budgetWindow   = 30 * time.Second
+)
+
+// genName is the name of a generation's directory: its number, a digest of what
+// a dial may have to compare, so that one readlink of current tells it, and the
+// boot-time clock in milliseconds. Numbers begin anew in a directory that was
+// deleted, and what lives on of the old one must not write into a new record.
+func genName(number uint64, identity string, at time.Duration) string {
+	return strconv.FormatUint(number, 10) + "." + identity + "." + strconv.FormatInt(at.Milliseconds(), 36)
+}
+
+// genNumber is the inverse, 0 if name is not of a generation.
+func genNumber(name string) uint64 {
+	n, rest, ok := strings.Cut(name, ".")
+	number, err := strconv.ParseUint(n, 10, 64)
+	if err != nil || !ok || rest == "" || strings.HasPrefix(n, "0") {
+		return 0
+	}
+	return number
+}
+
+// genIdentity is the digest in the name of a generation's directory.
+func genIdentity(name string) string {
+	_, rest, _ := strings.Cut(name, ".")
+	id, _, _ := strings.Cut(rest, ".")
+	return id
+}
+
+// An Entry is one generation as found on disk.
+type Entry struct {
+	Name   string // of its directory
+	Dir    string // path of its directory
+	Number uint64
+	Record record.Record
+	Err    error // the record cannot be read
+	Alive  bool  // its life lock is held, or its recorded process lives
+	Locked bool  // its life lock is held
+}
+
+// Generations lists the generations in a service's directory, the newest
+// first. It takes no lock and changes nothing. A missing directory has none.
+func Generations(dir string) ([]Entry, error) {
+	names, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var entries []Entry
+	for _, n := range names {
+		number := genNumber(n.Name())
+		if number == 0 || !n.IsDir() {
+			continue
+		}
+		e := Entry{Name: n.Name(), Dir: filepath.Join(dir, n.Name()), Number: number}
+		e.Record, e.Err = record.Read(filepath.Join(e.Dir, record.FileName))
+		e.Record.Generation = number
+		e.Locked, _ = lock.Held(filepath.Join(e.Dir, runtimedir.LifeName))
+		e.Alive = e.Locked || e.processLives()
+		entries = append(entries, e)
+	}
+	slices.SortFunc(entries, func(a, b Entry) int {
+		if a.Number > b.Number {
+			return -1
+		}
+		return 1
+	})
+	return entries, nil
+}
+
+// ID is the recorded identity of the generation's process.
+func (e Entry) ID() proc.ID {
+	return proc.ID{PID: e.Record.PID, Start: e.Record.Start, BootID: e.Record.BootID, PIDNS: e.Record.PIDNamespace}
+}
+
+// Open opens the generation's process by handle; proc.ErrGone if it is dead or
+// the pid is a stranger's.
+func (e Entry) Open() (*proc.Handle, error) {
+	if e.Record.PID == 0 {
+		return nil, proc.ErrGone
+	}
+	return proc.Open(e.ID())
+}
+
+// processLives: no pid alone is believed.
+func (e Entry) processLives() bool {
+	h, err := e.Open()
+	if err != nil {
+		// A process of another pid namespace on this machine may well live. If
+		// it had a life lock, that has told.
+		_, lerr := os.Lstat(filepath.Join(e.Dir, runtimedir.LifeName))
+		return errors.Is(err, proc.ErrElsewhere) && lerr != nil
+	}
+	alive := h.Alive()
+	_ = h.Close()
+	return alive
+}
+
+// current returns the name of the generation that current leads to, "" if none.
+func current(dir string) string {
+	name, err := os.Readlink(filepath.Join(dir, runtimedir.CurrentName))
+	if err != nil || genNumber(name) == 0 {
+		return ""
+	}
+	return name
+}
+
+// Current returns the generation that current names among the entries.
+func Current(dir string, entries []Entry) (Entry, bool) {
+	name := current(dir)
+	for _, e := range entries {
+		if e.Name == name {
+			return e, true
+		}
+	}
+	return Entry{}, false
+}
+
+// counted reports whether a failure spends the budget: the daemon itself died
+// before it was ready, and neither we nor the user ended it.
+func counted(r record.Record, now time.Duration) bool {
+	f := r.Failure
+	if f == nil || !thisBoot(r) || r.Reset || r.WasReady || now-f.At > budgetWindow || f.At > now {
+		return false
+	}
+	if f.Unknown && r.Definition.Foreign && !r.Backend {
+		return false // a foreign daemon may have served well for as long as it lived
+	}
+	switch f.Stage {
+	case StageAdopt, StageBind, StageBound, StageLoad, StageServe:
+	default:
+		return false // the launcher's own trouble; the next launch may have none
+	}
+	switch f.Signal {
+	case syscall.SIGKILL.String(), syscall.SIGTERM.String(), syscall.SIGINT.String(), syscall.SIGHUP.String():
+		return false
+	}
+	return true
+}
+
+// failsDial reports whether the recorded failure is that of a dial that began at
+// since: its launch was what the dial waited for. A daemon that had served is no
+// failed launch, and a foreign one, which does not say when it serves, only if
+// this dial waited for its launch from the start.
+func failsDial(r record.Record, since time.Duration) bool {
+	f := r.Failure
+	if f == nil || f.Unknown || r.WasReady || f.At <= since || !thisBoot(r) {
+		return false
+	}
+	return f.Stage != StageServe || r.Backend || r.LaunchedBoot > since
+}
+
+// thisBoot reports whether the record's times are of the clock that runs now: a
+// home directory outlives the boot (R9).
+func thisBoot(r record.Record) bool {
+	boot := proc.BootID()
+	return r.BootID == "" || boot == "" || r.BootID == boot
+}
+
+// settleVerdict is what is written about a generation that is dead without
+// having said why, nil if there is nothing to write. It died at an unknown time
+// after its launch, so it is stamped with the only time that is certain, and
+// never becomes the failure of a dial that began later.
+func settleVerdict(r record.Record) *record.Failure {
+	if r.Phase.Final() || r.PID == 0 {
+		return nil
+	}
+	stage := StageServe
+	switch {
+	case r.Definition.Foreign && !r.Backend && r.Phase == record.Bound, r.WasReady:
+	case r.Phase == record.Loading:
+		stage = StageLoad
+	case r.Phase == record.Launching, r.Phase == record.Bound:
+		stage = StageAdopt
+	}
+	return &record.Failure{
+		Stage: stage, Cause: "the process is gone", Status: -1, Unknown: true,
+		At: r.LaunchedBoot, Time: r.Launched,
+	}
+}
+
+// An admission is what the generations on disk say about a new launch.
+type admission struct {
+	failure *record.Record // a launch that failed after the dial began
+	spent   []record.Record
+	retry   time.Duration // boot-time clock
+	settle  []Entry       // dead without a verdict
+	orphans []Entry       // self-binders that have not bound, and whose launcher is gone
+	remove  []Entry       // no longer of interest
+	next    uint64        // the number of the next generation
+}
+
+// admit decides, from what is on disk, whether a dial that began at since may
+// launch at now.
+func admit(entries []Entry, currentName string, since, now time.Duration) admission {
+	a := admission{next: genNumber(currentName) + 1}
+	for _, e := range entries {
+		a.next = max(a.next, e.Number+1)
+		if e.Alive {
+			// A self-binder binds under its launcher's lock, which we hold now:
+			// one that has not bound would bind beside the one we launch.
+			if r := e.Record; r.Phase == record.Launching && r.Definition.Bind == definition.BindDaemon && !r.ByHand {
+				a.orphans = append(a.orphans, e)
+			}
+			continue
+		}
+		r := e.Record
+		if v := settleVerdict(r); v != nil && e.Err == nil {
+			a.settle = append(a.settle, e)
+			r.Failure, r.Phase, r.PhaseAt = v, record.Failed, now
+		}
+		f := r.Failure
+		if a.failure == nil && failsDial(r, since) {
+			a.failure = &r
+		}
+		if counted(r, now) {
+			a.spent = append(a.spent, r)
+		}
+		// Kept from the time it was known, for those whose connections it held.
+		recent := f != nil && thisBoot(r) && r.PhaseAt <= now && now-r.PhaseAt < budgetWindow
+		if !recent && e.Name != currentName {
+			a.remove = append(a.remove, e)
+		}
+	}
+	if len(a.spent) >= budgetFailures {
+		// Entries come newest first: the budget frees one launch when the last
+		// of the newest three has left the window.
+		a.retry = a.spent[budgetFailures-1].Failure.At + budgetWindow
+	}
+	return a
+}

@@ -1,0 +1,45 @@
+package launch
+
+import (
+	"runtime"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fastbind/fastbind/internal/proc"
+)
+
+// selfExe spawns this very program even after its file was replaced or deleted
+// (proc(5)): after an upgrade in place, and under go run.
+const selfExe = "/proc/self/exe"
+
+const fdDir = "/proc/self/fd"
+
+func sysProcAttr(pidfd *int) *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setsid: true, PidFD: pidfd}
+}
+
+func inheritable(fd int) bool {
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+	return err == nil && flags&unix.FD_CLOEXEC == 0
+}
+
+// withEmptyMask runs f on a thread of its own with no signal blocked. The
+// runtime's fork gives the child the mask of the forking thread.
+func withEmptyMask(f func()) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var empty, old unix.Sigset_t
+	if unix.PthreadSigmask(unix.SIG_SETMASK, &empty, &old) == nil {
+		defer func() { _ = unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil) }()
+	}
+	f()
+}
+
+// childHandle: a kernel that gives no pidfd (before 5.4) gives no handle.
+func childHandle(pid, pidfd int) *proc.Handle {
+	if pidfd < 0 {
+		return nil
+	}
+	return proc.FromPidfd(pidfd, pid)
+}

@@ -1,0 +1,225 @@
+//go:build unix
+
+package launch
+
+import (
+	"errors"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"syscall"
+
+	"github.com/fastbind/fastbind/internal/handover"
+	"github.com/fastbind/fastbind/internal/proc"
+	"github.com/fastbind/fastbind/internal/record"
+)
+
+// shell runs the trampoline. Every Unix has one there (POSIX asks only that it
+// is in the PATH of confstr).
+const shell = "/bin/sh"
+
+// trampoline becomes a foreign daemon. It does what only the child itself can
+// do before exec: LISTEN_PID must be its own pid (sd_listen_fds(3)), and its
+// pid and start time go into the record, because a foreign daemon gets no life
+// lock: its children would carry it on. A record that cannot be written ends it,
+// for nobody could find the daemon afterwards.
+//
+// SIGPIPE is ignored, alone of all signals, as systemd does for the daemons whose
+// convention this is (IgnoreSIGPIPE= in systemd.exec(5)): gpg-agent dies of a
+// client that connects and leaves, which is what a liveness check does. A shell
+// adds variables of its own, which are in no contract.
+//
+// Arguments: record, phase lines or "", program, its arguments. In /proc/PID/stat
+// the name is (sh), so that words can be counted: the 22nd is the start time.
+const trampoline = `umask 022
+trap '' PIPE
+start=0
+if [ -r /proc/$$/stat ]; then
+	read -r _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ start _ </proc/$$/stat
+fi
+printf 'pid %s\nstart %s\n%s' $$ "$start" "$2" >>"$1" || exit 126
+FASTBIND_HANDOVER="$FASTBIND_HANDOVER
+pid=$$"
+if [ -n "$LISTEN_FDS" ]; then
+	export LISTEN_PID=$$
+fi
+shift 2
+unset PWD OLDPWD SHLVL
+exec "$@"
+`
+
+// spawning is everything a fork needs, made before the endpoint listens.
+type spawning struct {
+	path  string
+	argv  []string
+	attr  syscall.ProcAttr
+	pidfd int
+	phase []record.Line // of a foreign daemon, from its fork on
+}
+
+// prepareSpawn makes the arguments, environment and descriptors of the child.
+func (s *system) prepareSpawn() error {
+	g, def := s.gen, s.b.Def
+	h := s.handover()
+	files := []uintptr{g.null.Fd(), g.log.Fd(), g.log.Fd()}
+	add := func(fd int) int {
+		files = append(files, uintptr(fd))
+		return len(files) - 1
+	}
+	if g.sock != nil {
+		h.Listen = add(g.sock.FD())
+	}
+	if g.control != nil {
+		h.Control = add(g.control.FD())
+	}
+	if g.life != nil {
+		h.Life = add(int(g.life.Fd()))
+	}
+	sp := &spawning{path: s.program, pidfd: -1}
+	for i, a := range def.Command {
+		if i > 0 {
+			a = expand(a, h.Listen, s.place.Sock())
+		}
+		sp.argv = append(sp.argv, a)
+	}
+	env := append([]string(nil), g.contract...)
+	for _, e := range def.FDEnv {
+		env = append(env, expand(e, h.Listen, s.place.Sock()))
+	}
+	env = append(env, handover.Variable+"="+h.Encode())
+	if def.Foreign {
+		if h.Listen != handover.None {
+			env = append(env, "LISTEN_FDS=1", "LISTEN_FDNAMES="+def.Service)
+			sp.phase = record.PhaseLines(record.Bound, proc.BootTime())
+		}
+		sp.argv = append([]string{"sh", "-c", trampoline, "sh",
+			filepath.Join(g.dir, record.FileName), string(record.Encode(sp.phase)), sp.path}, sp.argv[1:]...)
+		sp.path = shell
+	}
+	strays, err := strays(len(files))
+	if err != nil {
+		return err
+	}
+	for _, fd := range strays {
+		// A place that holds no file is closed in the child. The descriptor of
+		// the host program stays as it is: it may be inheritable on purpose.
+		for len(files) <= fd {
+			files = append(files, ^uintptr(0))
+		}
+	}
+	sp.attr = syscall.ProcAttr{Dir: def.Dir, Env: env, Files: files, Sys: sysProcAttr(&sp.pidfd)}
+	g.spawning = sp
+	return nil
+}
+
+// strays returns the descriptors of this process from the given one on that a
+// child would inherit: some ancestor left them so, and a daemon that carried
+// them on would keep a pipe or a lock of its caller's alive (R4).
+func strays(from int) ([]int, error) {
+	dir, err := os.Open(fdDir)
+	if os.IsNotExist(err) {
+		return nil, nil // /proc is not mounted: no strays to be seen
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	var fds []int
+	for _, n := range names {
+		fd, err := strconv.Atoi(n)
+		if err == nil && fd >= from && inheritable(fd) {
+			fds = append(fds, fd)
+		}
+	}
+	return fds, nil
+}
+
+// spawn forks and execs. The error is that of either.
+func (s *system) spawn() Outcome {
+	g := s.gen
+	if g.spawning == nil {
+		if err := s.prepareSpawn(); err != nil {
+			return s.fault(StageSpawn, err)
+		}
+	}
+	pid, err := fork(g.spawning)
+	if err != nil {
+		return s.fault(StageSpawn, &os.PathError{Op: "exec", Path: g.spawning.path, Err: err})
+	}
+	g.child = newChild(pid, g.spawning.pidfd, filepath.Join(g.dir, record.FileName))
+	if s.b.Def.Foreign {
+		handover.ResetLimits(pid)
+	}
+	// The daemon, or the trampoline in front of it, writes the same some
+	// milliseconds later, in case that we die here. Until somebody does, nobody
+	// can stop it, or say that it died before it adopted.
+	if id, err := proc.Of(pid); err == nil {
+		_ = record.Append(g.child.record, append([]record.Line{record.Int("pid", id.PID), record.Int("start", id.Start)}, g.spawning.phase...)...)
+	}
+	s.outcome = s.launched(pid)
+	return OK
+}
+
+// fork starts the child with an empty signal mask and no signal ignored,
+// whatever the host program's are. The mask is a thread's, so the fork gets a
+// thread that nobody else runs on; dispositions are the process's, so a signal
+// that is ignored is caught, and dropped, for the time of the fork: the child's
+// exec turns "caught" into "default" but keeps "ignored" (execve(2)).
+func fork(sp *spawning) (int, error) {
+	forking.Lock()
+	defer forking.Unlock()
+	caught := make(chan os.Signal, 1)
+	var again []os.Signal
+	for _, sig := range ignorable {
+		if signal.Ignored(sig) {
+			signal.Notify(caught, sig)
+			if !slices.Contains(ignoredAtStart, sig) {
+				again = append(again, sig)
+			}
+		}
+	}
+	defer func() {
+		// Stop gives a signal that was ignored from the start back to that, and
+		// leaves alone what the host program may have asked for meanwhile.
+		signal.Stop(caught)
+		if len(again) > 0 {
+			signal.Ignore(again...)
+		}
+	}()
+	var pid int
+	var err error
+	withEmptyMask(func() {
+		pid, err = syscall.ForkExec(sp.path, sp.argv, &sp.attr)
+	})
+	return pid, err
+}
+
+// forking makes the launches of one process fork one after the other: each
+// would take the other's caught signals for its own.
+var forking sync.Mutex
+
+// ignorable are the signals that shells and nohup ignore for their children.
+var ignorable = []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGPIPE,
+	syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGALRM, syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU}
+
+var ignoredAtStart = slices.DeleteFunc(slices.Clone(ignorable), func(s os.Signal) bool { return !signal.Ignored(s) })
+
+// child is a daemon that this process forked.
+type child struct {
+	pid    int
+	handle *proc.Handle // nil where the system gave none; then only its pid is known
+	record string       // path of its generation's record
+}
+
+func newChild(pid, pidfd int, record string) *child {
+	return &child{pid: pid, record: record, handle: childHandle(pid, pidfd)}
+}
+
+var errNoHandle = errors.New("the system gives no handle on the process")

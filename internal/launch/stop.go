@@ -1,0 +1,302 @@
+package launch
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/fastbind/fastbind/internal/definition"
+	"github.com/fastbind/fastbind/internal/endpoint"
+	"github.com/fastbind/fastbind/internal/journal"
+	"github.com/fastbind/fastbind/internal/lock"
+	"github.com/fastbind/fastbind/internal/proc"
+	"github.com/fastbind/fastbind/internal/record"
+	"github.com/fastbind/fastbind/internal/runtimedir"
+)
+
+// A Stopped generation.
+type Stopped struct {
+	Generation uint64
+	PID        int
+	Killed     bool // it did not end in time
+}
+
+// Stop ends every living generation of the service: a request to drain, and
+// after the definition's StopWithin a kill, both through the process handle. It
+// decides under the launch lock and waits without it, for the processes
+// themselves. A service without a living generation is a *Fault of class
+// NotRunning.
+func (b *Broker) Stop(ctx context.Context) ([]Stopped, error) {
+	place, err := b.find()
+	if err != nil {
+		return nil, err
+	}
+	targets, failed := b.signalAll(ctx, place)
+	defer func() {
+		for _, t := range targets {
+			_ = t.handle.Close()
+		}
+	}()
+	if len(targets) == 0 && failed != nil {
+		return nil, failed
+	}
+	if len(targets) == 0 {
+		return nil, b.fault(NotRunning, StageStop, errNotRunning)
+	}
+	var stopped []Stopped
+	for _, t := range targets {
+		killed, err := t.await(ctx)
+		if err != nil {
+			return stopped, b.DeadlineFault(ctx)
+		}
+		path := filepath.Join(t.entry.Dir, record.FileName)
+		if r, err := record.Read(path); err == nil && !r.Phase.Final() {
+			_ = record.Append(path, record.PhaseLines(record.Gone, proc.BootTime())...)
+		}
+		b.Note(place.Root, journal.Event{Kind: "stopped", Generation: t.entry.Number, PID: t.handle.PID(),
+			Reason: map[bool]string{false: "asked to", true: "killed: it did not end in time"}[killed]})
+		stopped = append(stopped, Stopped{t.entry.Number, t.handle.PID(), killed})
+	}
+	return stopped, failed
+}
+
+// A target is a generation that was asked to end.
+type target struct {
+	entry  Entry
+	handle *proc.Handle
+	within time.Duration
+}
+
+// await waits for the process's end, killing it when its time is over.
+func (t target) await(ctx context.Context) (killed bool, err error) {
+	tctx, cancel := context.WithTimeout(ctx, t.within)
+	defer cancel()
+	if t.handle.Wait(tctx) == nil {
+		return false, nil
+	}
+	if ctx.Err() != nil {
+		return false, ctx.Err()
+	}
+	if err := t.handle.Signal(syscall.SIGKILL); err != nil && !errors.Is(err, proc.ErrGone) {
+		return true, err
+	}
+	return true, t.handle.Wait(ctx)
+}
+
+// signalAll asks every living generation to end, under the launch lock.
+func (b *Broker) signalAll(ctx context.Context, place runtimedir.Place) ([]target, error) {
+	for end := time.Now().Add(definition.DefaultAdoptWithin); ; {
+		unlock, err := b.lockService(ctx, place)
+		if err != nil || unlock == nil {
+			return nil, err
+		}
+		targets, again, err := b.signalLocked(ctx, place, time.Now().Before(end))
+		unlock()
+		if err != nil || !again {
+			return targets, err
+		}
+		if sleep(ctx, 5*time.Millisecond) != nil {
+			return nil, b.DeadlineFault(ctx)
+		}
+	}
+}
+
+func (b *Broker) signalLocked(ctx context.Context, place runtimedir.Place, patient bool) (targets []target, again bool, err error) {
+	entries, err := Generations(place.Dir)
+	if err != nil {
+		return nil, false, b.fault(LaunchFailed, StageStop, err)
+	}
+	for i, e := range entries {
+		if !e.Locked || e.Record.Backend || e.Record.Definition.Foreign {
+			continue
+		}
+		// It has not announced itself: a signal would end it before it can drain
+		// what is queued already. Or its record is of a release whose format we
+		// do not read. Its answer says that it has begun, and who it is.
+		id, err := Identify(ctx, place, e)
+		if err != nil && patient {
+			return nil, true, nil
+		}
+		if err != nil && e.Record.PID == 0 {
+			return nil, false, b.fault(LaunchFailed, StageStop, errNameless)
+		}
+		if err != nil {
+			continue // it hangs before its first line
+		}
+		r := &entries[i].Record
+		r.PID, r.Start, r.BootID, r.PIDNamespace = id.PID, id.StartedTicks, id.BootID, id.PIDNamespace
+	}
+	for _, e := range entries {
+		if !e.Alive {
+			continue
+		}
+		h, oerr := e.Open()
+		if errors.Is(oerr, proc.ErrGone) {
+			continue // it ended meanwhile
+		}
+		if oerr == nil {
+			if oerr = h.Signal(syscall.SIGTERM); errors.Is(oerr, proc.ErrGone) {
+				oerr = nil
+			}
+		}
+		if oerr != nil {
+			if h != nil {
+				_ = h.Close()
+			}
+			err = b.fault(LaunchFailed, StageStop, oerr) // and on with the others
+			continue
+		}
+		// A backend takes its own time to drain, then leaves by itself.
+		targets = append(targets, target{e, h, e.Record.Definition.Complete().StopWithin + time.Second})
+	}
+	return targets, false, err
+}
+
+// lockService takes the launch lock of a service that exists, trying until ctx
+// ends. unlock is nil if the directory is gone.
+func (b *Broker) lockService(ctx context.Context, place runtimedir.Place) (unlock func(), err error) {
+	for {
+		f, err := os.Open(place.Dir)
+		if errors.Is(err, os.ErrNotExist) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, b.fault(LaunchFailed, StageLock, err)
+		}
+		ok, err := lock.Try(f)
+		if ok && atPath(f, place.Dir) {
+			return func() { _ = lock.Release(f) }, nil
+		}
+		if ok {
+			_ = lock.Release(f) // of a directory that was replaced meanwhile
+			continue
+		}
+		_ = f.Close()
+		if err != nil {
+			return nil, b.fault(LaunchFailed, StageLock, err)
+		}
+		if sleep(ctx, 2*time.Millisecond) != nil {
+			return nil, b.DeadlineFault(ctx)
+		}
+	}
+}
+
+// atPath reports whether the opened directory is the one at the path.
+func atPath(f *os.File, path string) bool {
+	have, err := endpoint.InodeOf(f)
+	if err != nil {
+		return false
+	}
+	at, err := endpoint.Inode(path)
+	return err == nil && at == have
+}
+
+// Reset forgets the failures on record, so that the spent budget is free again.
+// It returns how many there were.
+func (b *Broker) Reset(ctx context.Context) (int, error) {
+	place, err := b.find()
+	if err != nil {
+		return 0, err
+	}
+	unlock, err := b.lockService(ctx, place)
+	if err != nil || unlock == nil {
+		return 0, err
+	}
+	defer unlock()
+	entries, err := Generations(place.Dir)
+	if err != nil {
+		return 0, b.fault(LaunchFailed, StageDirectory, err)
+	}
+	n := 0
+	for _, e := range entries {
+		r := e.Record
+		if e.Alive || r.Reset || r.Failure == nil && settleVerdict(r) == nil {
+			continue
+		}
+		if err := record.Append(filepath.Join(e.Dir, record.FileName), record.Line{Key: "reset", Value: "true"}); err != nil {
+			return n, b.fault(LaunchFailed, StageDirectory, err)
+		}
+		n++
+	}
+	return n, nil
+}
+
+// Purge removes the run-time files, logs and journal of a service without a
+// living generation and returns their paths; with dry it only returns them.
+// NotRunning is not needed: a living service is left alone, with no path.
+func (b *Broker) Purge(ctx context.Context, dry bool) ([]string, error) {
+	place, err := b.find()
+	if err != nil {
+		return nil, err
+	}
+	unlock, err := b.lockService(ctx, place)
+	if err != nil || unlock == nil {
+		return nil, err
+	}
+	defer unlock()
+	entries, err := Generations(place.Dir)
+	if err != nil {
+		return nil, b.fault(LaunchFailed, StageDirectory, err)
+	}
+	paths := []string{place.Dir}
+	if place.Addr != place.Dir {
+		paths = append(paths, place.Addr)
+	}
+	for _, e := range entries {
+		if e.Alive {
+			return nil, nil
+		}
+	}
+	// A daemon that is no generation of ours may still listen there.
+	if conn, reach, _ := endpoint.Connect(ctx, place.Sock()); reach != endpoint.Absent && reach != endpoint.Refused {
+		if conn != nil {
+			_ = conn.Close()
+		}
+		return nil, nil
+	}
+	for _, state := range b.Env.StateDirs(place.Root, b.Def.Instance) {
+		for _, p := range []string{logPath(state, b.DirName()), journalPath(state, b.DirName())} {
+			for _, f := range []string{p, p + ".1"} {
+				if _, err := os.Lstat(f); err == nil {
+					paths = append(paths, f)
+				}
+			}
+		}
+	}
+	if dry {
+		return paths, nil
+	}
+	for _, p := range paths {
+		if err := os.RemoveAll(p); err != nil {
+			return paths, b.fault(LaunchFailed, StageDirectory, err)
+		}
+	}
+	// The last service takes the instance's directory along. One that is being
+	// launched there meanwhile makes it again.
+	_ = os.Remove(filepath.Dir(place.Dir))
+	return paths, nil
+}
+
+// RemoveNames removes the endpoint's names from a service's directory if they
+// are the given inode's, under the launch lock. It is for daemons on systems
+// that cannot refuse newcomers and keep the queue; it gives up after a second,
+// since the process ends anyway.
+func RemoveNames(dir string, own record.Inode) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	var b Broker
+	unlock, err := b.lockService(ctx, runtimedir.Place{Dir: dir})
+	if err != nil || unlock == nil {
+		return
+	}
+	defer unlock()
+	for _, name := range []string{runtimedir.SockName, runtimedir.KeepName} {
+		path := filepath.Join(dir, name)
+		if inode, err := endpoint.Inode(path); err == nil && inode == own {
+			_ = os.Remove(path)
+		}
+	}
+}

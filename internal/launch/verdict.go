@@ -1,0 +1,117 @@
+package launch
+
+import (
+	"errors"
+	"time"
+
+	"github.com/fastbind/fastbind/internal/proc"
+	"github.com/fastbind/fastbind/internal/record"
+)
+
+var (
+	errStoppedUnanswered = errors.New("the daemon was stopped before it answered")
+	errLauncherLeft      = errors.New("the launcher ended before it had started the daemon")
+)
+
+// A Lost connection ended before its first byte.
+type Lost struct {
+	Since time.Duration // boot-time clock when the dial began
+	Peer  int           // pid of who listened when it was made, 0 if unknown
+	Reset bool          // it was reset, not ended
+}
+
+// verdictWithin bounds the wait for who saw a generation die to write it down.
+const verdictWithin = 100 * time.Millisecond
+
+// Verdict returns why a connection was lost, nil if its generation lives. It
+// waits, at most 100 ms, for a generation that is dying and for who saw it die
+// to write that down: a process's descriptors are closed before it counts as
+// dead.
+func (b *Broker) Verdict(l Lost) *Fault {
+	place, err := b.find()
+	if err != nil {
+		return nil
+	}
+	for end := time.Now().Add(verdictWithin); ; time.Sleep(2 * time.Millisecond) {
+		entries, err := Generations(place.Dir)
+		if err != nil || len(entries) == 0 {
+			return nil
+		}
+		e := l.generation(entries)
+		if e == nil {
+			return nil
+		}
+		ending := !e.Alive || e.Record.Failure != nil || proc.Exiting(e.Record.PID) ||
+			l.Reset && e.Record.Phase == record.Draining
+		if !ending || !l.Reset && e.Record.Phase == record.Gone {
+			return nil
+		}
+		if !e.Alive && told(*e) || time.Now().After(end) {
+			return b.lostTo(*e)
+		}
+	}
+}
+
+// generation picks the one that the connection was to: the daemon itself once
+// it listens, before that the launcher, is what the kernel names as the peer.
+// Whoever failed since the dial began is the answer to a peer that is unknown.
+func (l Lost) generation(entries []Entry) *Entry {
+	for _, match := range []func(Entry) bool{
+		func(e Entry) bool { return l.Peer != 0 && e.Record.PID == l.Peer },
+		// A long-lived launcher has launched several: a dead one lost it.
+		func(e Entry) bool { return l.Peer != 0 && e.Record.Launcher == l.Peer && !e.Alive },
+		func(e Entry) bool {
+			f := e.Record.Failure
+			return f != nil && !f.Unknown && f.At > l.Since
+		},
+		func(e Entry) bool { return l.Peer != 0 && e.Record.Launcher == l.Peer },
+	} {
+		for i := range entries {
+			if thisBoot(entries[i].Record) && match(entries[i]) {
+				return &entries[i]
+			}
+		}
+	}
+	return nil
+}
+
+// lostTo is the fault of a connection to a generation that has ended.
+func (b *Broker) lostTo(e Entry) *Fault {
+	r := e.Record
+	if r.Phase == record.Gone || r.Phase == record.Draining && r.Failure == nil {
+		f := b.fault(LaunchFailed, StageServe, errStoppedUnanswered)
+		f.Generation, f.Log = r.Generation, r.Log
+		return f
+	}
+	if r.Failure == nil {
+		r.Failure = settleVerdict(r)
+	}
+	if r.Failure == nil {
+		f := b.fault(LaunchFailed, StageSpawn, errLauncherLeft)
+		f.Generation = r.Generation
+		return f
+	}
+	return RecordedFault(r)
+}
+
+// told reports whether no more will be said of the end of a dead generation:
+// how its process ended is known, or nobody lives who would write it. A daemon
+// that says why it fails cannot say how it ends.
+func told(e Entry) bool {
+	r := e.Record
+	switch f := r.Failure; {
+	case r.Phase == record.Gone, !launcherLives(r):
+		return true
+	case f == nil:
+		return false
+	default:
+		return f.Status >= 0 || f.Signal != "" || f.Unknown || r.PID == 0
+	}
+}
+
+// launcherLives reports whether a process with the launcher's number lives. It
+// only decides how long to wait, so a stranger of that number does no harm.
+func launcherLives(r record.Record) bool {
+	_, err := proc.Of(r.Launcher)
+	return err == nil
+}
