@@ -1,0 +1,257 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/fastbind/fastbind/internal/endpoint"
+	"github.com/fastbind/fastbind/internal/peer"
+)
+
+// A Conn is a connection that a daemon accepted: a *net.UnixConn whose end the
+// SDK notices, because a drain waits for it.
+type Conn struct {
+	*net.UnixConn
+	ln *listener
+
+	// Guarded by ln.mu.
+	closed  bool
+	unwatch func()         // ends the watch for a hang-up, nil without one
+	ends    map[int]func() // end what ConnContext made
+	next    int            // key in ends
+}
+
+// Close closes the connection.
+func (c *Conn) Close() error {
+	err := c.UnixConn.Close()
+	c.ln.forget(c)
+	return err
+}
+
+// onEnd calls f once when the peer hangs up or the connection is closed, at once
+// if it is closed already, unless the returned function was called before.
+func (c *Conn) onEnd(f func()) (cancel func()) {
+	c.ln.mu.Lock()
+	defer c.ln.mu.Unlock()
+	if c.closed {
+		go f()
+		return func() {}
+	}
+	if c.ends == nil {
+		c.ends = map[int]func(){}
+	}
+	key := c.next
+	c.next++
+	c.ends[key] = f
+	if c.unwatch == nil {
+		c.unwatch = watchHangup(c.UnixConn, c.end)
+	}
+	return func() {
+		c.ln.mu.Lock()
+		defer c.ln.mu.Unlock()
+		delete(c.ends, key)
+	}
+}
+
+// end calls everyone who waits for the connection's end.
+func (c *Conn) end() {
+	c.ln.mu.Lock()
+	ends := c.ends
+	c.ends = nil
+	c.ln.mu.Unlock()
+	for _, f := range ends {
+		f()
+	}
+}
+
+// listener is what Serve accepts from. It refuses peers of another uid, waits
+// out a lack of descriptors, counts what it handed out, and during a drain
+// hands out what is queued before it says net.ErrClosed.
+type listener struct {
+	ul      *net.UnixListener
+	drained chan struct{} // closed when the queue was found empty in a drain
+	asked   chan struct{} // Accept was called in a drain
+
+	mu       sync.Mutex // guards the fields below
+	draining bool
+	closed   bool
+	open     int
+	none     chan struct{} // closed when open is 0 in a drain
+}
+
+func newListener(ul *net.UnixListener) *listener {
+	return &listener{ul: ul, drained: make(chan struct{}), asked: make(chan struct{}, 1), none: make(chan struct{})}
+}
+
+// Addr returns the endpoint's address.
+func (l *listener) Addr() net.Addr { return l.ul.Addr() }
+
+// Close stops accepting. It does not remove the endpoint's name.
+func (l *listener) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return net.ErrClosed
+	}
+	l.closed = true
+	return l.ul.Close()
+}
+
+// Bounds of the pause after the system had no descriptor or memory for a
+// connection. Failing Accept would end most daemons for a passing lack.
+const (
+	minLack = 5 * time.Millisecond
+	maxLack = time.Second
+)
+
+// Accept waits for the next connection.
+func (l *listener) Accept() (net.Conn, error) {
+	for lack := minLack; ; {
+		uc, err := l.next()
+		switch {
+		case err == nil:
+			if peer.Check(uc) != nil {
+				_ = uc.Close() // not of our uid, or gone already
+				continue
+			}
+			return l.track(uc), nil
+		case isLack(err):
+			time.Sleep(lack)
+			lack = min(2*lack, maxLack)
+		case errors.Is(err, os.ErrDeadlineExceeded) && l.isDraining():
+		default:
+			return nil, err
+		}
+	}
+}
+
+func isLack(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) ||
+		errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.ENOMEM) || errors.Is(err, syscall.ECONNABORTED)
+}
+
+func (l *listener) next() (*net.UnixConn, error) {
+	if !l.isDraining() {
+		return l.ul.AcceptUnix()
+	}
+	select {
+	case l.asked <- struct{}{}:
+	default:
+	}
+	uc, err := acceptQueued(l.ul)
+	if errors.Is(err, syscall.EAGAIN) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		select {
+		case <-l.drained:
+		default:
+			close(l.drained)
+		}
+		return nil, &net.OpError{Op: "accept", Net: "unix", Addr: l.ul.Addr(), Err: net.ErrClosed}
+	}
+	return uc, err
+}
+
+func (l *listener) isDraining() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.draining
+}
+
+// refuse makes the kernel refuse newcomers and begins the drain.
+func (l *listener) refuse() error {
+	if err := endpoint.Shut(l.ul); err != nil {
+		return err
+	}
+	l.drain()
+	return nil
+}
+
+// drain makes Accept hand out what is queued and nothing more. A blocked Accept
+// does not notice a shutdown by itself: the deadline wakes it.
+func (l *listener) drain() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.draining {
+		return
+	}
+	l.draining = true
+	if l.open == 0 {
+		close(l.none)
+	}
+	_ = l.ul.SetDeadline(time.Unix(1, 0))
+}
+
+func (l *listener) track(uc *net.UnixConn) *Conn {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open++; l.open == 1 && l.draining {
+		l.none = make(chan struct{})
+	}
+	return &Conn{UnixConn: uc, ln: l}
+}
+
+func (l *listener) forget(c *Conn) {
+	l.mu.Lock()
+	if c.closed {
+		l.mu.Unlock()
+		return
+	}
+	c.closed = true
+	unwatch := c.unwatch
+	if l.open--; l.open == 0 && l.draining {
+		close(l.none)
+	}
+	l.mu.Unlock()
+	if unwatch != nil {
+		unwatch()
+	}
+	c.end()
+}
+
+func (l *listener) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.open
+}
+
+// idle returns a channel that is closed when no connection is open. It is
+// called in a drain, after the last connection was handed out.
+func (l *listener) idle() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.none
+}
+
+// ConnContext returns a context for the work done for one connection: it ends
+// when the peer has hung up, also while nobody reads from conn, when conn is
+// closed, or when ctx ends. It has the shape of http.Server.ConnContext. Any
+// number of contexts can be made for a connection.
+//
+// A half-closed connection has not hung up: its peer waits for the answer. If
+// ctx is Serve's, or has its end, a stop does not end the work at once but when
+// the drain's bound is over. conn must be one that Serve's listener accepted;
+// of another the hang-up is not noticed.
+func ConnContext(ctx context.Context, conn net.Conn) context.Context {
+	c, ok := conn.(*Conn)
+	if !ok {
+		return ctx
+	}
+	parent, end := ctx, context.Context(nil)
+	if d, ok := ctx.Value(drainKey{}).(drain); ok && d.serving == ctx.Done() {
+		parent, end = context.WithoutCancel(ctx), d.hard
+	}
+	child, cancel := context.WithCancel(parent)
+	unwatch := c.onEnd(cancel)
+	context.AfterFunc(child, unwatch)
+	if end != nil {
+		stop := context.AfterFunc(end, cancel)
+		context.AfterFunc(child, func() { stop() })
+	}
+	return child
+}

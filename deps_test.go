@@ -1,0 +1,85 @@
+package fastbind_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestSDKImports: whoever imports the SDK gets the standard library and
+// golang.org/x/sys, nothing else, and of the standard library none of the
+// packages that cost a client its start-up time and size.
+func TestSDKImports(t *testing.T) {
+	const module = "github.com/fastbind/fastbind"
+	for pkg, forbidden := range map[string][]string{
+		".":        {"encoding/json", "log", "net/http", "os/exec", "os/user", "text/template"},
+		"./daemon": {"encoding/json", "log", "net/http", "os/exec", "os/user", "text/template"},
+	} {
+		for _, goos := range []string{"linux", "darwin", "freebsd", "windows"} {
+			cmd := exec.Command("go", "list", "-deps", pkg)
+			cmd.Env = append(cmd.Environ(), "GOOS="+goos, "CGO_ENABLED=0")
+			out, err := cmd.Output()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, dep := range strings.Fields(string(out)) {
+				first, _, _ := strings.Cut(dep, "/")
+				if strings.Contains(first, ".") && dep != module && !strings.HasPrefix(dep, module+"/") && !strings.HasPrefix(dep, "golang.org/x/sys/") {
+					t.Errorf("%s on %s imports %s", pkg, goos, dep)
+				}
+				if dep == "fmt" && pkg == "." && goos == "linux" { // elsewhere x/sys imports it
+					t.Error("the client SDK imports fmt, which costs start-up time and size")
+				}
+				for _, f := range forbidden {
+					if dep == f {
+						t.Errorf("%s on %s imports %s, which costs start-up time or size", pkg, goos, dep)
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestClientSize: a tool that imports the client SDK grows by at most 1 MB over
+// one that imports package net.
+func TestClientSize(t *testing.T) {
+	size := func(source string) int64 {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "main.go"), []byte(source), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		exe := filepath.Join(dir, "tool")
+		cmd := exec.Command("go", "build", "-o", exe, filepath.Join(dir, "main.go"))
+		cmd.Env = append(cmd.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		fi, err := os.Stat(exe)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fi.Size()
+	}
+	plain := size(`package main
+
+import "net"
+
+func main() { _, _ = net.Dial("unix", "x") }
+`)
+	ours := size(`package main
+
+import (
+	"context"
+
+	"github.com/fastbind/fastbind"
+)
+
+func main() { _, _ = fastbind.Dial(context.Background(), fastbind.Service{Name: "x"}) }
+`)
+	t.Logf("with net %d bytes, with fastbind %d", plain, ours)
+	if ours-plain > 1<<20 {
+		t.Errorf("the SDK adds %d bytes to a client, more than 1 MB", ours-plain)
+	}
+}

@@ -1,0 +1,414 @@
+//go:build unix
+
+// Command testprog is the tool and the daemon of the end-to-end tests: one
+// program that dials a service and is its daemon, as a real tool would be, with
+// ways to misbehave. Tests build it without the race detector, because crowds
+// of processes are what they are about.
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/fastbind/fastbind"
+	"github.com/fastbind/fastbind/daemon"
+	"github.com/fastbind/fastbind/internal/launch"
+)
+
+// behaviour is how the daemon misbehaves; it travels in its arguments.
+var behaviour struct {
+	load     time.Duration
+	fail     string // the method that returns an error
+	panics   string // the method that panics
+	exit     string // the method that exits with status 7
+	early    bool   // Serve returns nil at once
+	forget   bool   // main forgets daemon.Run and dials instead
+	hang     bool   // main never adopts
+	bindLate time.Duration
+	byHand   bool
+	later    bool
+	serial   bool   // Serve takes one connection after the other
+	aside    bool   // Bind binds another path and leaves a link to it
+	child    string // write what a child process sees into this file
+}
+
+func main() {
+	if len(os.Args) < 2 {
+		os.Exit(2)
+	}
+	fs := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
+	b := &behaviour
+	fs.DurationVar(&b.load, "load", 0, "time to load")
+	fs.StringVar(&b.fail, "fail", "", "method that fails")
+	fs.StringVar(&b.panics, "panic", "", "method that panics")
+	fs.StringVar(&b.exit, "exit", "", "method that exits")
+	fs.BoolVar(&b.early, "early", false, "Serve returns at once")
+	fs.BoolVar(&b.forget, "forget", false, "forget daemon.Run")
+	fs.BoolVar(&b.hang, "hang", false, "never adopt")
+	fs.DurationVar(&b.bindLate, "bind-late", 0, "time before Bind binds")
+	fs.BoolVar(&b.byHand, "by-hand", false, "started by hand")
+	fs.BoolVar(&b.later, "later", false, "serve while loading")
+	fs.BoolVar(&b.serial, "serial", false, "one connection after the other")
+	fs.BoolVar(&b.aside, "aside", false, "bind another path")
+	fs.StringVar(&b.child, "child", "", "file for what a child sees")
+	name := fs.String("name", "t", "service")
+	bind := fs.String("bind", "", "bind policy")
+	env := fs.String("env", "", "environment contract, comma separated")
+	envPolicy := fs.String("env-policy", "", "environment policy")
+	adopt := fs.Duration("adopt", 0, "adopt budget")
+	bound := fs.Duration("bound", 0, "bound budget")
+	gate := fs.Bool("gate", false, "wait for the end of stdin before dialling")
+	count := fs.Int("n", 1, "how many dials at once")
+	requests := fs.Int("requests", 1, "requests on each connection")
+	timeout := fs.Duration("timeout", time.Minute, "deadline of a dial")
+	ready := fs.Bool("ready", false, "wait for ready")
+	step := fs.Int("kill-at", -1, "kill this launcher before a step")
+	retry := fs.Bool("retry", false, "dial again after a typed failure of a killed daemon")
+	linger := fs.Bool("linger", false, "stay after the dials until the end of stdin")
+	_ = fs.Parse(os.Args[2:])
+
+	svc := fastbind.Service{
+		Name: *name, Args: daemonArgs(), Bind: fastbind.Bind(*bind), EnvPolicy: fastbind.EnvPolicy(*envPolicy),
+		AdoptWithin: *adopt, BoundWithin: *bound,
+		Env: []string{"TESTPROG_EXECS"},
+	}
+	if *env != "" {
+		svc.Env = append(svc.Env, strings.Split(*env, ",")...)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), *timeout)
+	defer cancel()
+	switch os.Args[1] {
+	case "daemon":
+		serve(ctx, svc)
+	case "dial":
+		if *step >= 0 {
+			killAt(launch.Step(*step))
+		}
+		if *gate {
+			_, _ = io.Copy(io.Discard, os.Stdin)
+		}
+		os.Exit(dialMany(ctx, svc, *count, *requests, *ready, *retry, *linger))
+	case "start":
+		if *step >= 0 {
+			killAt(launch.Step(*step))
+		}
+		ep, err := svc.Start(ctx)
+		if err != nil {
+			fmt.Println("fail", describe(err))
+			os.Exit(1)
+		}
+		fmt.Println("ok", ep)
+	case "loop":
+		loop(svc)
+	case "status":
+		st, err := svc.Status(ctx)
+		fmt.Printf("%s %d %d %v\n", st.Phase, st.Generation, st.PID, err)
+	case "stop":
+		if err := svc.Stop(ctx); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+	}
+}
+
+// killAt makes this launcher end itself before it does a step.
+func killAt(step launch.Step) {
+	launch.OnStep = func(s launch.Step) {
+		if s == step {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {}
+		}
+	}
+}
+
+// daemonArgs are the arguments of a daemon that behaves as this client was told.
+func daemonArgs() []string {
+	args := []string{"daemon"}
+	for _, f := range os.Args[2:] {
+		for _, pass := range []string{"-load", "-fail", "-panic", "-exit", "-early", "-forget", "-hang", "-bind-late", "-later", "-aside", "-serial", "-child", "-name"} {
+			if f == pass || strings.HasPrefix(f, pass+"=") {
+				args = append(args, f)
+			}
+		}
+	}
+	return args
+}
+
+// dialMany dials n times at once and prints a line for each: "ok REPLY" or
+// "fail ERROR".
+func dialMany(ctx context.Context, svc fastbind.Service, n, requests int, ready, retry, linger bool) int {
+	var wg sync.WaitGroup
+	lines := make(chan string, n)
+	for range n {
+		wg.Go(func() {
+			reply, err := request(ctx, svc, requests, ready)
+			// A killed process closes its descriptors one by one: its listener
+			// may still accept when its first connection is reset.
+			for retry && errors.Is(err, fastbind.ErrLaunchFailed) && ctx.Err() == nil {
+				reply, err = request(ctx, svc, requests, ready)
+			}
+			if err != nil {
+				lines <- "fail " + describe(err)
+				return
+			}
+			lines <- "ok " + reply
+		})
+	}
+	wg.Wait()
+	close(lines)
+	status := 0
+	for l := range lines {
+		if strings.HasPrefix(l, "fail") {
+			status = 1
+		}
+		fmt.Println(l)
+	}
+	if n > 1 {
+		tasks, _ := os.ReadDir("/proc/self/task")
+		fmt.Println("threads", len(tasks))
+	}
+	if linger {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+	}
+	return status
+}
+
+// describe prints what a test looks at of a typed error.
+func describe(err error) string {
+	var fe *fastbind.Error
+	if !errors.As(err, &fe) {
+		return fmt.Sprintf("untyped %q", err)
+	}
+	var errno syscall.Errno
+	_ = errors.As(err, &errno)
+	return fmt.Sprintf("typed generation=%d stage=%s status=%d signal=%q unknown=%t errno=%d launch=%t refused=%t deadline=%t already=%t retry=%t log=%t tail=%d %q",
+		fe.Generation, fe.Stage, fe.ExitStatus, fe.Signal, fe.Unknown, int(errno), errors.Is(err, fastbind.ErrLaunchFailed),
+		errors.Is(err, fastbind.ErrRefused), errors.Is(err, context.DeadlineExceeded), errors.Is(err, fastbind.ErrAlreadyBound),
+		!fe.RetryAt.IsZero(), fe.Log != "", len(fe.LogTail), err)
+}
+
+// request dials and does requests on the connection.
+func request(ctx context.Context, svc fastbind.Service, requests int, ready bool) (string, error) {
+	var opts []fastbind.Option
+	if ready {
+		opts = append(opts, fastbind.WaitReady(nil))
+	}
+	conn, err := fastbind.Dial(ctx, svc, opts...)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	if d, ok := ctx.Deadline(); ok {
+		_ = conn.SetDeadline(d)
+	}
+	r := bufio.NewReader(conn)
+	var reply string
+	for i := range requests {
+		if _, err := fmt.Fprintf(conn, "%d\n", i); err != nil && i > 0 {
+			return "", err
+		}
+		if reply, err = r.ReadString('\n'); err != nil {
+			return "", err
+		}
+	}
+	return strings.TrimSpace(reply), nil
+}
+
+// loop does requests on one connection until stdin ends, then prints how many.
+func loop(svc fastbind.Service) {
+	conn, err := fastbind.Dial(context.Background(), svc)
+	if err != nil {
+		fmt.Println("fail", err)
+		os.Exit(1)
+	}
+	stop := make(chan struct{})
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		close(stop)
+	}()
+	r := bufio.NewReader(conn)
+	for n := 0; ; n++ {
+		select {
+		case <-stop:
+			fmt.Println("ok", n)
+			return
+		default:
+		}
+		_, werr := fmt.Fprintf(conn, "%d\n", n)
+		if _, err := r.ReadString('\n'); err != nil || werr != nil {
+			fmt.Println("fail", n, werr, err)
+			os.Exit(1)
+		}
+		if n == 0 {
+			fmt.Println("looping")
+		}
+	}
+}
+
+// serve is the daemon's main.
+func serve(ctx context.Context, svc fastbind.Service) {
+	if path := os.Getenv("TESTPROG_EXECS"); path != "" {
+		if f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600); err == nil {
+			fmt.Fprintln(f, os.Getpid())
+			_ = f.Close()
+		}
+	}
+	b := behaviour
+	switch {
+	case b.forget:
+		// A tool whose main forgot Run comes here as a client.
+		_, err := fastbind.Dial(ctx, svc)
+		fmt.Fprintln(os.Stderr, "forgetful:", err)
+		os.Exit(9)
+	case b.hang:
+		c := make(chan os.Signal, 1)
+		signal.Notify(c, syscall.SIGUSR1)
+		<-c
+	case b.byHand:
+		daemon.Run[backend](daemon.For(svc))
+	}
+	daemon.Run[backend]()
+}
+
+type backend struct{}
+
+// misbehave does what the daemon was told to in a method.
+func misbehave(method string) error {
+	b := behaviour
+	if b.panics == method {
+		panic("told to panic in " + method + "\nsecond line")
+	}
+	if b.exit == method {
+		fmt.Fprintln(os.Stderr, "told to exit in", method)
+		os.Exit(7)
+	}
+	switch b.fail {
+	case method:
+		return errors.New("told to fail in " + method)
+	case method + "-errno":
+		return syscall.EADDRINUSE
+	}
+	return nil
+}
+
+func (backend) Bind(ep fastbind.Endpoint) (net.Listener, error) {
+	time.Sleep(behaviour.bindLate)
+	if err := misbehave("bind"); err != nil {
+		return nil, err
+	}
+	if behaviour.aside {
+		path := ep.Path() + "." + strconv.Itoa(os.Getpid())
+		if err := os.Symlink(path, ep.Path()); err != nil {
+			return nil, err
+		}
+		return net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	}
+	return daemon.Listen(ep)
+}
+
+type state struct{ inst *daemon.Instance }
+
+func (backend) Load(ctx context.Context, inst *daemon.Instance) (*state, error) {
+	fmt.Fprintln(os.Stderr, "loading")
+	if err := misbehave("load"); err != nil {
+		return nil, err
+	}
+	if behaviour.later {
+		inst.ReadyLater()
+		go func() {
+			if loading(ctx, inst) == nil {
+				inst.Ready()
+			}
+		}()
+		return &state{inst}, nil
+	}
+	return &state{inst}, loading(ctx, inst)
+}
+
+func loading(ctx context.Context, inst *daemon.Instance) error {
+	const parts = 100
+	for i := range parts {
+		if behaviour.load == 0 {
+			break
+		}
+		inst.Progress("loading index", float64(i)/parts)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(behaviour.load / parts):
+		}
+	}
+	return nil
+}
+
+func (backend) Serve(ctx context.Context, ln net.Listener, s *state) error {
+	if err := misbehave("serve"); err != nil || behaviour.early {
+		return err
+	}
+	if behaviour.child != "" {
+		cmd := exec.Command("/bin/sh", "-c", "env; ls -l /proc/self/fd; grep Sig /proc/self/status")
+		out, _ := cmd.CombinedOutput()
+		_ = os.WriteFile(behaviour.child, out, 0o600)
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for {
+		conn, err := ln.Accept()
+		if err != nil {
+			return err
+		}
+		serve := func() {
+			defer conn.Close()
+			answer(ctx, conn, s)
+		}
+		if behaviour.serial {
+			serve()
+			continue
+		}
+		wg.Go(serve)
+	}
+}
+
+// answer replies to each line with the process, the generation and the line. A
+// line "slow" is answered when the peer hangs up: never, with a note in the log.
+func answer(ctx context.Context, conn net.Conn, s *state) {
+	r := bufio.NewReader(conn)
+	for {
+		line, err := r.ReadString('\n')
+		if err != nil {
+			return
+		}
+		line = strings.TrimSpace(line)
+		if line == "chatter" {
+			// Three times the bound of a log, in numbered lines.
+			for i := range 40_000 {
+				fmt.Fprintf(os.Stderr, "chatter %06d %s\n", i, strings.Repeat("x", 64))
+			}
+		}
+		if line == "hangup" {
+			cctx := daemon.ConnContext(ctx, conn)
+			<-cctx.Done()
+			fmt.Fprintln(os.Stderr, "hung up", ctx.Err())
+			return
+		}
+		if n, err := strconv.Atoi(line); err == nil && n < 0 {
+			time.Sleep(time.Duration(-n) * time.Millisecond)
+		}
+		if _, err := fmt.Fprintln(conn, os.Getpid(), s.inst.Generation(), line); err != nil {
+			return
+		}
+	}
+}

@@ -1,0 +1,233 @@
+package fastbind
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/fastbind/fastbind/internal/definition"
+	"github.com/fastbind/fastbind/internal/launch"
+	"github.com/fastbind/fastbind/internal/proc"
+	"github.com/fastbind/fastbind/internal/runtimedir"
+)
+
+// Bind says who binds the service's endpoint.
+type Bind string
+
+// The bind policies.
+const (
+	// BindBroker, the default: the launching process binds and listens, and the
+	// daemon inherits the listener. Clients queue before the daemon exists.
+	BindBroker Bind = "broker"
+
+	// BindDaemon: the daemon binds the endpoint itself and must listen within
+	// Service.BoundWithin of its exec.
+	BindDaemon Bind = "daemon"
+)
+
+// EnvPolicy says what to do about a running daemon that was launched with other
+// values of the contracted environment variables than this caller has.
+type EnvPolicy string
+
+// The environment policies.
+const (
+	EnvIgnore  EnvPolicy = "ignore"  // the default: use it; Status names the variables
+	EnvCoexist EnvPolicy = "coexist" // a daemon for each environment
+	EnvRefuse  EnvPolicy = "refuse"  // fail with ErrRefused and the variables' names
+)
+
+// A Service is a named daemon, of which a user has at most one in an instance,
+// and how to start it. Only Name is required. It is a plain value: copy and
+// share it freely.
+type Service struct {
+	// Name has at most 64 of the characters a-z 0-9 . _ - and begins with a
+	// letter or digit.
+	Name string
+
+	// Instance is a namespace of services, of the same form; "" is "default".
+	Instance string
+
+	// Args are arguments for this very executable, which is what is launched,
+	// even after its file was replaced or deleted.
+	Args []string
+
+	// Command is another program and its arguments, used instead if it is set:
+	// an absolute path, or a name to be found in PATH. It is an SDK backend,
+	// one whose main calls daemon.Run, unless Foreign is set.
+	Command []string
+
+	// Foreign says that Command may know nothing of fastbind. It is handed the
+	// listener by systemd's convention (LISTEN_FDS).
+	Foreign bool
+
+	Bind Bind   // "" is BindBroker
+	Dir  string // the daemon's working directory, "" is /
+
+	// Env extends the environment contract. A daemon gets HOME, USER, LOGNAME,
+	// PATH, SHELL, LANG, LC_*, TZ, TMPDIR and XDG_* of its launcher, and nothing
+	// else but what Env names: NAME passes the launcher's value on, NAME=VALUE
+	// sets one.
+	Env       []string
+	EnvPolicy EnvPolicy // "" is EnvIgnore
+
+	// FDEnv are NAME=TEMPLATE variables for foreign daemons; {fd} stands for
+	// the listener's descriptor, {socket} for the endpoint's path.
+	FDEnv []string
+
+	Version string // "" is what the daemon says of itself
+
+	BoundWithin time.Duration // BindDaemon: exec to listening; 0 is 500 ms
+	AdoptWithin time.Duration // BindBroker: exec to adopting the listener; 0 is 10 s
+	StopWithin  time.Duration // stop request to kill; 0 is 10 s
+}
+
+// definition returns the completed and checked definition. The error wraps
+// ErrRefused and names the field.
+func (s Service) definition() (definition.Definition, error) {
+	d := definition.Definition{
+		Service: s.Name, Instance: s.Instance, Command: s.Command, Foreign: s.Foreign,
+		Bind: definition.Bind(s.Bind), Dir: s.Dir, Env: s.Env, EnvPolicy: definition.EnvPolicy(s.EnvPolicy),
+		FDEnv: s.FDEnv, Version: s.Version,
+		BoundWithin: s.BoundWithin, AdoptWithin: s.AdoptWithin, StopWithin: s.StopWithin,
+	}
+	if len(s.Command) == 0 {
+		// The path of this executable costs a system call, which the warm path
+		// does not pay: the broker fills it in when it launches.
+		d.Self = true
+		d.Command = append([]string{""}, s.Args...)
+	}
+	d = d.Complete()
+	if err := d.Check(); err != nil {
+		return d, &launch.Fault{Class: launch.Refusal, Service: s.Name, Instance: d.Instance,
+			Stage: launch.StagePolicy, Err: err, Status: -1}
+	}
+	return d, nil
+}
+
+// broker returns the embedded broker for the service in this process's
+// environment.
+func (s Service) broker() (*launch.Broker, error) {
+	d, err := s.definition()
+	if err != nil {
+		return nil, err
+	}
+	env := runtimedir.FromEnviron(os.Getenv, euid, accountHome)
+	return launch.NewBroker(env, d, os.Environ), nil
+}
+
+// euid is who we were at the start: enough to guess where an endpoint is. Who
+// we are now is asked where it decides anything, of a connection's peer and
+// before a launch.
+var euid = os.Geteuid()
+
+func accountHome() string {
+	home, _, _, err := proc.Account(os.Geteuid())
+	if err != nil {
+		return ""
+	}
+	return home
+}
+
+// An Endpoint is an address that clients dial: the path of a Unix socket. The
+// zero Endpoint is invalid.
+type Endpoint struct{ path string }
+
+// maxEndpoint is the longest path that every system takes as a socket address,
+// without its NUL (sun_path has 104 bytes on BSD, 108 on Linux).
+const maxEndpoint = 103
+
+// NewEndpoint makes an endpoint of the path of a Unix socket: absolute, clean,
+// without control characters and at most 103 bytes long. The error wraps
+// ErrInvalidEndpoint. Nothing needs to exist there.
+func NewEndpoint(path string) (Endpoint, error) {
+	var reason string
+	switch {
+	case path == "":
+		reason = "it is empty"
+	case !filepath.IsAbs(path):
+		reason = "the path is not absolute"
+	case len(path) > maxEndpoint:
+		reason = "the path is longer than " + strconv.Itoa(maxEndpoint) + " bytes"
+	case strings.ContainsFunc(path, func(r rune) bool { return r < ' ' || r == 0x7f }):
+		reason = "the path has control characters"
+	case filepath.Clean(path) != path:
+		reason = "the path is not clean; use " + strconv.Quote(filepath.Clean(path))
+	default:
+		return Endpoint{path}, nil
+	}
+	return Endpoint{}, &endpointError{path, reason}
+}
+
+type endpointError struct{ path, reason string }
+
+func (e *endpointError) Error() string {
+	return ErrInvalidEndpoint.Error() + " " + strconv.Quote(e.path) + ": " + e.reason
+}
+
+func (e *endpointError) Is(target error) bool { return target == ErrInvalidEndpoint }
+
+// Path returns the path of the Unix socket. It fits into a socket address, so
+// any program can dial it.
+func (e Endpoint) Path() string { return e.path }
+
+// String returns the path.
+func (e Endpoint) String() string { return e.path }
+
+// Endpoint returns where clients of the service dial. Nothing needs to run
+// there; nothing is created. It blocks for a few look-ups of paths.
+func (s Service) Endpoint() (Endpoint, error) {
+	b, err := s.broker()
+	if err != nil {
+		return Endpoint{}, publicError(err)
+	}
+	p, err := b.Env.Find(b.Def.Instance, b.DirName())
+	if err == nil {
+		return Endpoint{p.Sock()}, nil
+	}
+	if !errors.Is(err, runtimedir.ErrNotPlaced) {
+		return Endpoint{}, publicError(b.DirectoryFault(err))
+	}
+	return Endpoint{b.Env.Guess(b.Def.Instance, b.DirName())[0]}, nil
+}
+
+// Start makes sure that the service's endpoint is bound, launching a daemon if
+// need be, and returns the endpoint. It blocks as Dial does, without connecting
+// to a daemon that it launched.
+func (s Service) Start(ctx context.Context, opts ...Option) (Endpoint, error) {
+	b, err := s.broker()
+	if err != nil {
+		return Endpoint{}, publicError(err)
+	}
+	if err := b.CheckSelf(); err != nil {
+		return Endpoint{}, ErrSelfDial
+	}
+	place, err := b.Start(ctx, time.Now())
+	if err == nil {
+		err = apply(opts).wait(ctx, b)
+	}
+	if err != nil {
+		return Endpoint{}, publicError(err)
+	}
+	return Endpoint{place.Sock()}, nil
+}
+
+// Stop ends every living generation of the service: each is asked to drain and,
+// after StopWithin, killed. It blocks until their processes have ended, or
+// until ctx ends. The error is ErrNotRunning or ErrNoService if there is
+// nothing to stop.
+func (s Service) Stop(ctx context.Context) error {
+	b, err := s.broker()
+	if err == nil {
+		_, err = b.Stop(ctx)
+	}
+	return publicError(err)
+}
+
+func init() {
+	launch.OfService = func(service any) (*launch.Broker, error) { return service.(Service).broker() }
+	launch.Public = publicError
+}
