@@ -1,0 +1,150 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fastbind/fastbind/internal/launch"
+	"github.com/fastbind/fastbind/internal/peer"
+	"github.com/fastbind/fastbind/internal/proc"
+)
+
+func (a *app) dialCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "dial NAME [flags] [-- COMMAND ARG…]",
+		Short: "Connect stdin and stdout to a service, launching it if needed",
+		Long: `Connect stdin and stdout to NAME's endpoint, launching the service if nobody
+accepts there. The end of stdin half-closes the connection; dial ends when the
+daemon closes its side.
+
+A daemon that dies before its first byte is a failed launch: exit status 4, with
+the reason. --timeout covers everything up to the first byte of the reply. stdout
+is the daemon's: --json prints an object only if there is an error before that.
+
+Where the definition comes from is the same as for start.`,
+		Example: `  echo hello | fastbind dial echo -- ./echod
+  printf 'GET / HTTP/1.0\r\n\r\n' | fastbind dial web --timeout 2s`,
+		ValidArgsFunction: a.completeNames(1),
+	}
+	flags := addDefinitionFlags(cmd)
+	wait := addWaitFlag(cmd)
+	timeout := addTimeoutFlag(cmd, "the first byte of a reply")
+	replace := cmd.Flags().Bool("replace", false, "stop a running service that is defined otherwise")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		name, command, err := nameAndCommand(cmd, args)
+		if err != nil {
+			return err
+		}
+		ready, err := wait.ready()
+		if err != nil {
+			return err
+		}
+		began := a.now()
+		ctx, cancel := withTimeout(cmd.Context(), *timeout)
+		defer cancel()
+		p, err := a.plan(name, command, flags)
+		if err != nil {
+			return err
+		}
+		if err := a.settle(ctx, p, *replace); err != nil {
+			return err
+		}
+		if err := p.broker.CheckSelf(); err != nil {
+			return err
+		}
+		conn, err := p.broker.Dial(ctx, began)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		if p.given {
+			if err := a.checkAttached(p); err != nil {
+				return err
+			}
+		}
+		if ready {
+			if err := a.awaitReady(ctx, p.broker); err != nil {
+				return err
+			}
+		}
+		c := &connection{a: a, conn: conn, broker: p.broker, began: began}
+		return c.carry(cmd.Context(), ctx)
+	}
+	return cmd
+}
+
+// A connection carries stdin and stdout.
+type connection struct {
+	a      *app
+	conn   *net.UnixConn
+	broker *launch.Broker
+	began  time.Time
+}
+
+// carry copies both ways until the daemon closes its side. outer ends with an
+// interrupt, inner also with the deadline, which no longer counts once the
+// reply has begun.
+func (c *connection) carry(outer, inner context.Context) error {
+	stop := context.AfterFunc(outer, func() { _ = c.conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if deadline, ok := inner.Deadline(); ok {
+		_ = c.conn.SetReadDeadline(deadline)
+	}
+	go c.send() // ends with stdin, or with the process
+
+	buf := make([]byte, 32<<10)
+	n, err := c.conn.Read(buf)
+	if n == 0 {
+		return c.explain(outer, err)
+	}
+	c.a.streamed = true
+	if err := c.conn.SetReadDeadline(time.Time{}); err != nil {
+		return err
+	}
+	if outer.Err() != nil { // the deadline that was taken back may have been its
+		return context.Cause(outer)
+	}
+	if _, err := c.a.streams.Out.Write(buf[:n]); err != nil {
+		return err
+	}
+	if _, err = io.Copy(c.a.streams.Out, c.conn); outer.Err() != nil {
+		return context.Cause(outer)
+	}
+	return err
+}
+
+func (c *connection) send() {
+	// An error is the daemon's end, which the reader sees too.
+	if _, err := io.Copy(c.conn, c.a.streams.In); err == nil || !dead(err) {
+		_ = c.conn.CloseWrite()
+	}
+}
+
+// explain says why a connection ended before its first byte.
+func (c *connection) explain(outer context.Context, err error) error {
+	if outer.Err() != nil {
+		return context.Cause(outer)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return &launch.Fault{Class: launch.Deadline, Service: c.broker.Def.Service, Instance: c.broker.Def.Instance,
+			Stage: launch.StageWait, Err: errNoReply, Status: -1, Cure: "see: fastbind status " + c.a.nameArgs(c.broker.Def.Service)}
+	}
+	// The kernel names who listened, so the answer is about that generation.
+	pid, _ := peer.PID(c.conn)
+	lost := launch.Lost{Since: proc.BootTime() - time.Since(c.began), Peer: pid, Reset: !errors.Is(err, io.EOF)}
+	if f := c.broker.Verdict(lost); f != nil {
+		return f
+	}
+	if errors.Is(err, io.EOF) {
+		return nil // it had nothing to say
+	}
+	return err
+}
+
+var errNoReply = errors.New("connected, but the daemon has not replied")

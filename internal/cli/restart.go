@@ -1,0 +1,87 @@
+package cli
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fastbind/fastbind/internal/launch"
+)
+
+type restartReply struct {
+	Schema   int           `json:"schema"`
+	Stopped  []stoppedJSON `json:"stopped"`
+	Services []serviceJSON `json:"services"`
+	Error    *errorJSON    `json:"error"`
+	Errors   []errorJSON   `json:"errors"`
+}
+
+func (a *app) restartCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "restart NAME…",
+		Short: "Stop services and start them again",
+		Long: `Stop the named services and start them with the definition of their files, or
+else the one they were last started with. A service that is not running is
+started. The endpoint of each is printed; its path stays the same.`,
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: a.completeNames(0),
+	}
+	wait := addWaitFlag(cmd)
+	timeout := addTimeoutFlag(cmd, "waiting")
+	cmd.RunE = func(cmd *cobra.Command, names []string) error {
+		if err := checkNames(names); err != nil {
+			return err
+		}
+		ready, err := wait.ready()
+		if err != nil {
+			return err
+		}
+		ctx, cancel := withTimeout(cmd.Context(), *timeout)
+		defer cancel()
+		r := restartReply{Schema: schema, Stopped: []stoppedJSON{}, Services: []serviceJSON{}}
+		var errs []error
+		for _, n := range names {
+			if err := a.restart(ctx, n, ready, &r); err != nil {
+				errs = append(errs, err)
+			}
+		}
+		if a.json {
+			r.Error, r.Errors = worstOf(cmd.Context(), errs), errorsOf(errs)
+			a.print(r)
+		}
+		return a.reportAll(cmd.Context(), errs)
+	}
+	return cmd
+}
+
+func (a *app) restart(ctx context.Context, name string, ready bool, r *restartReply) error {
+	p, err := a.plan(name, nil, nil)
+	if err != nil {
+		return err
+	}
+	old := p.broker
+	if p.stored != nil {
+		old = a.broker(*p.stored) // its variant may be another one than the file's
+	}
+	stopped, err := old.Stop(ctx)
+	for _, s := range stopped {
+		r.Stopped = append(r.Stopped, stoppedJSON{name, a.instance, s.Generation, s.PID, s.Killed})
+	}
+	if err != nil && !isClass(err, launch.NotRunning) && !isClass(err, launch.NoService) {
+		return err
+	}
+	l, err := a.ensure(ctx, p, ready)
+	if err != nil {
+		return err
+	}
+	if !a.json {
+		line(a.out.w, l.place.Sock())
+		return nil
+	}
+	v, err := a.look(ctx, p.broker)
+	if err == nil {
+		v.file = p.file
+		r.Services = append(r.Services, v.json())
+	}
+	return err
+}

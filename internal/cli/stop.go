@@ -1,0 +1,122 @@
+package cli
+
+import (
+	"context"
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fastbind/fastbind/internal/launch"
+)
+
+type stopReply struct {
+	Schema  int           `json:"schema"`
+	Stopped []stoppedJSON `json:"stopped"`
+	Error   *errorJSON    `json:"error"`
+	Errors  []errorJSON   `json:"errors"`
+}
+
+type stoppedJSON struct {
+	Service    string `json:"service"`
+	Instance   string `json:"instance"`
+	Generation uint64 `json:"generation"`
+	PID        int    `json:"pid"`
+	Killed     bool   `json:"killed"`
+}
+
+func (a *app) stopCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "stop NAME… | --all",
+		Short: "Stop services and wait for their end",
+		Long: `Ask every living generation of the named services to end, and wait until their
+processes have: they serve who is connected or queued, and are killed when their
+stop_within is over. The definition is kept: start NAME starts it again.
+
+Each stopped generation is one line. Of a service that is not running the exit
+status is 3.`,
+		ValidArgsFunction: a.completeNames(0),
+	}
+	all := cmd.Flags().Bool("all", false, "every running service of the instance")
+	everywhere := cmd.Flags().Bool("all-instances", false, "every running service of every instance")
+	timeout := addTimeoutFlag(cmd, "waiting")
+	cmd.RunE = func(cmd *cobra.Command, names []string) error {
+		*all = *all || *everywhere
+		if *all == (len(names) > 0) {
+			return &usageError{"give NAMEs or --all", "see: " + cmd.CommandPath() + " --help"}
+		}
+		if err := checkNames(names); err != nil {
+			return err
+		}
+		ctx, cancel := withTimeout(cmd.Context(), *timeout)
+		defer cancel()
+		r := stopReply{Schema: schema, Stopped: []stoppedJSON{}}
+		var errs []error
+		if *all {
+			if err := a.usable(); err != nil {
+				return err
+			}
+			for _, b := range a.all(*everywhere) {
+				if err := a.stopOne(ctx, b, &r); err != nil && !isClass(err, launch.NotRunning) && !isClass(err, launch.NoService) {
+					errs = append(errs, err)
+				}
+			}
+		}
+		for _, n := range names {
+			if err := a.stopName(ctx, n, &r); err != nil {
+				errs = append(errs, err)
+			}
+		}
+		if a.json {
+			r.Error, r.Errors = worstOf(cmd.Context(), errs), errorsOf(errs)
+			a.print(r)
+		}
+		return a.reportAll(cmd.Context(), errs)
+	}
+	return cmd
+}
+
+// stopName stops all variants of a service. It is not running only if none is.
+func (a *app) stopName(ctx context.Context, name string, r *stopReply) error {
+	brokers := a.found(name)
+	if len(brokers) == 0 {
+		brokers = []*launch.Broker{a.named(name)}
+	}
+	before := len(r.Stopped)
+	var missing error
+	for _, b := range brokers {
+		err := a.stopOne(ctx, b, r)
+		switch {
+		case isClass(err, launch.NotRunning), isClass(err, launch.NoService):
+			missing = err
+		case err != nil:
+			return err
+		}
+	}
+	if len(r.Stopped) > before {
+		return nil
+	}
+	if isClass(missing, launch.NoService) {
+		if f, err := a.file(name); err == nil && f != nil {
+			return &launch.Fault{Class: launch.NotRunning, Service: name, Instance: a.instance, Stage: launch.StageStop, Err: errNeverRan, Status: -1}
+		}
+	}
+	return missing
+}
+
+func (a *app) stopOne(ctx context.Context, b *launch.Broker, r *stopReply) error {
+	stopped, err := b.Stop(ctx)
+	for _, s := range stopped {
+		r.Stopped = append(r.Stopped, stoppedJSON{b.Def.Service, b.Def.Instance, s.Generation, s.PID, s.Killed})
+		if a.json {
+			continue
+		}
+		text := b.Def.Service + ": stopped generation " + number(s.Generation) + ", pid " + number(s.PID)
+		if s.Killed {
+			text = b.Def.Service + ": killed generation " + number(s.Generation) + ", pid " + number(s.PID) + ": it did not end in time"
+		}
+		line(a.out.w, text)
+	}
+	return err
+}
+
+var errNeverRan = errors.New("it is not running: it was never launched")

@@ -1,0 +1,260 @@
+package cli
+
+import (
+	"bufio"
+	"encoding/json"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fastbind/fastbind/internal/journal"
+	"github.com/fastbind/fastbind/internal/launch"
+)
+
+type whyReply struct {
+	Schema int `json:"schema"`
+	serviceJSON
+	Events      []json.RawMessage `json:"events"`      // of the journal, newest first
+	Differences []differenceJSON  `json:"differences"` // of the daemon and the definition file
+	Error       *errorJSON        `json:"error"`
+}
+
+func (a *app) whyCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "why NAME",
+		Short: "Explain a service: what happened, what failed, what differs",
+		Long: `Explain NAME: its phase, its last failure with the end of the log, what was
+decided and why (newest first), the environment variables in which its daemon
+differs from this shell, the fields in which it differs from its definition file,
+and when it may launch again if it failed too often.`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeNames(1),
+	}
+	count := cmd.Flags().IntP("events", "n", 10, "how many events of the journal")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := checkNames(args); err != nil {
+			return err
+		}
+		views, err := a.views(cmd.Context(), args[0])
+		if err != nil {
+			return err
+		}
+		v := views[0]
+		for _, other := range views {
+			if other.broker != nil && a.broker(other.broker.Def).DirName() == other.broker.DirName() {
+				v = other // this client's own variant
+			}
+		}
+		events := a.events(v, max(0, *count))
+		if a.json {
+			r := whyReply{Schema: schema, serviceJSON: v.json(), Events: []json.RawMessage{},
+				Differences: differencesOf(a.differs(v))}
+			for _, e := range events {
+				r.Events = append(r.Events, e.raw)
+			}
+			a.print(r)
+			return nil
+		}
+		a.explain(v, events)
+		return nil
+	}
+	return cmd
+}
+
+// explain is why for people.
+func (a *app) explain(v view, events []event) {
+	s := a.out
+	head := s.paint(bold, harmless(v.label())) + " is " + s.paint(phaseColour(v.phase), harmless(a.phrase(v)))
+	line(s.w, head)
+	if v.failure != nil {
+		line(s.w, "")
+		line(s.w, "last failure: "+s.paint(bad, harmless(failureText(v.failure))))
+		for _, l := range v.failure.LogTail {
+			line(s.w, "    "+harmless(l))
+		}
+		if v.failure.Log != "" {
+			line(s.w, "  log: "+harmless(v.failure.Log))
+		}
+	}
+	if !v.retry.IsZero() {
+		line(s.w, "")
+		line(s.w, "too many launches failed: the next is tried after "+v.retry.Local().Format(time.TimeOnly)+
+			", or after: fastbind reset "+a.nameArgs(v.name))
+	}
+	if diffs := a.differs(v); len(diffs) > 0 {
+		line(s.w, "")
+		line(s.w, "it was launched with another definition than "+harmless(v.file.path)+" has now:")
+		for _, d := range diffs {
+			line(s.w, "  "+harmless(d.String()))
+		}
+		line(s.w, "  to change that: fastbind restart "+a.nameArgs(v.name))
+	}
+	if v.alive && len(v.status.Environment) > 0 {
+		line(s.w, "")
+		line(s.w, "its environment is not this shell's:")
+		for _, d := range v.status.Environment {
+			line(s.w, "  "+harmless(d.String()))
+		}
+	}
+	if len(events) > 0 {
+		line(s.w, "")
+		line(s.w, "what happened, newest first:")
+		for _, e := range events {
+			line(s.w, "  "+e.when.Local().Format(time.DateTime)+"  "+harmless(e.sentence()))
+		}
+	}
+}
+
+// phrase says how a service is, with its process.
+func (a *app) phrase(v view) string {
+	switch {
+	case !v.known:
+		return "defined by " + v.file.path + " and was never launched"
+	case v.generation == 0:
+		return "not running"
+	case !v.alive:
+		return v.phase + ": generation " + number(v.generation) + " does not run any more"
+	}
+	s := v.phase
+	if p := progressText(v.progress); p != "" {
+		s += " (" + p + ")"
+	}
+	s += ": generation " + number(v.generation)
+	if v.pid != 0 {
+		s += ", pid " + number(v.pid)
+	}
+	s += ", up " + ago(v.uptime)
+	if v.version != "" {
+		s += ", version " + v.version
+	}
+	if e := v.status.Shown; e.Record.Backend && v.status.Identity == nil {
+		s += "; it does not answer at its control endpoint"
+	}
+	return s
+}
+
+// failureText is a failure without the service's name.
+func failureText(f *launch.Fault) string {
+	s := strings.TrimPrefix(f.Error(), strconv.Quote(f.Service))
+	if _, rest, ok := strings.Cut(s, ": "); ok {
+		s = rest
+	}
+	if f.Generation != 0 {
+		s = "generation " + number(f.Generation) + " " + s
+	}
+	return s
+}
+
+// An event is one line of a journal.
+type event struct {
+	raw  json.RawMessage
+	when time.Time
+
+	Time       string `json:"time"`
+	Kind       string `json:"event"`
+	Generation uint64 `json:"generation"`
+	PID        int    `json:"pid"`
+	Reason     string `json:"reason"`
+	Stage      string `json:"stage"`
+	Status     *int   `json:"status"`
+	Signal     string `json:"signal"`
+	BoundAfter *int64 `json:"bound_after_us"`
+}
+
+// events returns the newest events of a service's journal, newest first.
+// Lines that are no events, of a writer that died, are passed over.
+func (a *app) events(v view, n int) []event {
+	if v.broker == nil {
+		return nil
+	}
+	_, path := v.broker.Files(v.status.Place)
+	if path == "" {
+		return nil
+	}
+	var list []event
+	for _, p := range []string{path + ".1", path} {
+		f, err := openForReading(p)
+		if err != nil {
+			continue
+		}
+		s := bufio.NewScanner(io.LimitReader(f, 2*journal.MaxSize))
+		s.Buffer(nil, 1<<20)
+		for s.Scan() {
+			e := event{}
+			if json.Unmarshal(s.Bytes(), &e) != nil {
+				continue
+			}
+			e.raw = json.RawMessage(append([]byte(nil), s.Bytes()...))
+			e.when, _ = time.Parse(time.RFC3339Nano, e.Time)
+			list = append(list, e)
+			if len(list) > 2*n+64 {
+				list = append(list[:0], list[len(list)-n:]...)
+			}
+		}
+		_ = f.Close()
+	}
+	list = list[max(0, len(list)-n):]
+	for i, j := 0, len(list)-1; i < j; i, j = i+1, j-1 {
+		list[i], list[j] = list[j], list[i]
+	}
+	return list
+}
+
+// sentence says an event in words. Kinds of later releases are shown as they
+// are.
+func (e event) sentence() string {
+	who := ""
+	if e.Generation != 0 {
+		who = "generation " + number(e.Generation)
+	}
+	switch e.Kind {
+	case "launched":
+		s := who + " launched"
+		if e.PID != 0 {
+			s += ", pid " + number(e.PID)
+		}
+		if e.BoundAfter != nil {
+			s += ", bound after " + time.Duration(*e.BoundAfter*int64(time.Microsecond)).String()
+		}
+		return s
+	case "failed":
+		s := "a launch failed"
+		if who != "" {
+			s = who + " failed"
+		}
+		if e.Stage != "" {
+			s += " in stage " + e.Stage
+		}
+		s += ": " + e.Reason
+		switch {
+		case e.Signal != "":
+			s += " (signal: " + e.Signal + ")"
+		case e.Status != nil:
+			s += " (exit status " + strconv.Itoa(*e.Status) + ")"
+		}
+		return s
+	case "refused":
+		return "refused to launch: " + e.Reason
+	case "fallback":
+		return "fell back: " + e.Reason
+	case "restored":
+		return "endpoint restored: " + e.Reason
+	case "stopped":
+		s := who
+		if e.PID != 0 {
+			s += ", pid " + number(e.PID) + ","
+		}
+		return strings.TrimSpace(s + " stopped: " + e.Reason)
+	}
+	s := e.Kind
+	if who != "" {
+		s += ", " + who
+	}
+	if e.Reason != "" {
+		s += ": " + e.Reason
+	}
+	return s
+}
