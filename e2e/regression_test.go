@@ -1,0 +1,249 @@
+//go:build unix
+
+package e2e
+
+import (
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/fastbind/fastbind/internal/record"
+)
+
+// TestSquattedCandidate: R34. Another user's directory where one of our
+// candidates would be is passed over, cold and warm.
+func TestSquattedCandidate(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can be two users")
+	}
+	w := newWorld(t)
+	uid := 40000 + os.Getpid()%10000
+	squatted := "/tmp/fastbind-" + itoa(uid)
+	home := filepath.Join(w.dir, "home")
+	for path, owner := range map[string]int{squatted: uid + 1, home: uid} {
+		if err := os.Mkdir(path, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chown(path, owner, owner); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(squatted) })
+	if err := os.Chmod(w.dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	run := filepath.Join(w.dir, "xdg")
+	if err := os.Mkdir(run, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(run, uid, uid); err != nil {
+		t.Fatal(err)
+	}
+	cmd := w.command("testprog", "dial")
+	// No anchor is left without a home in the password database.
+	cmd.Env = []string{"HOME=" + home}
+	asUser(cmd, uid)
+	out, err := w.output(cmd)
+	if err == nil || !strings.Contains(out, "refused=true") || !strings.Contains(out, squatted) {
+		t.Errorf("with no directory of its own: %v: %s", err, out)
+	}
+	cmd = w.command("testprog", "dial")
+	cmd.Env = []string{"FASTBIND_RUNTIME_DIR=" + filepath.Join(run, "fastbind"), "HOME=" + home}
+	asUser(cmd, uid)
+	if out, err := w.output(cmd); err != nil {
+		t.Errorf("with one: %v: %s", err, out)
+	}
+	cmd = w.command("testprog", "stop")
+	cmd.Env = []string{"FASTBIND_RUNTIME_DIR=" + filepath.Join(run, "fastbind"), "HOME=" + home}
+	asUser(cmd, uid)
+	if out, err := w.output(cmd); err != nil {
+		t.Errorf("stop: %v: %s", err, out)
+	}
+}
+
+// TestUmask: R13. A strange umask leaves no directory that its user cannot
+// enter.
+func TestUmask(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("root enters every directory, so another user must be tried")
+	}
+	w := newWorld(t)
+	if err := os.Chmod(w.dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	uid := 50000 + os.Getpid()%10000
+	cmd := w.command("testprog", "dial")
+	cmd.Args = append([]string{"sh", "-c", `umask 0777; exec "$0" "$@"`, cmd.Path}, cmd.Args[1:]...)
+	cmd.Path = "/bin/sh"
+	cmd.Env = append(w.env, "FASTBIND_RUNTIME_DIR="+filepath.Join(w.dir, "a", "b", "run"), "HOME="+w.dir)
+	asUser(cmd, uid)
+	if out, err := w.output(cmd); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	w.root = filepath.Join(w.dir, "a", "b", "run")
+	if len(w.living("t")) != 1 {
+		t.Error("no daemon lives")
+	}
+}
+
+// TestHangBeforeAdopting: R6, R24. A daemon that hangs before its first line,
+// and whose launcher has left, can be seen and stopped.
+func TestHangBeforeAdopting(t *testing.T) {
+	w := newWorld(t)
+	w.must("start", "-hang")
+	if st := w.must("status"); !strings.HasPrefix(st, "launching 1 ") {
+		t.Errorf("status is %q", st)
+	}
+	w.must("stop")
+	if alive := w.living("t"); len(alive) != 0 {
+		t.Errorf("it lives on: %+v", alive)
+	}
+}
+
+// TestDeathBeforeAdoptingIsCounted: a tool that forgot daemon.Run fails for good
+// after three launches, also if no launcher stays to see it.
+func TestDeathBeforeAdoptingIsCounted(t *testing.T) {
+	w := newWorld(t)
+	for range 3 {
+		w.must("start", "-forget")
+		w.eventually("it is dead", func() bool { return len(w.living("t")) == 0 })
+		if st := w.must("status"); !strings.HasPrefix(st, "failed ") {
+			t.Errorf("status is %q", st)
+		}
+	}
+	if out, err := w.run("start", "-forget"); err == nil || !strings.Contains(out, "stage=budget") {
+		t.Errorf("the fourth launch: %v: %s", err, out)
+	}
+}
+
+// TestSlowServeDrains: I3. A daemon that takes one connection after the other
+// serves all that were queued when it was stopped.
+func TestSlowServeDrains(t *testing.T) {
+	w := newWorld(t)
+	w.dial("-serial")
+	var conns []net.Conn
+	for range 10 {
+		c, err := net.Dial("unix", filepath.Join(w.service("t"), "sock"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := io.WriteString(c, "-400\n"); err != nil {
+			t.Fatal(err)
+		}
+		conns = append(conns, c)
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := w.run("stop")
+		done <- err
+	}()
+	for i, c := range conns {
+		if _, err := c.Read(make([]byte, 64)); err != nil {
+			t.Errorf("connection %d was dropped: %v", i, err)
+		}
+		_ = c.Close()
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestOddFiles: whatever an outsider puts under our names, nobody waits for it
+// and nobody is told to delete it.
+func TestOddFiles(t *testing.T) {
+	fifo := func(t *testing.T, path string) {
+		if err := syscall.Mkfifo(path, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir := func(t *testing.T, path string) {
+		if err := os.MkdirAll(filepath.Join(path, "full"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	victim := filepath.Join(t.TempDir(), "victim")
+	if err := os.WriteFile(victim, []byte("as it was"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	link := func(t *testing.T, path string) {
+		if err := os.Symlink(victim, path); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			fi, err := os.Stat(victim)
+			if err != nil || fi.Mode().Perm() != 0o644 || read(t, victim) != "as it was" {
+				t.Errorf("what a link led to was touched: %v %v: %q", fi.Mode(), err, read(t, victim))
+			}
+		})
+	}
+	for what, put := range map[string]func(*testing.T, string){"fifo": fifo, "directory": dir, "link": link} {
+		for _, name := range []string{"sock", "keep", "new", "current", "record", "life", "log", "journal"} {
+			t.Run(what+" for "+name, func(t *testing.T) {
+				w := newWorld(t)
+				w.dial()
+				w.kill9("t")
+				path := filepath.Join(w.service("t"), name)
+				switch name {
+				case "record", "life":
+					path = filepath.Join(w.generations("t")[0].Dir, name)
+				case "log", "journal":
+					path = filepath.Join(w.root, ".state", "default", "t."+name)
+				}
+				remove(t, path)
+				put(t, path)
+				if out, err := w.run("status"); err != nil {
+					t.Errorf("status: %v: %s", err, out)
+				}
+				w.dial()
+				w.must("stop")
+			})
+		}
+	}
+}
+
+// TestControlSocketDeleted: waiting for ready does not hang when a cleaner took
+// the control endpoint.
+func TestControlSocketDeleted(t *testing.T) {
+	w := newWorld(t)
+	w.dial()
+	remove(t, filepath.Join(w.generations("t")[0].Dir, "ctl"))
+	w.must("dial", "-ready", "-timeout=30s")
+}
+
+// TestStopOfAnotherFormat: a generation whose record this release cannot read is
+// asked who it is.
+func TestStopOfAnotherFormat(t *testing.T) {
+	w := newWorld(t)
+	w.dial()
+	h, err := w.living("t")[0].Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	path := filepath.Join(w.generations("t")[0].Dir, record.FileName)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b = []byte(strings.Replace(string(b), "fastbind-record 1", "fastbind-record 2", 1))
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.must("stop", "-timeout=60s")
+	w.await(h)
+}
+
+// TestByHandBindInUse: a backend whose own Bind says "in use" of something else
+// fails, and does not try for ever.
+func TestByHandBindInUse(t *testing.T) {
+	w := newWorld(t)
+	out, err := w.run("daemon", "-by-hand", "-fail=bind-errno", "-timeout=60s")
+	if err == nil || !strings.Contains(out, "already in use") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
