@@ -314,7 +314,9 @@ func (w *world) do(p *simProc) Outcome {
 		}
 		p.dir.sock = p.dir.keep
 	case StepUnlink:
-		if p.dir.sock.accepts() || p.dir.keep.accepts() {
+		// In a directory that an outsider has moved away the names lead nobody
+		// anywhere; its daemon is stranded, and sees that itself.
+		if p.dir == w.path() && (p.dir.sock.accepts() || p.dir.keep.accepts()) {
 			w.t.Fatalf("a living listener loses its name (R7)")
 		}
 		p.dir.sock, p.dir.keep = nil, nil
@@ -465,24 +467,17 @@ func TestMachinesTogether(t *testing.T) {
 		}
 		t.Repeat(actions)
 
-		// Everybody left goes on, nobody interferes any more.
-		for _, p := range w.running() {
-			for range 200 {
-				if p.m.Step != StepDone {
-					w.run(p)
-				}
-			}
+		// Everybody left goes on, nobody interferes any more. By turns, as a
+		// kernel schedules: one alone would wait for a lock whose holder stands
+		// still.
+		const rounds = 500 // who holds the lock is through in some 20 steps of its own
+		for range rounds {
 			for _, p := range w.running() {
 				w.run(p)
 			}
 		}
 		for _, p := range w.running() {
-			for range 200 {
-				w.run(p)
-			}
-			if p.m.Step != StepDone {
-				t.Fatalf("a dial without end, at %s", p.m.Step)
-			}
+			t.Fatalf("a dial without end, at %s", p.m.Step)
 		}
 		last := w.dial(BrokerBinds)
 		for range 50 {
