@@ -52,6 +52,7 @@ func Main(args, env []string, streams Streams) int {
 	return run(ctx, process{
 		args: args, env: env, streams: streams,
 		cwd: os.Getwd, now: time.Now, uid: os.Geteuid(),
+		self: os.Executable, notify: signal.NotifyContext,
 	})
 }
 
@@ -63,6 +64,8 @@ type process struct {
 	cwd     func() (string, error)
 	now     func() time.Time
 	uid     int
+	self    func() (string, error) // path of this executable
+	notify  func(context.Context, ...os.Signal) (context.Context, context.CancelFunc)
 }
 
 // app is one run of the command.
@@ -168,6 +171,7 @@ descriptor in an argument or a variable, can be run this way unchanged.`,
 		group string
 		cmd   *cobra.Command
 	}{
+		{groupUse, a.tryCommand()},
 		{groupUse, a.startCommand()}, {groupUse, a.dialCommand()}, {groupUse, a.stopCommand()}, {groupUse, a.restartCommand()},
 		{groupLook, a.statusCommand()}, {groupLook, a.listCommand()}, {groupLook, a.logsCommand()}, {groupLook, a.whyCommand()},
 		{groupLook, a.doctorCommand()}, {groupLook, a.validateCommand()}, {groupLook, a.versionCommand()},

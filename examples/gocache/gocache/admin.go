@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// admin is the verbs for people. None of them launches a daemon.
+// admin is the verbs for people. None of them but ping launches a daemon.
 type admin struct {
 	cfg      config
 	out, err io.Writer
@@ -63,6 +63,51 @@ func ask(ctx context.Context, cfg config, f frame, within time.Duration, s *stat
 		}
 	}
 }
+
+// A pong says what it took to reach the daemon, counted from the dial.
+type pong struct {
+	PID       int     `json:"pid"`
+	Phase     string  `json:"phase"`        // when it answered: loading or ready
+	Connected float64 `json:"connected_ms"` // its endpoint had accepted
+	Answered  float64 `json:"answered_ms"`
+}
+
+// ping reaches the daemon as a build does, launching it if need be. With gate it
+// waits before for the end of in, so that a crowd can be released together.
+func (a admin) ping(in io.Reader, gate, asJSON bool) error {
+	if gate {
+		_, _ = io.Copy(io.Discard, in)
+	}
+	var reason error
+	began := time.Now()
+	up := newUplink(a.cfg, func(err error) { reason = err })
+	defer up.close()
+	l := up.get()
+	connected := time.Since(began)
+	if l == nil {
+		return reason
+	}
+	answer, err := l.ask(opStats, nil, answerWithin)
+	answered := time.Since(began)
+	if err != nil {
+		return err
+	}
+	var s stats
+	if err := json.Unmarshal(answer.payload, &s); err != nil {
+		return err
+	}
+	p := pong{PID: s.PID, Phase: "ready", Connected: milliseconds(connected), Answered: milliseconds(answered)}
+	if s.LoadSeconds == 0 {
+		p.Phase = "loading"
+	}
+	if asJSON {
+		return json.NewEncoder(a.out).Encode(p)
+	}
+	fmt.Fprintf(a.out, "pid %d, %s: connected after %.1f ms, answered after %.1f ms\n", p.PID, p.Phase, p.Connected, p.Answered)
+	return nil
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 func (a admin) stats(ctx context.Context, asJSON bool) error {
 	var s stats

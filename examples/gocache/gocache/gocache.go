@@ -46,6 +46,7 @@ const usage = `usage: gocache [command]
 Without a command it is the go command's cache: set GOCACHEPROG to its path.
 
   stats [--json]   what the daemon and the store hold; launches nothing
+  ping [--json]    reach the daemon as a build does, launching it if need be
   prune [--max N]  remove unreferenced files and shrink to the size cap, or to N
   verify           check every body; drop what is corrupt; status 1 if any was
   stop             stop the daemon; the store stays
@@ -85,6 +86,10 @@ func Main(args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int
 	case "stats":
 		asJSON := fs.Bool("json", false, "one JSON object")
 		run = func() error { return a.stats(ctx, *asJSON) }
+	case "ping":
+		asJSON := fs.Bool("json", false, "one JSON object")
+		gate := fs.Bool("gate", false, "wait for the end of stdin first, so that many can be released together")
+		run = func() error { return a.ping(stdin, *gate, *asJSON) }
 	case "prune":
 		limit := fs.String("max", "", "size to shrink to")
 		run = func() error { return a.prune(ctx, *limit) }
