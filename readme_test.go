@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/fastbind/fastbind/internal/definition"
 )
 
@@ -79,7 +81,7 @@ func unindented(s string) string {
 }
 
 // TestREADMESnippets: each Go block of the README stands, line for line and but
-// for indentation, in the example that the README's first command runs, so the
+// for indentation, in the example that TestREADMEGreeter runs, so the
 // very text is compiled and run. Together they, and the imports they need, have
 // at most ten lines of fastbind code.
 //
@@ -123,10 +125,15 @@ func TestREADMESnippets(t *testing.T) {
 	}
 }
 
+// numbers are what differs from run to run: figures with or without a unit.
+var numbers = regexp.MustCompile(`\d[\d.]*(µs|ms|m|s)?(\d[\d.]*s)?`)
+
 // TestREADMECommands: there are exactly two set-up commands. The first runs a
-// daemon; the second is what runs this test.
+// daemon, and prints what the README shows but for the figures; the second is
+// what runs this test.
 func TestREADMECommands(t *testing.T) {
-	shell := blocks(text(t, "README.md"), "sh")
+	page := text(t, "README.md")
+	shell := blocks(page, "sh")
 	if len(shell) != 1 {
 		t.Fatalf("%d blocks of commands in the README, want 1", len(shell))
 	}
@@ -138,42 +145,61 @@ func TestREADMECommands(t *testing.T) {
 	if len(commands) != 2 || commands[1] != "go test ./..." {
 		t.Fatalf("commands %q", commands)
 	}
+	out, err := exec.CommandContext(t.Context(), "sh", "-c", commands[0]).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", commands[0], err, out)
+	}
+	masked := func(s string) string {
+		var b strings.Builder
+		for l := range strings.Lines(s) {
+			b.WriteString(strings.Join(strings.Fields(numbers.ReplaceAllString(l, "N")), " ") + "\n")
+		}
+		return b.String()
+	}
+	if diff := cmp.Diff(masked(blocks(page, "text")[0]), masked(string(out))); diff != "" {
+		t.Errorf("the README does not show what %s prints (-README +printed):\n%s\n%s", commands[0], diff, out)
+	}
+}
 
+// TestREADMEGreeter: the example prints what the README shows, and is stopped as
+// the README says.
+func TestREADMEGreeter(t *testing.T) {
+	page := text(t, "README.md")
 	dir, err := os.MkdirTemp("/tmp", "fb")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	run := func(name string, args ...string) string {
+	env := append(os.Environ(), "FASTBIND_RUNTIME_DIR="+dir+"/run", "FASTBIND_STATE_DIR=", "FASTBIND_CONFIG_DIR="+dir)
+	run := func(command string) string {
 		t.Helper()
-		cmd := exec.CommandContext(t.Context(), name, args...)
-		cmd.Env = append(os.Environ(), "FASTBIND_RUNTIME_DIR="+dir+"/run", "FASTBIND_STATE_DIR=", "FASTBIND_CONFIG_DIR="+dir)
+		if !strings.Contains(page, "`"+command+"`") {
+			t.Errorf("the README does not have the command %s", command)
+		}
+		cmd := exec.CommandContext(t.Context(), "sh", "-c", command)
+		cmd.Env = env
 		out, err := cmd.CombinedOutput()
 		if err != nil {
-			t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+			t.Fatalf("%s: %v\n%s", command, err, out)
 		}
 		return string(out)
 	}
-	stop := strings.Fields("go run ./cmd/fastbind stop greeter")
-	if !strings.Contains(text(t, "README.md"), "`"+strings.Join(stop, " ")+"`") {
-		t.Error("the README does not say how to stop its daemon")
-	}
+	const stop = "go run ./cmd/fastbind stop greeter"
 	t.Cleanup(func() { // the second stop, after a failure the first
-		cmd := exec.Command(stop[0], stop[1:]...)
-		cmd.Env = append(os.Environ(), "FASTBIND_RUNTIME_DIR="+dir+"/run")
+		cmd := exec.Command("sh", "-c", stop)
+		cmd.Env = env
 		_ = cmd.Run()
 	})
-
 	pid := regexp.MustCompile(`(?m)^\w+, gopher! I am the daemon, pid (\d+)\nconnected after \S+, answered after \S+$`)
-	first := pid.FindStringSubmatch(run("sh", "-c", commands[0]))
-	second := pid.FindStringSubmatch(run("sh", "-c", commands[0]))
+	first := pid.FindStringSubmatch(run("go run ./examples/greeter"))
+	second := pid.FindStringSubmatch(run("go run ./examples/greeter"))
 	if first == nil || second == nil || first[1] != second[1] {
 		t.Fatalf("answers %q and %q, want two of one daemon", first, second)
 	}
-	if !pid.MatchString(strings.Join(blocks(text(t, "README.md"), "text")[:1], "")) {
-		t.Error("the output in the README is not what the command prints")
+	if !pid.MatchString(blocks(page, "text")[1]) {
+		t.Error("the output in the README is not what the example prints")
 	}
-	if out := run(stop[0], stop[1:]...); !strings.Contains(out, "pid "+first[1]) {
+	if out := run(stop); !strings.Contains(out, "pid "+first[1]) {
 		t.Errorf("stop printed %q", out)
 	}
 }
