@@ -250,6 +250,7 @@ func TestDocsDefinition(t *testing.T) {
 	full := definition.Definition{
 		Service: "s", Instance: "i", Command: []string{"c"}, Self: true, Foreign: true, Bind: "broker", Dir: "/",
 		Env: []string{"E=1"}, EnvPolicy: "ignore", FDEnv: []string{"F={fd}"}, Version: "1", BoundWithin: 1, AdoptWithin: 1, StopWithin: 1,
+		IdleExit: 1, HangAfter: 1, OnHang: "replace",
 	}
 	page := text(t, "docs/definition.md")
 	keys := full.Fields()

@@ -40,6 +40,16 @@ const (
 	EnvRefuse  EnvPolicy = "refuse"  // fail with ErrRefused and the variables' names
 )
 
+// HangPolicy says what to do about a daemon that answers neither its clients nor
+// its control endpoint.
+type HangPolicy string
+
+// The hang policies.
+const (
+	HangReplace HangPolicy = "replace" // the default: note the evidence, kill it; the next dial launches anew
+	HangReport  HangPolicy = "report"  // note the evidence and leave it
+)
+
 // A Service is a named daemon, of which a user has at most one in an instance,
 // and how to start it. Only Name is required. It is a plain value: copy and
 // share it freely.
@@ -83,6 +93,17 @@ type Service struct {
 	BoundWithin time.Duration // BindDaemon: exec to listening; 0 is 500 ms
 	AdoptWithin time.Duration // BindBroker: exec to adopting the listener; 0 is 10 s
 	StopWithin  time.Duration // stop request to kill; 0 is 10 s
+
+	// IdleExit ends a daemon made with package daemon that has had no
+	// connection and no lease for that long, by a clock that counts while the
+	// machine sleeps; 0 is never.
+	IdleExit time.Duration
+
+	// HangAfter is how long a connection's first answer may take, from its
+	// first write, before the daemon is asked whether it lives at all; 0 is
+	// 30 s. However busy, a daemon made with package daemon answers that.
+	HangAfter time.Duration
+	OnHang    HangPolicy // "" is HangReplace
 }
 
 // definition returns the completed and checked definition. The error wraps
@@ -93,6 +114,7 @@ func (s Service) definition() (definition.Definition, error) {
 		Bind: definition.Bind(s.Bind), Dir: s.Dir, Env: s.Env, EnvPolicy: definition.EnvPolicy(s.EnvPolicy),
 		FDEnv: s.FDEnv, Version: s.Version,
 		BoundWithin: s.BoundWithin, AdoptWithin: s.AdoptWithin, StopWithin: s.StopWithin,
+		IdleExit: s.IdleExit, HangAfter: s.HangAfter, OnHang: definition.HangPolicy(s.OnHang),
 	}
 	if len(s.Command) == 0 {
 		// The path of this executable costs a system call, which the warm path

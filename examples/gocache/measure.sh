@@ -37,7 +37,8 @@ trap 'exit 130' INT TERM
 status=0
 
 (cd "$here" && go build -o "$work/gocache" . && go build -o "$work/floor" ./internal/floor)
-dir=$(cd / && GOFLAGS=-mod=mod go mod download -json "$module" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
+got=$(cd / && GOFLAGS=-mod=mod go mod download -json "$module") || { echo "$got" >&2; exit 1; }
+dir=$(echo "$got" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
 cp -r "$dir" "$work/src"; chmod -R u+w "$work/src"; cd "$work/src"
 go mod download 2>/dev/null
 

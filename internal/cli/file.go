@@ -49,6 +49,9 @@ A file has these fields, of which only command is required:
   bound_within = "500ms"      # bind "daemon": from exec to listening
   adopt_within = "10s"        # from exec to adopting the listener
   stop_within  = "10s"        # from the request to stop to the kill
+  idle_exit    = "10m"        # end after that long without a client; else never
+  hang_after   = "30s"        # silence after which it is asked whether it lives
+  on_hang      = "replace"    # or "report": what to do about one that is hung
 
 command[0] is an absolute path or a name to be found in PATH. The file and its
 directory must be yours, or root's, and writable by nobody else. Each field is
@@ -220,9 +223,9 @@ func (p parsedFile) invalid(err error) error {
 
 // The kinds of fields.
 var (
-	stringFields   = []string{"bind", "dir", "env_policy", "version"}
+	stringFields   = []string{"bind", "dir", "env_policy", "version", "on_hang"}
 	listFields     = []string{"command", "env", "fd_env"}
-	durationFields = []string{"bound_within", "adopt_within", "stop_within"}
+	durationFields = []string{"bound_within", "adopt_within", "stop_within", "idle_exit", "hang_after"}
 	fileFields     = slices.Concat(listFields, stringFields, durationFields, []string{"foreign"})
 )
 
@@ -320,7 +323,7 @@ func (p *parsedFile) set(key string, value any) error {
 		if err := p.def.Set(key, s); err != nil {
 			return err
 		}
-		if d, _ := time.ParseDuration(s); d == 0 {
+		if d, _ := time.ParseDuration(s); d == 0 && key != "idle_exit" {
 			return errors.New("use 1ms to 1h") // 0 would mean the default
 		}
 		return nil

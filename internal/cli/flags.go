@@ -14,7 +14,7 @@ import (
 type definitionFlags struct {
 	set *pflag.FlagSet
 	def definition.Definition
-	val struct{ bind, envPolicy string }
+	val struct{ bind, envPolicy, onHang string }
 }
 
 func addDefinitionFlags(cmd *cobra.Command) *definitionFlags {
@@ -30,6 +30,10 @@ func addDefinitionFlags(cmd *cobra.Command) *definitionFlags {
 	f.set.DurationVar(&d.BoundWithin, "bound-within", definition.DefaultBoundWithin, "with --bind daemon: from exec to listening")
 	f.set.DurationVar(&d.AdoptWithin, "adopt-within", definition.DefaultAdoptWithin, "from exec to adopting the listener")
 	f.set.DurationVar(&d.StopWithin, "stop-within", definition.DefaultStopWithin, "from the request to stop to the kill")
+	f.set.DurationVar(&d.IdleExit, "idle-exit", 0, "end after that long without a client or lease; 0 is never")
+	f.set.DurationVar(&d.HangAfter, "hang-after", definition.DefaultHangAfter, "silence after which the daemon is asked whether it lives")
+	f.set.StringVar(&f.val.onHang, "on-hang", "replace", "a daemon that does not answer that: `replace|report`")
+	_ = cmd.RegisterFlagCompletionFunc("on-hang", cobra.FixedCompletions([]string{"replace", "report"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("bind", cobra.FixedCompletions([]string{"broker", "daemon"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("env-policy", cobra.FixedCompletions([]string{"ignore", "coexist", "refuse"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.MarkFlagDirname("dir")
@@ -38,7 +42,8 @@ func addDefinitionFlags(cmd *cobra.Command) *definitionFlags {
 
 // given reports whether any field was given.
 func (f *definitionFlags) given() bool {
-	for _, name := range []string{"bind", "dir", "env", "env-policy", "fd-env", "foreign", "version", "bound-within", "adopt-within", "stop-within"} {
+	for _, name := range []string{"bind", "dir", "env", "env-policy", "fd-env", "foreign", "version", "bound-within", "adopt-within", "stop-within",
+		"idle-exit", "hang-after", "on-hang"} {
 		if f.set.Changed(name) {
 			return true
 		}
@@ -71,12 +76,15 @@ func (f *definitionFlags) apply(d *definition.Definition, cwd func() (string, er
 		"bound-within": func() { d.BoundWithin = f.def.BoundWithin },
 		"adopt-within": func() { d.AdoptWithin = f.def.AdoptWithin },
 		"stop-within":  func() { d.StopWithin = f.def.StopWithin },
+		"idle-exit":    func() { d.IdleExit = f.def.IdleExit },
+		"hang-after":   func() { d.HangAfter = f.def.HangAfter },
+		"on-hang":      func() { d.OnHang = definition.HangPolicy(f.val.onHang) },
 	} {
 		if f.set.Changed(name) {
 			put()
 		}
 	}
-	for _, v := range []time.Duration{f.def.BoundWithin, f.def.AdoptWithin, f.def.StopWithin} {
+	for _, v := range []time.Duration{f.def.BoundWithin, f.def.AdoptWithin, f.def.StopWithin, f.def.HangAfter} {
 		if v <= 0 {
 			return &usageError{"a budget must be 1ms to 1h", ""} // 0 would mean the default
 		}

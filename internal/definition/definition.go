@@ -35,12 +35,26 @@ const (
 	EnvRefuse  EnvPolicy = "refuse"  // refuse the dial and name the variables
 )
 
+// HangPolicy says what a client does that finds the generation hung: it
+// answers neither its protocol nor its control endpoint.
+type HangPolicy string
+
+// The hang policies.
+const (
+	HangReplace HangPolicy = "replace" // note the evidence, kill it; the next dial launches anew
+	HangReport  HangPolicy = "report"  // note the evidence
+)
+
 // Budgets used where a definition names none.
 const (
 	DefaultBoundWithin = 500 * time.Millisecond
 	DefaultAdoptWithin = 10 * time.Second
 	DefaultStopWithin  = 10 * time.Second
+	DefaultHangAfter   = 30 * time.Second
 )
+
+// MaxIdleExit is the longest idle_exit: a year, beyond which "never" is meant.
+const MaxIdleExit = 365 * 24 * time.Hour
 
 // A Definition is how to start a service. The zero value of every field but
 // Service and Command is a usable default once Complete was called.
@@ -76,6 +90,10 @@ type Definition struct {
 	BoundWithin time.Duration // bind "daemon": exec until listening
 	AdoptWithin time.Duration // exec until the inherited listener is adopted
 	StopWithin  time.Duration // stop request until the process is killed
+
+	IdleExit  time.Duration // without connection and lease for that long, it ends; 0: never
+	HangAfter time.Duration // first write until a silent generation is asked whether it lives
+	OnHang    HangPolicy
 }
 
 // Complete returns d with the defaults in place of zero values.
@@ -93,6 +111,10 @@ func (d Definition) Complete() Definition {
 	if d.StopWithin == 0 {
 		d.StopWithin = DefaultStopWithin
 	}
+	if d.HangAfter == 0 {
+		d.HangAfter = DefaultHangAfter
+	}
+	d.OnHang = HangPolicy(cmpOr(string(d.OnHang), string(HangReplace)))
 	return d
 }
 
@@ -209,10 +231,16 @@ func (d Definition) Check() error {
 	for _, b := range []struct {
 		field string
 		d     time.Duration
-	}{{"bound_within", d.BoundWithin}, {"adopt_within", d.AdoptWithin}, {"stop_within", d.StopWithin}} {
+	}{{"bound_within", d.BoundWithin}, {"adopt_within", d.AdoptWithin}, {"stop_within", d.StopWithin}, {"hang_after", d.HangAfter}} {
 		if b.d < time.Millisecond || b.d > time.Hour {
 			return &Invalid{Field: b.field, Value: b.d.String(), Reason: "use 1ms to 1h"}
 		}
+	}
+	if d.IdleExit != 0 && (d.IdleExit < time.Millisecond || d.IdleExit > MaxIdleExit) {
+		return &Invalid{Field: "idle_exit", Value: d.IdleExit.String(), Reason: "use 1ms to 8760h, or leave it out: it never ends by itself then"}
+	}
+	if d.OnHang != HangReplace && d.OnHang != HangReport {
+		return &Invalid{Field: "on_hang", Value: string(d.OnHang), Reason: `use "replace" or "report"`}
 	}
 	return nil
 }
@@ -270,6 +298,13 @@ func (d Definition) Fields() []Field {
 	add("bound_within", d.BoundWithin.String())
 	add("adopt_within", d.AdoptWithin.String())
 	add("stop_within", d.StopWithin.String())
+	if d.IdleExit != 0 {
+		add("idle_exit", d.IdleExit.String())
+	}
+	if d.HangAfter != 0 {
+		add("hang_after", d.HangAfter.String())
+	}
+	add("on_hang", string(d.OnHang))
 	return f
 }
 
@@ -315,6 +350,12 @@ func (d *Definition) Set(key, value string) error {
 		d.AdoptWithin, err = time.ParseDuration(value)
 	case "stop_within":
 		d.StopWithin, err = time.ParseDuration(value)
+	case "idle_exit":
+		d.IdleExit, err = time.ParseDuration(value)
+	case "hang_after":
+		d.HangAfter, err = time.ParseDuration(value)
+	case "on_hang":
+		d.OnHang = HangPolicy(value)
 	default:
 		return ErrUnknownKey
 	}
@@ -345,6 +386,7 @@ func orNone(s string) string {
 // was found, not which one it is.
 func Diff(have, want Definition) []Difference {
 	have.Self, want.Self = false, false
+	have, want = have.Complete(), want.Complete() // a record of an older release lacks later fields
 	var diffs []Difference
 	h, w := have.joined(), want.joined()
 	for _, key := range keys {
@@ -356,7 +398,7 @@ func Diff(have, want Definition) []Difference {
 }
 
 var keys = []string{"service", "instance", "command", "foreign", "bind", "dir", "env", "env_policy",
-	"fd_env", "version", "bound_within", "adopt_within", "stop_within"}
+	"fd_env", "version", "bound_within", "adopt_within", "stop_within", "idle_exit", "hang_after", "on_hang"}
 
 // joined returns each key with its values, list elements quoted where a reader
 // could not tell them apart.

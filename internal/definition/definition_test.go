@@ -20,6 +20,7 @@ func TestComplete(t *testing.T) {
 	want := Definition{
 		Service: "gocache", Instance: "default", Command: []string{"gocached"}, Bind: BindBroker, Dir: "/", EnvPolicy: EnvIgnore,
 		BoundWithin: 500 * time.Millisecond, AdoptWithin: 10 * time.Second, StopWithin: 10 * time.Second,
+		HangAfter: 30 * time.Second, OnHang: HangReplace,
 	}
 	if diff := cmp.Diff(want, valid()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -109,6 +110,13 @@ func TestCheck(t *testing.T) {
 		{func(d *Definition) { d.AdoptWithin = time.Hour }, ""},
 		{func(d *Definition) { d.AdoptWithin = time.Hour + 1 }, `invalid adopt_within "1h0m0.000000001s": use 1ms to 1h`},
 		{func(d *Definition) { d.StopWithin = -time.Second }, `invalid stop_within "-1s": use 1ms to 1h`},
+		{func(d *Definition) { d.HangAfter = 2 * time.Hour }, `invalid hang_after "2h0m0s": use 1ms to 1h`},
+		{func(d *Definition) { d.OnHang = "restart" }, `invalid on_hang "restart": use "replace" or "report"`},
+		{func(d *Definition) { d.OnHang = HangReport }, ""},
+		{func(d *Definition) { d.IdleExit = time.Millisecond }, ""},
+		{func(d *Definition) { d.IdleExit = MaxIdleExit }, ""},
+		{func(d *Definition) { d.IdleExit = -time.Second }, `invalid idle_exit "-1s": use 1ms to 8760h, or leave it out: it never ends by itself then`},
+		{func(d *Definition) { d.IdleExit = MaxIdleExit + 1 }, `invalid idle_exit "8760h0m0.000000001s": use 1ms to 8760h, or leave it out: it never ends by itself then`},
 	} {
 		d := valid()
 		c.edit(&d)
@@ -159,6 +167,7 @@ func full() Definition {
 		Service: "gocache", Instance: "ci", Command: []string{"gocached", "", "--flag", "a b", `"q"`, "line\nbreak"}, Self: true, Foreign: true,
 		Bind: BindDaemon, Dir: "/srv", Env: []string{"GOFLAGS", "A=b c"}, EnvPolicy: EnvRefuse, FDEnv: []string{"F={fd}", "S={socket}"},
 		Version: "1.2.3", BoundWithin: 123 * time.Millisecond, AdoptWithin: 7*time.Second + time.Nanosecond, StopWithin: 90 * time.Second,
+		IdleExit: 10 * time.Minute, HangAfter: 12 * time.Second, OnHang: HangReport,
 	}
 }
 
@@ -216,7 +225,7 @@ func TestSetRefuses(t *testing.T) {
 	if err := d.Set("flavour", "x"); !errors.Is(err, ErrUnknownKey) {
 		t.Errorf("unknown key: %v", err)
 	}
-	for _, key := range []string{"bound_within", "adopt_within", "stop_within"} {
+	for _, key := range []string{"bound_within", "adopt_within", "stop_within", "idle_exit", "hang_after"} {
 		if err := d.Set(key, "soon"); err == nil || errors.Is(err, ErrUnknownKey) {
 			t.Errorf("%s soon: %v", key, err)
 		}

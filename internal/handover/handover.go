@@ -53,6 +53,7 @@ type Handover struct {
 
 	Version    string
 	StopWithin time.Duration
+	IdleExit   time.Duration // 0: never
 }
 
 // Sock returns the endpoint's path, usable as a socket address.
@@ -93,6 +94,9 @@ func (h Handover) Encode() string {
 	}
 	add("version", h.Version)
 	add("stop_within", h.StopWithin.String())
+	if h.IdleExit != 0 {
+		add("idle_exit", h.IdleExit.String())
+	}
 	return b.String()
 }
 
@@ -152,6 +156,8 @@ func (h *Handover) set(k, v string) (err error) {
 		h.Version = v
 	case "stop_within":
 		h.StopWithin, err = time.ParseDuration(v)
+	case "idle_exit":
+		h.IdleExit, err = time.ParseDuration(v)
 	}
 	return err
 }

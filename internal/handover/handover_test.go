@@ -16,7 +16,7 @@ func full() Handover {
 		Service: "gocache", Instance: "ci", Generation: 4711,
 		Dir: "/home/é b/.local/state/fastbind/run/ci/gocache", Addr: "/tmp/fastbind-0/.alias/x=y", GenDir: "4711.0123456789abcdef",
 		Inode:  record.Inode{Dev: 66306, Ino: 1 << 40},
-		Listen: 3, Control: 4, Life: 5, PID: 1234, Version: "1.2.3 (dirty)", StopWithin: 90 * time.Second,
+		Listen: 3, Control: 4, Life: 5, PID: 1234, Version: "1.2.3 (dirty)", StopWithin: 90 * time.Second, IdleExit: 5 * time.Minute,
 	}
 }
 
@@ -33,7 +33,8 @@ control=4
 life=5
 pid=1234
 version=1.2.3 (dirty)
-stop_within=1m30s`
+stop_within=1m30s
+idle_exit=5m0s`
 
 // TestGolden: a tool's release and a daemon's need not be the same.
 func TestGolden(t *testing.T) {
@@ -99,7 +100,7 @@ func TestRoundTrip(t *testing.T) {
 			Dir: "/" + text.Draw(t, "dir"), Addr: "/" + text.Draw(t, "addr"), GenDir: "g" + text.Draw(t, "gendir"),
 			Inode:  record.Inode{Dev: rapid.Uint64().Draw(t, "dev"), Ino: rapid.Uint64().Draw(t, "ino")},
 			Listen: fd.Draw(t, "listen"), Control: fd.Draw(t, "control"), Life: fd.Draw(t, "life"),
-			PID: int(rapid.Int32().Draw(t, "pid")), Version: text.Draw(t, "version"), StopWithin: time.Duration(rapid.Int64().Draw(t, "stop within")),
+			PID: int(rapid.Int32().Draw(t, "pid")), Version: text.Draw(t, "version"), StopWithin: time.Duration(rapid.Int64().Draw(t, "stop within")), IdleExit: time.Duration(rapid.Int64().Draw(t, "idle exit")),
 		}
 		got, err := Decode(want.Encode())
 		if diff := cmp.Diff(want, got); err != nil || diff != "" {

@@ -767,7 +767,7 @@ func (s *system) handover() handover.Handover {
 		Service: s.b.Def.Service, Instance: s.b.Def.Instance, Generation: g.number,
 		Dir: s.place.Dir, Addr: s.place.Addr, GenDir: g.name, Inode: g.inode,
 		Listen: handover.None, Control: handover.None, Life: handover.None,
-		Version: s.b.Def.Version, StopWithin: s.b.Def.StopWithin,
+		Version: s.b.Def.Version, StopWithin: s.b.Def.StopWithin, IdleExit: s.b.Def.IdleExit,
 	}
 }
 
