@@ -88,6 +88,28 @@ func (c *Client) identify(ctx context.Context, nonce string, more bool, each fun
 	if len(nonce) > MaxNonce || !utf8.ValidString(nonce) {
 		return errors.New("nonce " + strconv.Quote(cut(nonce, MaxNonce)) + " is too long or not UTF-8")
 	}
+	parameters := jsonlite.Object(jsonlite.Member{Name: "format", Value: jsonlite.Int(int64(c.format))})
+	if nonce != "" {
+		parameters = jsonlite.Object(
+			jsonlite.Member{Name: "nonce", Value: jsonlite.String(nonce)},
+			jsonlite.Member{Name: "format", Value: jsonlite.Int(int64(c.format))})
+	}
+	return c.ask(ctx, call{method: "io.fastbind.Daemon.Identify", parameters: parameters, more: more}, false,
+		func(v jsonlite.Value) (stop bool, err error) {
+			id, err := parseIdentity(v)
+			if err == nil && id.Nonce != nonce {
+				err = ErrNonce
+			}
+			if err != nil {
+				return false, err
+			}
+			return each(id), nil
+		})
+}
+
+// ask makes a call and passes the parameters of each reply on, until the last
+// one, an error or stop. With keep a peer that has more to say stays connected.
+func (c *Client) ask(ctx context.Context, request call, keep bool, each func(jsonlite.Value) (stop bool, err error)) error {
 	select {
 	case c.turn <- struct{}{}:
 		defer func() { <-c.turn }()
@@ -101,25 +123,8 @@ func (c *Client) identify(ctx context.Context, nonce string, more bool, each fun
 		return net.ErrClosed
 	}
 	defer c.interruptible(ctx)()
-
-	parameters := jsonlite.Object(jsonlite.Member{Name: "format", Value: jsonlite.Int(int64(c.format))})
-	if nonce != "" {
-		parameters = jsonlite.Object(
-			jsonlite.Member{Name: "nonce", Value: jsonlite.String(nonce)},
-			jsonlite.Member{Name: "format", Value: jsonlite.Int(int64(c.format))})
-	}
-	done, err := c.exchange(ctx, call{method: "io.fastbind.Daemon.Identify", parameters: parameters, more: more},
-		func(v jsonlite.Value) (stop bool, err error) {
-			id, err := parseIdentity(v)
-			if err == nil && id.Nonce != nonce {
-				err = ErrNonce
-			}
-			if err != nil {
-				return false, err
-			}
-			return each(id), nil
-		})
-	if !done {
+	done, err := c.exchange(ctx, request, each)
+	if !done && (err != nil || !keep) {
 		c.Close()
 	}
 	return err

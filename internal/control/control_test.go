@@ -67,6 +67,8 @@ func sample() Identity {
 		Connections:  3,
 		Failure:      "no",
 		Uptime:       1500 * time.Millisecond,
+		Leases:       2,
+		EndsIn:       90 * time.Second,
 	}
 }
 
@@ -74,6 +76,46 @@ type fakeState struct {
 	mu      sync.Mutex
 	id      Identity
 	changed chan struct{}
+
+	drains int
+	leases map[Lease]int // held
+	stacks string
+	refuse error // what Lease answers
+}
+
+func (s *fakeState) Drain() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.drains++
+}
+
+func (s *fakeState) Stacks() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stacks
+}
+
+func (s *fakeState) Lease(l Lease) (end func(), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.refuse != nil {
+		return nil, s.refuse
+	}
+	if s.leases == nil {
+		s.leases = map[Lease]int{}
+	}
+	s.leases[l]++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.leases[l]--
+	}, nil
+}
+
+func (s *fakeState) held(l Lease) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.leases[l]
 }
 
 func newState(phase Phase) *fakeState {

@@ -38,6 +38,15 @@ func (e *RemoteError) Error() string {
 	return s
 }
 
+// Refusal returns the reason of a refusal that has one, else "".
+func (e *RemoteError) Refusal() string {
+	if e.Name != errLeaseRefused {
+		return ""
+	}
+	f := fields{object: e.Parameters}
+	return f.textOrNull("reason")
+}
+
 // The Varlink errors of the two interfaces.
 const (
 	errInterfaceNotFound    = "org.varlink.service.InterfaceNotFound"

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -55,6 +56,25 @@ func TestGoldenRequests(t *testing.T) {
 	golden(t, "identify-no-nonce.request", ask(Format, func(c *Client) { c.Identify(context.Background(), "") }))
 	golden(t, "watch.request", ask(Format, func(c *Client) { c.Watch(context.Background(), "n0nce", stop) }))
 	golden(t, "error-unsupported-format.request", ask(2, func(c *Client) { c.Identify(context.Background(), "") }))
+}
+
+// What a daemon of the first release replied is understood: it had no leases and
+// did not end by itself.
+func TestFrozenReply(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("testdata", "golden", "frozen-1.identify.reply.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := parseReply(bytes.TrimRight(text, "\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := parseIdentity(r.parameters)
+	want := sample()
+	want.Format, want.Nonce, want.Phase, want.Failure, want.Leases, want.EndsIn = Format, "n0nce", Loading, "", 0, -1
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%v, %+v", err, got)
+	}
 }
 
 // What the server replies. Requests that no client of ours writes are files that

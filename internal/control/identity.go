@@ -49,6 +49,12 @@ type Identity struct {
 	Failure      string    // why Phase is Failed; otherwise mostly empty
 	Uptime       time.Duration
 
+	Leases int // that are held
+
+	// EndsIn is when the daemon ends by itself if nothing changes; negative if
+	// it does not.
+	EndsIn time.Duration
+
 	// Unknown are the reply's fields that this release does not know, in their
 	// order. Those that lie within executable and progress are members of an
 	// object of that name, which holds nothing else.
@@ -100,6 +106,11 @@ func parseIdentity(v jsonlite.Value) (Identity, error) {
 		Connections:  int(f.integer("connections", 0, math.MaxInt32)),
 		Failure:      f.textOrNull("failure"),
 		Uptime:       time.Duration(f.integer("uptime_ms", 0, math.MaxInt64/int64(time.Millisecond))) * time.Millisecond,
+		Leases:       int(f.integerOr("leases", 0)),
+		EndsIn:       -1,
+	}
+	if ms := f.integerOr("ends_in_ms", -1); ms >= 0 && ms <= math.MaxInt64/int64(time.Millisecond) {
+		id.EndsIn = time.Duration(ms) * time.Millisecond
 	}
 	exe := f.inner("executable")
 	id.Executable = Executable{
@@ -167,6 +178,10 @@ func (id *Identity) appendTo(dst []byte) []byte {
 	dst = appendInt(dst, "connections", int64(id.Connections))
 	dst = appendTextOrNull(dst, "failure", id.Failure)
 	dst = appendInt(dst, "uptime_ms", id.Uptime.Milliseconds())
+	dst = appendInt(dst, "leases", int64(id.Leases))
+	if id.EndsIn >= 0 {
+		dst = appendInt(dst, "ends_in_ms", id.EndsIn.Milliseconds())
+	}
 	return append(id.appendUnknown(dst, ""), '}')
 }
 

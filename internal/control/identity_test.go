@@ -83,7 +83,8 @@ func encode(t *testing.T, v any) []byte {
 func TestIdentityFields(t *testing.T) {
 	id := full()
 	text := id.appendTo(nil)
-	optional := map[string]bool{"nonce": true, "progress": true, "progress.fraction": true, "failure": true}
+	optional := map[string]bool{"nonce": true, "progress": true, "progress.fraction": true, "failure": true,
+		"leases": true, "ends_in_ms": true}
 	values := []any{nil, true, "text", json.Number("1.5"), json.Number("-9223372036854775809"), []any{}, map[string]any{}}
 	fits := func(was, is any) bool {
 		switch was.(type) {

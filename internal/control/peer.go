@@ -90,6 +90,9 @@ var methods = [...]struct {
 	{"org.varlink.service.GetInfo", getInfo},
 	{"org.varlink.service.GetInterfaceDescription", getInterfaceDescription},
 	{"io.fastbind.Daemon.Identify", identify},
+	{"io.fastbind.Daemon.Drain", drainNow},
+	{"io.fastbind.Daemon.Lease", lease},
+	{"io.fastbind.Daemon.Stacks", stacks},
 }
 
 // maxEcho bounds, in bytes, what an error repeats of a request.

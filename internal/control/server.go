@@ -16,11 +16,24 @@ type State interface {
 	// A channel that is closed although nothing changed costs a look, so one
 	// that is always closed costs a processor.
 	Current() (Identity, <-chan struct{})
+
+	// Drain begins what a stop begins and returns at once.
+	Drain()
+
+	// Stacks returns the stacks of all goroutines, and has them written to the
+	// log.
+	Stacks() string
+
+	// Lease ties the daemon's life to l. Of the connection's lease, the zero one,
+	// the server calls end when the peer is gone; the others end by themselves
+	// and end is nil.
+	Lease(l Lease) (end func(), err error)
 }
 
 // Bounds of a server.
 const (
 	defaultMaxPeers     = 64
+	defaultMaxLeases    = 512
 	defaultFrameTimeout = 30 * time.Second
 	defaultWriteTimeout = 5 * time.Second
 )
@@ -36,6 +49,9 @@ const (
 // something. A crowd that watches a slow daemon can so keep newcomers out; they
 // see their connection end without a reply.
 //
+// Peers whose connection is a lease are counted apart, at most 512, so that they
+// keep nobody from asking; a further one is refused.
+//
 // A request must be complete 30 s after its first byte, and each reply must be
 // written within 5 s; a peer that misses either is closed. So is one that
 // sends what is not a Varlink request, which has no error for that. Requests of
@@ -46,6 +62,7 @@ type Server struct {
 
 	// Changed by tests, before Serve.
 	maxPeers     int
+	maxLeases    int
 	frameTimeout time.Duration // for a request, from its first byte
 	writeTimeout time.Duration // for each reply
 
@@ -57,6 +74,7 @@ type Server struct {
 	closed   bool // closing is closed
 	closeErr error
 	peers    map[*peer]struct{}
+	leasing  int    // peers whose connection is a lease
 	turn     uint64 // counts how often a peer became idle
 }
 
@@ -69,6 +87,7 @@ func NewServer(state State, check func(*net.UnixConn) error) *Server {
 		state:        state,
 		check:        check,
 		maxPeers:     defaultMaxPeers,
+		maxLeases:    defaultMaxLeases,
 		frameTimeout: defaultFrameTimeout,
 		writeTimeout: defaultWriteTimeout,
 		closing:      make(chan struct{}),
@@ -219,7 +238,7 @@ func (s *Server) add(conn net.Conn) *peer {
 	if s.closed {
 		return nil
 	}
-	if len(s.peers) >= s.maxPeers {
+	if len(s.peers)-s.leasing >= s.maxPeers {
 		idle := s.longestIdleLocked()
 		if idle == nil {
 			return nil
@@ -231,6 +250,24 @@ func (s *Server) add(conn net.Conn) *peer {
 	s.peers[p] = struct{}{}
 	s.idleLocked(p)
 	return p
+}
+
+// beginLease counts a peer among those whose connection is a lease, if there is
+// room; endLease undoes it.
+func (s *Server) beginLease() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.leasing >= s.maxLeases {
+		return false
+	}
+	s.leasing++
+	return true
+}
+
+func (s *Server) endLease() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.leasing--
 }
 
 func (s *Server) longestIdleLocked() *peer {

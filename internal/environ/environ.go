@@ -117,25 +117,33 @@ func Variables(contract []string) []record.Variable {
 // Have and Want say what is known: "unset", "set", "another value" or the
 // client's value.
 func Diff(have []record.Variable, contract []string) []definition.Difference {
-	digests := map[string]string{}
+	was, is := map[string]string{}, map[string]string{}
+	var names []string
 	for _, v := range have {
-		digests[v.Name] = v.Digest
+		was[v.Name] = v.Digest
+		names = append(names, v.Name)
 	}
+	for _, v := range Variables(contract) {
+		is[v.Name] = v.Digest
+		names = append(names, v.Name)
+	}
+	slices.Sort(names) // and not the differences: a sort of structs is 10 kB of code in every client
 	var diffs []definition.Difference
-	for _, e := range contract {
-		name, value, _ := strings.Cut(e, "=")
-		digest, ok := digests[name]
-		delete(digests, name)
+	for _, name := range slices.Compact(names) {
+		before, had := was[name]
+		now, has := is[name]
+		d := definition.Difference{Field: "env " + name}
 		switch {
-		case !ok:
-			diffs = append(diffs, definition.Difference{Field: "env " + name, Have: "unset", Want: "set"})
-		case digest != Digest([]string{value}):
-			diffs = append(diffs, definition.Difference{Field: "env " + name, Have: "another value", Want: "this client's value"})
+		case !had:
+			d.Have, d.Want = "unset", "set"
+		case !has:
+			d.Have, d.Want = "set", "unset"
+		case before != now:
+			d.Have, d.Want = "another value", "this client's value"
+		default:
+			continue
 		}
+		diffs = append(diffs, d)
 	}
-	for name := range digests {
-		diffs = append(diffs, definition.Difference{Field: "env " + name, Have: "set", Want: "unset"})
-	}
-	slices.SortFunc(diffs, func(a, b definition.Difference) int { return strings.Compare(a.Field, b.Field) })
 	return diffs
 }

@@ -36,6 +36,9 @@ type Member struct {
 	Value Value
 }
 
+// Bool returns true or false.
+func Bool(b bool) Value { return Value{kind: KindBool, text: strconv.FormatBool(b)} }
+
 // Int returns a number.
 func Int(i int64) Value { return Value{kind: KindNumber, text: strconv.FormatInt(i, 10)} }
 

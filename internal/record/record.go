@@ -80,6 +80,13 @@ type Executable struct {
 // enough to see a difference, without keeping a secret in a file.
 type Variable struct{ Name, Digest string }
 
+// A Lease is a directory or a process that a generation's life is tied to.
+type Lease struct {
+	Directory string // absolute, or ""
+	PID       int
+	Start     uint64 // of the process, in the kernel's unit, so that a pid is no stranger's
+}
+
 // A Failure is why a generation failed.
 type Failure struct {
 	Stage  string // what was being done
@@ -119,6 +126,9 @@ type Record struct {
 	Executable Executable
 	Backend    bool // it is an SDK backend: it holds the life lock, answers at ctl
 	ByHand     bool // nobody launched it: it bound its endpoint itself
+
+	Leases []Lease // that were ever taken; whether they still hold is seen by looking
+	Ended  string  // why it ended by itself, "" if it was asked to or has not
 
 	Phase    Phase
 	PhaseAt  time.Duration // boot-time clock
@@ -226,6 +236,14 @@ func LaunchLines(r Record) []Line {
 // InodeLine is the line that names the bound endpoint's inode.
 func InodeLine(i Inode) Line {
 	return Line{"inode", strconv.FormatUint(i.Dev, 10) + ":" + strconv.FormatUint(i.Ino, 10)}
+}
+
+// LeaseLine is the line that a daemon writes when it takes a lease.
+func LeaseLine(l Lease) Line {
+	if l.Directory != "" {
+		return Line{"lease-directory", l.Directory}
+	}
+	return Line{"lease-process", strconv.Itoa(l.PID) + ":" + strconv.FormatUint(l.Start, 10)}
 }
 
 // Encode returns the lines as they stand in a record, for a trampoline to write.
@@ -441,6 +459,15 @@ func (r *Record) set(key, value string) error {
 		r.Executable.Path = value
 	case "executable-id":
 		err = r.Executable.parse(value)
+	case "lease-directory":
+		r.Leases = append(r.Leases, Lease{Directory: value})
+	case "lease-process":
+		pid, start, _ := strings.Cut(value, ":")
+		l := Lease{}
+		err = errors.Join(num(&l.PID, pid), num(&l.Start, start))
+		r.Leases = append(r.Leases, l)
+	case "ended":
+		r.Ended = value
 	case "backend":
 		r.Backend = value == "true"
 	case "by-hand":
