@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/fastbind/fastbind/internal/control"
 	"github.com/fastbind/fastbind/internal/launch"
 	"github.com/fastbind/fastbind/internal/peer"
 	"github.com/fastbind/fastbind/internal/proc"
@@ -19,6 +20,7 @@ type Option func(*options)
 type options struct {
 	ready    bool
 	progress func(Progress)
+	leases   []Lease
 }
 
 func apply(opts []Option) options {
@@ -73,13 +75,18 @@ func Dial(ctx context.Context, s Service, opts ...Option) (*Conn, error) {
 	if err != nil {
 		return nil, publicError(err)
 	}
+	c := &Conn{UnixConn: uc, broker: b, began: began}
 	if len(opts) > 0 {
-		if err := apply(opts).wait(ctx, b); err != nil {
-			_ = uc.Close()
+		o := apply(opts)
+		if c.held, err = o.take(ctx, b); err == nil {
+			err = o.wait(ctx, b)
+		}
+		if err != nil {
+			_ = c.Close()
 			return nil, publicError(err)
 		}
 	}
-	return &Conn{UnixConn: uc, broker: b, began: began}, nil
+	return c, nil
 }
 
 // DialContext is Dial in the shape of net.Dialer.DialContext, for
@@ -114,6 +121,14 @@ type Conn struct {
 	broker *launch.Broker
 	began  time.Time
 	first  atomic.Bool // a byte was read: errors are the connection's own
+
+	held []*control.Client // the leases of this connection
+}
+
+// Close closes the connection and ends its leases.
+func (c *Conn) Close() error {
+	closeAll(c.held)
+	return c.UnixConn.Close()
 }
 
 // Read reads from the connection.

@@ -46,7 +46,7 @@ type Error struct {
 
 	// Stage is what was being done: directory, connect, lock, executable,
 	// prepare, bind, spawn, adopt, bound, load, serve, budget, policy, stop,
-	// wait.
+	// control, wait.
 	Stage      string
 	Generation uint64 // 0: none was made
 	Err        error

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fastbind/fastbind/internal/control"
 	"github.com/fastbind/fastbind/internal/definition"
 	"github.com/fastbind/fastbind/internal/launch"
 	"github.com/fastbind/fastbind/internal/proc"
@@ -229,13 +230,23 @@ func (s Service) Start(ctx context.Context, opts ...Option) (Endpoint, error) {
 	}
 	place, err := b.Start(ctx, time.Now())
 	if err == nil {
-		err = apply(opts).wait(ctx, b)
+		o := apply(opts)
+		var held []*control.Client
+		if held, err = o.take(ctx, b); len(held) > 0 {
+			closeAll(held)
+			err = b.LeaseFault(errNoConnection)
+		}
+		if err == nil {
+			err = o.wait(ctx, b)
+		}
 	}
 	if err != nil {
 		return Endpoint{}, publicError(err)
 	}
 	return Endpoint{place.Sock()}, nil
 }
+
+var errNoConnection = errors.New("Start has no connection for a lease; take that of a directory or process")
 
 // Stop ends every living generation of the service: each is asked to drain and,
 // after StopWithin, killed. It blocks until their processes have ended, or

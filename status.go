@@ -39,6 +39,8 @@ type Status struct {
 	Log               string    // path, "" if there is none
 	Progress          *Progress // nil if the daemon tells none
 	Connections       int       // served now, as the daemon says; 0 if it does not
+	Leases            int       // held, likewise
+	EndsAt            time.Time // when it ends by itself if nothing changes; zero if it does not
 
 	// LastFailure is the newest failure on record, which may be of an earlier
 	// generation than the one above; nil if there is none.
@@ -86,7 +88,10 @@ func (s Service) Status(ctx context.Context) (Status, error) {
 		}
 	}
 	if id := in.Identity; id != nil {
-		st.PID, st.Version, st.Connections = id.PID, id.Version, id.Connections
+		st.PID, st.Version, st.Connections, st.Leases = id.PID, id.Version, id.Connections, id.Leases
+		if id.EndsIn >= 0 {
+			st.EndsAt = time.Now().Add(id.EndsIn)
+		}
 		if id.Progress != nil {
 			st.Progress = &Progress{id.Progress.Message, id.Progress.Fraction}
 		}

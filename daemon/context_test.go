@@ -16,7 +16,7 @@ func accepted(t *testing.T) (client net.Conn, server *Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ln := newListener(ul)
+	ln := newListener(ul, newNeed(0))
 	t.Cleanup(func() { _ = ln.Close() })
 	if client, err = net.Dial("unix", path); err != nil {
 		t.Fatal(err)

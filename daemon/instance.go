@@ -3,6 +3,7 @@ package daemon
 import (
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -25,6 +26,10 @@ type Instance struct {
 	endpoint          fastbind.Endpoint
 	inode             record.Inode // of the endpoint, zero until a backend has bound it itself
 	args              []string
+
+	need   *need   // whether anybody needs the daemon
+	leases *leases // what its life is tied to
+	stop   func()  // begins a drain, as a signal does
 
 	mu          sync.Mutex // guards the fields below
 	identity    control.Identity
@@ -101,6 +106,7 @@ func (i *Instance) Ready() {
 	i.mu.Unlock()
 	if ready {
 		i.enter(record.Ready)
+		i.need.release() // it was needed by its own loading
 	}
 }
 
@@ -114,7 +120,26 @@ func (i *Instance) Current() (control.Identity, <-chan struct{}) {
 	if i.connections != nil {
 		id.Connections = i.connections()
 	}
+	id.Leases, id.EndsIn = i.need.seen()
 	return id, i.changed
+}
+
+// Drain begins a drain, for the control endpoint.
+func (i *Instance) Drain() { i.stop() }
+
+// Lease takes a lease, for the control endpoint.
+func (i *Instance) Lease(l control.Lease) (end func(), err error) { return i.leases.add(l) }
+
+// maxStacks bounds a dump of stacks: some thousand goroutines.
+const maxStacks = 1 << 20
+
+// Stacks returns the stacks of all goroutines and writes them to stderr, which
+// is the log.
+func (i *Instance) Stacks() string {
+	buf := make([]byte, maxStacks)
+	buf = buf[:runtime.Stack(buf, true)]
+	_, _ = os.Stderr.Write(append(append([]byte("stacks of all goroutines, as asked for:\n"), buf...), '\n'))
+	return string(buf)
 }
 
 func (i *Instance) changeLocked() {

@@ -74,6 +74,7 @@ func (c *Conn) end() {
 // hands out what is queued before it says net.ErrClosed.
 type listener struct {
 	ul      *net.UnixListener
+	need    *need         // is held for each open connection
 	drained chan struct{} // closed when the queue was found empty in a drain
 	asked   chan struct{} // Accept was called in a drain
 
@@ -84,8 +85,8 @@ type listener struct {
 	none     chan struct{} // closed when open is 0 in a drain
 }
 
-func newListener(ul *net.UnixListener) *listener {
-	return &listener{ul: ul, drained: make(chan struct{}), asked: make(chan struct{}, 1), none: make(chan struct{})}
+func newListener(ul *net.UnixListener, n *need) *listener {
+	return &listener{ul: ul, need: n, drained: make(chan struct{}), asked: make(chan struct{}, 1), none: make(chan struct{})}
 }
 
 // Addr returns the endpoint's address.
@@ -188,6 +189,7 @@ func (l *listener) drain() {
 }
 
 func (l *listener) track(uc *net.UnixConn) *Conn {
+	l.need.connect()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.open++; l.open == 1 && l.draining {
@@ -208,6 +210,7 @@ func (l *listener) forget(c *Conn) {
 		close(l.none)
 	}
 	l.mu.Unlock()
+	l.need.release()
 	if unwatch != nil {
 		unwatch()
 	}

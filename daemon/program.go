@@ -88,6 +88,7 @@ type stand struct {
 	control  *net.UnixListener
 	life     *os.File      // the instance's, once there is one
 	within   time.Duration // bound of a drain
+	ended    string        // why it ends by itself, "" if it was asked to
 }
 
 // run takes a daemon through its whole life.
@@ -101,6 +102,11 @@ func run(ctx context.Context, p program, opts []Option) error {
 		return err
 	}
 	defer runtime.KeepAlive(st.inst)
+	// A signal asks for a stop, and so can a peer at the control endpoint.
+	ctx, st.inst.stop = context.WithCancel(ctx)
+	defer st.inst.stop()
+	st.inst.leases = newLeases(st.inst.need, st.inst.append)
+	defer st.inst.leases.close()
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	if st.control != nil {
@@ -112,6 +118,9 @@ func run(ctx context.Context, p program, opts []Option) error {
 	var se *stageError
 	switch {
 	case err == nil:
+		if st.ended != "" {
+			_ = st.inst.append(record.Line{Key: "ended", Value: st.ended})
+		}
 		st.inst.enter(record.Gone)
 	case errors.As(err, &se):
 		st.inst.fail(failureOf(ctx, se))
@@ -272,7 +281,9 @@ func newInstance(h *handover.Handover, o options) *Instance {
 	i := &Instance{
 		service: h.Service, instance: h.Instance, generation: h.Generation,
 		args: os.Args[1:], changed: make(chan struct{}), phase: record.Launching, started: time.Now(),
+		need: newNeed(h.IdleExit),
 	}
+	i.need.load() // until it is ready
 	if h.Dir != "" {
 		i.dir = h.GenPath()
 		i.inode = h.Inode
@@ -354,13 +365,17 @@ func (st *stand) live(ctx context.Context, p program) error {
 		return err
 	}
 	st.inst.enter(record.Bound)
-	ln := newListener(st.listener)
+	ln := newListener(st.listener, st.inst.need)
 	st.inst.mu.Lock()
 	st.inst.connections = ln.count
 	st.inst.mu.Unlock()
 
 	stranded, stopWatch := st.watchNames()
 	defer stopWatch()
+
+	if st.handover != nil && st.handover.Dir != "" {
+		st.inst.leases.inherit(st.handover.Dir, st.handover.Generation)
+	}
 
 	st.inst.enter(record.Loading)
 	var state any

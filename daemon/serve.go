@@ -40,15 +40,26 @@ func (st *stand) serve(ctx context.Context, p program, ln *listener, state any, 
 		served <- guard(launch.StageServe, func() error { return p.serve(serving, ln, state) })
 	}()
 
+	unwatched := make(chan struct{})
+	defer close(unwatched)
+	asked := ctx // whose end begins the bound of the drain
 	select {
 	case err := <-served:
 		return early(err)
 	case <-ctx.Done():
 	case <-stranded:
+	case st.ended = <-st.inst.need.await(unwatched):
+		if st.ended == endedLeases {
+			// Whoever is connected still is not who it was kept for. Of an idle
+			// one nobody is: who slipped in is served to the end.
+			done, end := context.WithCancel(ctx)
+			end()
+			asked = done
+		}
 	}
 	st.inst.enter(record.Draining)
 	st.refuseNew(ln)
-	bound, stop := drainBound(ctx, st.within)
+	bound, stop := drainBound(asked, st.within)
 	defer stop()
 	if err, ok := st.handOut(ln, served, bound); ok {
 		served <- err

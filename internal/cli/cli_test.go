@@ -118,7 +118,7 @@ var (
 	errorMembers = []string{"stage", "status", "signal", "errno", "message", "log_tail", "log", "retry_at", "service", "instance",
 		"differences", "hint"}
 	serviceMembers = []string{"service", "instance", "variant", "phase", "generation", "pid", "version", "endpoint", "started_at",
-		"uptime_seconds", "connections", "log", "progress", "last_failure", "retry_at", "definition", "environment"}
+		"uptime_seconds", "connections", "leases", "ends_in_seconds", "log", "progress", "last_failure", "retry_at", "definition", "environment"}
 )
 
 // object returns the members of v as JSON has them.
@@ -184,7 +184,7 @@ func TestServiceJSON(t *testing.T) {
 	a.out = newScreen(&b, true)
 	a.print(v.json())
 	want := `{"service":"web","instance":"ci","variant":"0123","phase":"loading","generation":3,"pid":7,"version":"1",` +
-		`"endpoint":"/s","started_at":"1970-01-01T00:00:01Z","uptime_seconds":90,"connections":0,"log":"/l",` +
+		`"endpoint":"/s","started_at":"1970-01-01T00:00:01Z","uptime_seconds":90,"connections":0,"leases":null,"ends_in_seconds":null,"log":"/l",` +
 		`"progress":{"message":"index","fraction":0.5},"last_failure":{"stage":"load","status":0,"signal":"SIGKILL",` +
 		`"errno":"ENOENT","message":"\"web\" of instance \"ci\": failed in stage load: no such file or directory (signal: killed): ` +
 		`env: have a, want none, retry after ` + retry.Format(time.TimeOnly) + `","log_tail":["x <y>"],"log":"/l",` +

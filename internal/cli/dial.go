@@ -34,6 +34,7 @@ Where the definition comes from is the same as for start.`,
 	}
 	flags := addDefinitionFlags(cmd)
 	wait := addWaitFlag(cmd)
+	lease := addLeaseFlags(cmd)
 	timeout := addTimeoutFlag(cmd, "the first byte of a reply")
 	replace := cmd.Flags().Bool("replace", false, "stop a running service that is defined otherwise")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -42,6 +43,10 @@ Where the definition comes from is the same as for start.`,
 			return err
 		}
 		ready, err := wait.ready()
+		if err != nil {
+			return err
+		}
+		leases, err := lease.leases(a.cwd)
 		if err != nil {
 			return err
 		}
@@ -67,6 +72,9 @@ Where the definition comes from is the same as for start.`,
 			if err := a.checkAttached(p); err != nil {
 				return err
 			}
+		}
+		if err := take(ctx, p.broker, leases); err != nil {
+			return err
 		}
 		if ready {
 			if err := a.awaitReady(ctx, p.broker); err != nil {

@@ -65,6 +65,8 @@ type serviceJSON struct {
 	StartedAt     *string       `json:"started_at"`
 	UptimeSeconds *int64        `json:"uptime_seconds"`
 	Connections   *int          `json:"connections"`
+	Leases        *int          `json:"leases"`
+	EndsIn        *int64        `json:"ends_in_seconds"` // null: it does not end by itself
 	Log           *string       `json:"log"`
 	Progress      *progressJSON `json:"progress"`
 	LastFailure   *errorJSON    `json:"last_failure"`

@@ -28,6 +28,8 @@ type view struct {
 	uptime         time.Duration
 	alive          bool
 	connections    *int
+	leases         *int
+	endsIn         *time.Duration // nil: it does not end by itself
 	log            string
 	progress       *progressJSON
 	failure        *launch.Fault
@@ -69,7 +71,10 @@ func (a *app) look(ctx context.Context, b *launch.Broker) (view, error) {
 	if id := s.Identity; id != nil {
 		v.pid, v.version = id.PID, id.Version
 		v.progress = progressOf(id.Progress)
-		v.connections = &id.Connections
+		v.connections, v.leases = &id.Connections, &id.Leases
+		if id.EndsIn >= 0 {
+			v.endsIn = &id.EndsIn
+		}
 	}
 	return v, nil
 }
@@ -159,12 +164,16 @@ func (v view) json() serviceJSON {
 	s := serviceJSON{
 		Service: v.name, Instance: v.instance, Variant: some(v.variant), Phase: some(v.phase),
 		Generation: some(v.generation), PID: some(v.pid), Version: some(v.version), Endpoint: some(v.endpoint),
-		StartedAt: stamp(v.started), Connections: v.connections, Log: some(v.log), Progress: v.progress,
+		StartedAt: stamp(v.started), Connections: v.connections, Leases: v.leases, Log: some(v.log), Progress: v.progress,
 		RetryAt: stamp(v.retry), Environment: differencesOf(v.status.Environment),
 	}
 	if v.alive {
 		seconds := int64(v.uptime / time.Second)
 		s.UptimeSeconds = &seconds
+	}
+	if v.endsIn != nil {
+		seconds := int64(*v.endsIn / time.Second)
+		s.EndsIn = &seconds
 	}
 	if v.failure != nil {
 		s.LastFailure = errorOf(v.failure)

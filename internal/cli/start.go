@@ -35,6 +35,7 @@ the daemon may still be loading. Why it failed later, fastbind why NAME tells.`,
 	}
 	flags := addDefinitionFlags(cmd)
 	wait := addWaitFlag(cmd)
+	lease := addLeaseFlags(cmd)
 	timeout := addTimeoutFlag(cmd, "waiting")
 	replace := cmd.Flags().Bool("replace", false, "stop a running service that is defined otherwise")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -43,6 +44,10 @@ the daemon may still be loading. Why it failed later, fastbind why NAME tells.`,
 			return err
 		}
 		ready, err := wait.ready()
+		if err != nil {
+			return err
+		}
+		leases, err := lease.leases(a.cwd)
 		if err != nil {
 			return err
 		}
@@ -56,6 +61,9 @@ the daemon may still be loading. Why it failed later, fastbind why NAME tells.`,
 			return err
 		}
 		l, err := a.ensure(ctx, p, ready)
+		if err == nil {
+			err = take(ctx, p.broker, leases)
+		}
 		if err != nil {
 			return err
 		}

@@ -174,7 +174,14 @@ func (a *app) block(v view) {
 	}
 	a.field("Version", v.version)
 	if v.connections != nil {
-		a.field("Clients", strconv.Itoa(*v.connections))
+		text := strconv.Itoa(*v.connections)
+		if *v.leases > 0 {
+			text += ", leases: " + strconv.Itoa(*v.leases)
+		}
+		a.field("Clients", text)
+	}
+	if v.endsIn != nil {
+		a.field("Ends", "in "+v.endsIn.Round(time.Second).String()+", unless somebody needs it")
 	}
 	if v.file != nil {
 		a.field("Definition", v.file.path)

@@ -30,13 +30,15 @@ func (a *app) stopCommand() *cobra.Command {
 		Short: "Stop services and wait for their end",
 		Long: `Ask every living generation of the named services to end, and wait until their
 processes have: they serve who is connected or queued, and are killed when their
-stop_within is over. The definition is kept: start NAME starts it again.
+stop_within is over, or at once with --now. The definition is kept: start NAME
+starts it again.
 
 Each stopped generation is one line. Of a service that is not running the exit
 status is 3.`,
 		ValidArgsFunction: a.completeNames(0),
 	}
 	all := cmd.Flags().Bool("all", false, "every running service of the instance")
+	now := cmd.Flags().Bool("now", false, "kill at once, cutting off who is connected")
 	everywhere := cmd.Flags().Bool("all-instances", false, "every running service of every instance")
 	timeout := addTimeoutFlag(cmd, "waiting")
 	cmd.RunE = func(cmd *cobra.Command, names []string) error {
@@ -56,13 +58,13 @@ status is 3.`,
 				return err
 			}
 			for _, b := range a.all(*everywhere) {
-				if err := a.stopOne(ctx, b, &r); err != nil && !isClass(err, launch.NotRunning) && !isClass(err, launch.NoService) {
+				if err := a.stopOne(ctx, b, *now, &r); err != nil && !isClass(err, launch.NotRunning) && !isClass(err, launch.NoService) {
 					errs = append(errs, err)
 				}
 			}
 		}
 		for _, n := range names {
-			if err := a.stopName(ctx, n, &r); err != nil {
+			if err := a.stopName(ctx, n, *now, &r); err != nil {
 				errs = append(errs, err)
 			}
 		}
@@ -76,7 +78,7 @@ status is 3.`,
 }
 
 // stopName stops all variants of a service. It is not running only if none is.
-func (a *app) stopName(ctx context.Context, name string, r *stopReply) error {
+func (a *app) stopName(ctx context.Context, name string, now bool, r *stopReply) error {
 	brokers := a.found(name)
 	if len(brokers) == 0 {
 		brokers = []*launch.Broker{a.named(name)}
@@ -84,7 +86,7 @@ func (a *app) stopName(ctx context.Context, name string, r *stopReply) error {
 	before := len(r.Stopped)
 	var missing error
 	for _, b := range brokers {
-		err := a.stopOne(ctx, b, r)
+		err := a.stopOne(ctx, b, now, r)
 		switch {
 		case isClass(err, launch.NotRunning), isClass(err, launch.NoService):
 			missing = err
@@ -103,15 +105,22 @@ func (a *app) stopName(ctx context.Context, name string, r *stopReply) error {
 	return missing
 }
 
-func (a *app) stopOne(ctx context.Context, b *launch.Broker, r *stopReply) error {
-	stopped, err := b.Stop(ctx)
+func (a *app) stopOne(ctx context.Context, b *launch.Broker, now bool, r *stopReply) error {
+	end := b.Stop
+	if now {
+		end = b.Kill
+	}
+	stopped, err := end(ctx)
 	for _, s := range stopped {
 		r.Stopped = append(r.Stopped, stoppedJSON{b.Def.Service, b.Def.Instance, s.Generation, s.PID, s.Killed})
 		if a.json {
 			continue
 		}
 		text := b.Def.Service + ": stopped generation " + number(s.Generation) + ", pid " + number(s.PID)
-		if s.Killed {
+		switch {
+		case s.Killed && now:
+			text = b.Def.Service + ": killed generation " + number(s.Generation) + ", pid " + number(s.PID)
+		case s.Killed:
 			text = b.Def.Service + ": killed generation " + number(s.Generation) + ", pid " + number(s.PID) + ": it did not end in time"
 		}
 		line(a.out.w, text)

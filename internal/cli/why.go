@@ -116,7 +116,11 @@ func (a *app) phrase(v view) string {
 	case v.generation == 0:
 		return "not running"
 	case !v.alive:
-		return v.phase + ": generation " + number(v.generation) + " does not run any more"
+		s := v.phase + ": generation " + number(v.generation) + " does not run any more"
+		if ended := v.status.Shown.Record.Ended; ended != "" {
+			s += "; it ended by itself: " + ended
+		}
+		return s
 	}
 	s := v.phase
 	if p := progressText(v.progress); p != "" {

@@ -29,6 +29,7 @@ const (
 	StageWait       = "wait"       // the caller's deadline
 	StageStop       = "stop"       // ending a generation
 	StagePolicy     = "policy"     // a refusal by the definition's policy
+	StageControl    = "control"    // asking the daemon at its control endpoint
 )
 
 // A Class says what a caller can do about a fault.

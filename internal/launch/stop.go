@@ -21,7 +21,7 @@ import (
 type Stopped struct {
 	Generation uint64
 	PID        int
-	Killed     bool // it did not end in time
+	Killed     bool // it did not end in time, or was not asked
 }
 
 // Stop ends every living generation of the service: a request to drain, and
@@ -29,12 +29,18 @@ type Stopped struct {
 // decides under the launch lock and waits without it, for the processes
 // themselves. A service without a living generation is a *Fault of class
 // NotRunning.
-func (b *Broker) Stop(ctx context.Context) ([]Stopped, error) {
+func (b *Broker) Stop(ctx context.Context) ([]Stopped, error) { return b.end(ctx, syscall.SIGTERM) }
+
+// Kill is Stop without the request to drain: every living generation is killed
+// at once, and who was connected is cut off.
+func (b *Broker) Kill(ctx context.Context) ([]Stopped, error) { return b.end(ctx, syscall.SIGKILL) }
+
+func (b *Broker) end(ctx context.Context, sig syscall.Signal) ([]Stopped, error) {
 	place, err := b.find()
 	if err != nil {
 		return nil, err
 	}
-	targets, failed := b.signalAll(ctx, place)
+	targets, failed := b.signalAll(ctx, place, sig)
 	defer func() {
 		for _, t := range targets {
 			_ = t.handle.Close()
@@ -52,12 +58,19 @@ func (b *Broker) Stop(ctx context.Context) ([]Stopped, error) {
 		if err != nil {
 			return stopped, b.DeadlineFault(ctx)
 		}
+		reason := "asked to"
+		switch {
+		case sig == syscall.SIGKILL:
+			killed, reason = true, "killed, as asked to"
+		case killed:
+			reason = "killed: it did not end in time"
+		}
 		path := filepath.Join(t.entry.Dir, record.FileName)
 		if r, err := record.Read(path); err == nil && !r.Phase.Final() {
 			_ = record.Append(path, record.PhaseLines(record.Gone, proc.BootTime())...)
 		}
 		b.Note(place.Root, journal.Event{Kind: "stopped", Generation: t.entry.Number, PID: t.handle.PID(),
-			Reason: map[bool]string{false: "asked to", true: "killed: it did not end in time"}[killed]})
+			Reason: reason})
 		stopped = append(stopped, Stopped{t.entry.Number, t.handle.PID(), killed})
 	}
 	return stopped, failed
@@ -86,14 +99,14 @@ func (t target) await(ctx context.Context) (killed bool, err error) {
 	return true, t.handle.Wait(ctx)
 }
 
-// signalAll asks every living generation to end, under the launch lock.
-func (b *Broker) signalAll(ctx context.Context, place runtimedir.Place) ([]target, error) {
+// signalAll signals every living generation, under the launch lock.
+func (b *Broker) signalAll(ctx context.Context, place runtimedir.Place, sig syscall.Signal) ([]target, error) {
 	for end := time.Now().Add(definition.DefaultAdoptWithin); ; {
 		unlock, err := b.lockService(ctx, place)
 		if err != nil || unlock == nil {
 			return nil, err
 		}
-		targets, again, err := b.signalLocked(ctx, place, time.Now().Before(end))
+		targets, again, err := b.signalLocked(ctx, place, sig, time.Now().Before(end))
 		unlock()
 		if err != nil || !again {
 			return targets, err
@@ -104,13 +117,13 @@ func (b *Broker) signalAll(ctx context.Context, place runtimedir.Place) ([]targe
 	}
 }
 
-func (b *Broker) signalLocked(ctx context.Context, place runtimedir.Place, patient bool) (targets []target, again bool, err error) {
+func (b *Broker) signalLocked(ctx context.Context, place runtimedir.Place, sig syscall.Signal, patient bool) (targets []target, again bool, err error) {
 	entries, err := Generations(place.Dir)
 	if err != nil {
 		return nil, false, b.fault(LaunchFailed, StageStop, err)
 	}
 	for i, e := range entries {
-		if !e.Locked || e.Record.Backend || e.Record.Definition.Foreign {
+		if !e.Locked || e.Record.Backend || e.Record.Definition.Foreign || sig == syscall.SIGKILL && e.Record.PID != 0 {
 			continue
 		}
 		// It has not announced itself: a signal would end it before it can drain
@@ -138,7 +151,7 @@ func (b *Broker) signalLocked(ctx context.Context, place runtimedir.Place, patie
 			continue // it ended meanwhile
 		}
 		if oerr == nil {
-			if oerr = h.Signal(syscall.SIGTERM); errors.Is(oerr, proc.ErrGone) {
+			if oerr = h.Signal(sig); errors.Is(oerr, proc.ErrGone) {
 				oerr = nil
 			}
 		}

@@ -13,6 +13,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -77,12 +78,16 @@ func main() {
 	ready := fs.Bool("ready", false, "wait for ready")
 	step := fs.Int("kill-at", -1, "kill this launcher before a step")
 	retry := fs.Bool("retry", false, "dial again after a typed failure of a killed daemon")
+	idle := fs.Duration("idle", 0, "idle exit")
+	leaseDir := fs.String("lease-dir", "", "directory that the daemon's life is tied to")
+	leasePID := fs.Int("lease-pid", 0, "process that the daemon's life is tied to")
+	leaseConn := fs.Bool("lease-conn", false, "tie the daemon's life to the connection")
 	linger := fs.Bool("linger", false, "stay after the dials until the end of stdin")
 	_ = fs.Parse(os.Args[2:])
 
 	svc := fastbind.Service{
 		Name: *name, Args: daemonArgs(), Bind: fastbind.Bind(*bind), EnvPolicy: fastbind.EnvPolicy(*envPolicy),
-		AdoptWithin: *adopt, BoundWithin: *bound,
+		AdoptWithin: *adopt, BoundWithin: *bound, IdleExit: *idle,
 		Env: []string{"TESTPROG_EXECS"},
 	}
 	if *env != "" {
@@ -90,6 +95,18 @@ func main() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), *timeout)
 	defer cancel()
+	if *ready {
+		options = append(options, fastbind.WaitReady(nil))
+	}
+	if *leaseDir != "" {
+		options = append(options, fastbind.WithLease(fastbind.DirectoryLease(*leaseDir)))
+	}
+	if *leasePID != 0 {
+		options = append(options, fastbind.WithLease(fastbind.ProcessLease(*leasePID)))
+	}
+	if *leaseConn {
+		options = append(options, fastbind.WithLease(fastbind.ConnectionLease()))
+	}
 	switch os.Args[1] {
 	case "daemon":
 		serve(ctx, svc)
@@ -100,7 +117,9 @@ func main() {
 		if *gate {
 			_, _ = io.Copy(io.Discard, os.Stdin)
 		}
-		os.Exit(dialMany(ctx, svc, *count, *requests, *ready, *retry, *linger))
+		os.Exit(dialMany(ctx, svc, *count, *requests, *retry, *linger))
+	case "cycles":
+		os.Exit(cycles(svc, *count))
 	case "start":
 		if *step >= 0 {
 			killAt(launch.Step(*step))
@@ -113,6 +132,15 @@ func main() {
 		fmt.Println("ok", ep)
 	case "loop":
 		loop(svc)
+	case "hold":
+		conn, err := fastbind.Dial(ctx, svc, options...)
+		if err != nil {
+			fmt.Println("fail", describe(err))
+			os.Exit(1)
+		}
+		fmt.Println("holding")
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		_ = conn.Close()
 	case "status":
 		st, err := svc.Status(ctx)
 		fmt.Printf("%s %d %d %v\n", st.Phase, st.Generation, st.PID, err)
@@ -149,16 +177,16 @@ func daemonArgs() []string {
 
 // dialMany dials n times at once and prints a line for each: "ok REPLY" or
 // "fail ERROR".
-func dialMany(ctx context.Context, svc fastbind.Service, n, requests int, ready, retry, linger bool) int {
+func dialMany(ctx context.Context, svc fastbind.Service, n, requests int, retry, linger bool) int {
 	var wg sync.WaitGroup
 	lines := make(chan string, n)
 	for range n {
 		wg.Go(func() {
-			reply, err := request(ctx, svc, requests, ready)
+			reply, err := request(ctx, svc, requests)
 			// A killed process closes its descriptors one by one: its listener
 			// may still accept when its first connection is reset.
 			for retry && errors.Is(err, fastbind.ErrLaunchFailed) && ctx.Err() == nil {
-				reply, err = request(ctx, svc, requests, ready)
+				reply, err = request(ctx, svc, requests)
 			}
 			if err != nil {
 				lines <- "fail " + describe(err)
@@ -200,13 +228,12 @@ func describe(err error) string {
 		!fe.RetryAt.IsZero(), fe.Log != "", len(fe.LogTail), err)
 }
 
+// options are those of every dial, as the flags say.
+var options []fastbind.Option
+
 // request dials and does requests on the connection.
-func request(ctx context.Context, svc fastbind.Service, requests int, ready bool) (string, error) {
-	var opts []fastbind.Option
-	if ready {
-		opts = append(opts, fastbind.WaitReady(nil))
-	}
-	conn, err := fastbind.Dial(ctx, svc, opts...)
+func request(ctx context.Context, svc fastbind.Service, requests int) (string, error) {
+	conn, err := fastbind.Dial(ctx, svc, options...)
 	if err != nil {
 		return "", err
 	}
@@ -225,6 +252,33 @@ func request(ctx context.Context, svc fastbind.Service, requests int, ready bool
 		}
 	}
 	return strings.TrimSpace(reply), nil
+}
+
+// cycles dials n times, with pauses around the daemon's idle exit, so that some
+// meet it alive, some gone and some in between, and checks that every request is
+// answered and that no answer is of an older generation than one before.
+func cycles(svc fastbind.Service, n int) int {
+	exits, last := 0, 0
+	for i := range n {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		reply, err := request(ctx, svc, 1)
+		cancel()
+		if err != nil {
+			fmt.Println("fail", i, describe(err))
+			return 1
+		}
+		generation, err := strconv.Atoi(strings.Fields(reply)[1])
+		if err != nil || generation < last {
+			fmt.Printf("fail %d: %q after generation %d\n", i, reply, last)
+			return 1
+		}
+		if generation > last {
+			exits, last = exits+1, generation
+		}
+		time.Sleep(rand.N(2 * svc.IdleExit))
+	}
+	fmt.Println("ok", n, exits)
+	return 0
 }
 
 // loop does requests on one connection until stdin ends, then prints how many.
