@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/fastbind/fastbind/internal/definition"
 	"github.com/fastbind/fastbind/internal/proc"
 	"github.com/fastbind/fastbind/internal/record"
 )
@@ -114,4 +115,31 @@ func told(e Entry) bool {
 func launcherLives(r record.Record) bool {
 	_, err := proc.Of(r.Launcher)
 	return err == nil
+}
+
+// setExit notes how the process ended.
+func setExit(f *record.Failure, exit proc.Exit) {
+	f.Unknown = !exit.Known
+	if exit.Known && exit.Signal == 0 {
+		f.Status = exit.Code
+	}
+	if exit.Signal != 0 {
+		f.Signal = exit.Signal.String()
+	}
+}
+
+// stageOf is the stage that a generation in the record's phase was in.
+func stageOf(r record.Record) string {
+	if r.Failure != nil {
+		return r.Failure.Stage
+	}
+	switch {
+	case r.WasReady, r.Definition.Foreign && !r.Backend && r.Phase == record.Bound:
+		return StageServe
+	case r.Phase == record.Loading:
+		return StageLoad
+	case r.Backend && r.Phase == record.Launching && r.Definition.Bind == definition.BindDaemon:
+		return StageBind
+	}
+	return StageAdopt
 }
