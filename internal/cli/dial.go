@@ -23,8 +23,8 @@ daemon closes its side.
 
 A daemon that dies before its first byte is a failed launch: exit status 4, with
 the reason. One that answers nothing for hang_after, nor at its control endpoint,
-is hung: exit status 8, at the deadline of --timeout as well if it is known by
-then, which else is exit status 6. --timeout covers everything up to the first byte of the reply. stdout
+is hung: exit status 8, at the deadline as well if it is known by then. --timeout
+covers everything up to the first byte of the reply. stdout
 is the daemon's: --json prints an object only if there is an error before that.
 
 Where the definition comes from is the same as for start.`,

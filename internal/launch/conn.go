@@ -235,6 +235,13 @@ func (c *Conn) Explain(err error) error {
 	if f == nil {
 		return err
 	}
+	if f.Class == Hung {
+		// It was killed a moment ago, perhaps from this process, which then
+		// launches the next one: a caller that ends on this error is not to end that.
+		ctx, cancel := context.WithTimeout(context.Background(), lateWithin)
+		defer cancel()
+		c.questions().Hang(ctx, Silence{Peer: pid})
+	}
 	return f
 }
 
