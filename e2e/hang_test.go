@@ -338,6 +338,31 @@ func TestHangWhileLoading(t *testing.T) {
 	}
 }
 
+// TestHangWhileWaiting: who waits for a loading daemon to be ready is told as well.
+func TestHangWhileWaiting(t *testing.T) {
+	w := newWorld(t)
+	svc := w.hangs(200*time.Millisecond, fastbind.HangReplace, "-load=60s")
+	failed := make(chan error, 1)
+	loading := make(chan struct{})
+	go func() {
+		first := true
+		conn, err := fastbind.Dial(t.Context(), svc, fastbind.WaitReady(func(fastbind.Progress) {
+			if first {
+				close(loading)
+			}
+			first = false
+		}))
+		if err == nil {
+			_ = conn.Close()
+		}
+		failed <- err
+	}()
+	<-loading
+	h := w.stopped("t")
+	w.hung(<-failed, "load", "loading")
+	w.await(h)
+}
+
 // TestHangOfWriter: a client that sends more than the kernel takes is blocked in
 // Write, and is told there.
 func TestHangOfWriter(t *testing.T) {

@@ -69,6 +69,22 @@ func TestDecideHang(t *testing.T) {
 	}
 }
 
+// TestHungFailsNoDial: a generation that was killed to be replaced is not the
+// failure of a dial that the next one is launched for.
+func TestHungFailsNoDial(t *testing.T) {
+	r := failedAt(10 * second)
+	if !failsDial(r, 9*second) {
+		t.Fatal("a launch that failed after the dial began does not fail it")
+	}
+	r.Failure.Kind = KindHung
+	if failsDial(r, 9*second) {
+		t.Error("a generation that was killed for hanging fails a dial")
+	}
+	if f := RecordedFault(r); f.Class != Hung {
+		t.Errorf("its fault is %v", f)
+	}
+}
+
 // TestHangGeneration: which generation a silent connection was to.
 func TestHangGeneration(t *testing.T) {
 	entry := func(number uint64, alive bool, pid, launcher int) Entry {

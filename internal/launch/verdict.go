@@ -59,8 +59,13 @@ func (b *Broker) Verdict(l Lost) *Fault {
 func (l Lost) generation(entries []Entry) *Entry {
 	for _, match := range []func(Entry) bool{
 		func(e Entry) bool { return l.Peer != 0 && e.Record.PID == l.Peer },
-		// A long-lived launcher has launched several: a dead one lost it.
-		func(e Entry) bool { return l.Peer != 0 && e.Record.Launcher == l.Peer && !e.Alive },
+		// A long-lived launcher has launched several: a dead one lost it, and none
+		// that had failed before there was a connection to lose.
+		func(e Entry) bool {
+			f := e.Record.Failure
+			before := f != nil && !f.Unknown && f.At < l.Since
+			return l.Peer != 0 && e.Record.Launcher == l.Peer && !e.Alive && !before
+		},
 		func(e Entry) bool {
 			f := e.Record.Failure
 			return f != nil && !f.Unknown && f.At > l.Since
