@@ -248,8 +248,8 @@ func (b *Broker) lookAt(ctx context.Context, place runtimedir.Place, e Entry, as
 	} else if errors.Is(err, proc.ErrGone) && r.PID != 0 {
 		o.alive = false
 	}
-	if !o.alive || o.foreign || o.stopped {
-		return o
+	if !o.alive || o.foreign || o.stopped || o.adopting {
+		return o // what is asked would change nothing
 	}
 	patience := hangConfirm
 	if asked > 0 {
