@@ -42,8 +42,10 @@ func TestSDKImports(t *testing.T) {
 	}
 }
 
-// TestClientSize: a tool that imports the client SDK grows by at most 1 MB over
-// one that imports package net.
+// TestClientSize: a tool that imports the client SDK grows by at most 1.25 MB over
+// one that imports package net. It is a bound for what creeps in: of that, half is
+// symbols and debugging information, and 40 kB of code notice and replace a
+// daemon that hangs.
 func TestClientSize(t *testing.T) {
 	size := func(source string) int64 {
 		dir := t.TempDir()
@@ -79,7 +81,7 @@ import (
 func main() { _, _ = fastbind.Dial(context.Background(), fastbind.Service{Name: "x"}) }
 `)
 	t.Logf("with net %d bytes, with fastbind %d", plain, ours)
-	if ours-plain > 1<<20 {
-		t.Errorf("the SDK adds %d bytes to a client, more than 1 MB", ours-plain)
+	if ours-plain > 1280<<10 {
+		t.Errorf("the SDK adds %d bytes to a client, more than 1.25 MB", ours-plain)
 	}
 }

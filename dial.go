@@ -5,13 +5,11 @@ import (
 	"errors"
 	"io"
 	"net"
-	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/fastbind/fastbind/internal/control"
 	"github.com/fastbind/fastbind/internal/launch"
-	"github.com/fastbind/fastbind/internal/peer"
-	"github.com/fastbind/fastbind/internal/proc"
 )
 
 // An Option changes one call.
@@ -75,7 +73,8 @@ func Dial(ctx context.Context, s Service, opts ...Option) (*Conn, error) {
 	if err != nil {
 		return nil, publicError(err)
 	}
-	c := &Conn{UnixConn: uc, broker: b, began: began}
+	c := &Conn{UnixConn: uc}
+	b.Watch(&c.watched, uc, began)
 	if len(opts) > 0 {
 		o := apply(opts)
 		if c.held, err = o.take(ctx, b); err == nil {
@@ -112,42 +111,43 @@ func dialNet(ctx context.Context, s Service) (net.Conn, error) {
 }
 
 // A Conn is a connection to a service's daemon. It is the *net.UnixConn it
-// embeds, deadlines, half-close, SyscallConn and all, with one addition: if it
-// ends before its first byte because the daemon died, Read, Write and WriteTo
-// return the *Error that says why. Methods are as safe for concurrent use as those of
-// *net.UnixConn. The caller closes it.
+// embeds, deadlines, half-close, SyscallConn and all, with one addition: until
+// its first byte, Read, Write and WriteTo return the *Error that says why none
+// comes.
+//
+// If the daemon dies before that, it is the failure, ErrLaunchFailed. If nothing
+// has come within Service.HangAfter of the first write, the daemon is asked at its
+// control endpoint whether it lives, in the background and again after every
+// further HangAfter. One that answers is busy, and the connection waits on. One that
+// does not is hung: whoever is blocked is woken with ErrHung, after what
+// Service.OnHang says was done. The same is asked when a deadline is over, which
+// delays the error by at most 100 ms. ErrHung is then also
+// os.ErrDeadlineExceeded; a daemon that merely is silent, without proof that it
+// is hung, leaves the deadline's error as it is. Once hung, a connection is of no
+// further use: dial again.
+//
+// Methods are as safe for concurrent use as those of *net.UnixConn. The caller
+// closes it, which ends the watch.
 type Conn struct {
 	*net.UnixConn
-	broker *launch.Broker
-	began  time.Time
-	first  atomic.Bool // a byte was read: errors are the connection's own
-
-	held []*control.Client // the leases of this connection
-}
-
-// Close closes the connection and ends its leases.
-func (c *Conn) Close() error {
-	closeAll(c.held)
-	return c.UnixConn.Close()
+	watched launch.Conn
+	held    []*control.Client // the leases of this connection
 }
 
 // Read reads from the connection.
 func (c *Conn) Read(p []byte) (int, error) {
-	n, err := c.UnixConn.Read(p)
-	if n > 0 && !c.first.Load() {
-		c.first.Store(true)
-	}
-	if err != nil && n == 0 && !c.first.Load() {
-		err = c.explain(err)
+	n, err := c.watched.Read(p)
+	if err != nil {
+		err = publicError(err)
 	}
 	return n, err
 }
 
 // Write writes to the connection.
 func (c *Conn) Write(p []byte) (int, error) {
-	n, err := c.UnixConn.Write(p)
-	if err != nil && !c.first.Load() {
-		err = c.explain(err)
+	n, err := c.watched.Write(p)
+	if err != nil {
+		err = publicError(err)
 	}
 	return n, err
 }
@@ -156,7 +156,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 // fast path if w has one for a *net.UnixConn. It hides the packet-oriented
 // method of that name, which a stream has no use for.
 func (c *Conn) WriteTo(w io.Writer) (int64, error) {
-	if c.first.Load() {
+	if c.watched.First() {
 		return io.Copy(w, c.UnixConn)
 	}
 	buf := make([]byte, 4096)
@@ -174,18 +174,47 @@ func (c *Conn) WriteTo(w io.Writer) (int64, error) {
 	return int64(n) + rest, err
 }
 
-// explain returns the launch failure behind an error before the first byte, or
-// the error itself.
-func (c *Conn) explain(err error) error {
-	var ne net.Error
-	if errors.Is(err, net.ErrClosed) || errors.As(err, &ne) && ne.Timeout() {
-		return err
+// ReadMsgUnix reads a message with its out-of-band data, such as descriptors.
+func (c *Conn) ReadMsgUnix(p, oob []byte) (n, oobn, flags int, addr *net.UnixAddr, err error) {
+	n, oobn, flags, addr, err = c.UnixConn.ReadMsgUnix(p, oob)
+	if n > 0 || oobn > 0 {
+		c.watched.Arrived()
 	}
-	pid, _ := peer.PID(c.UnixConn)
-	f := c.broker.Verdict(launch.Lost{
-		Since: proc.BootTime() - time.Since(c.began), Peer: pid, Reset: !errors.Is(err, io.EOF)})
-	if f == nil {
-		return err
+	if err != nil && n == 0 {
+		err = publicError(c.watched.Explain(err))
 	}
-	return publicError(f)
+	return n, oobn, flags, addr, err
+}
+
+// WriteMsgUnix writes a message with out-of-band data, such as descriptors.
+func (c *Conn) WriteMsgUnix(p, oob []byte, addr *net.UnixAddr) (n, oobn int, err error) {
+	c.watched.Begin()
+	n, oobn, err = c.UnixConn.WriteMsgUnix(p, oob, addr)
+	if err != nil {
+		err = publicError(c.watched.Explain(err))
+	}
+	return n, oobn, err
+}
+
+// SyscallConn returns the raw connection. io.Copy from an *os.File writes by it,
+// so it counts as the first write.
+func (c *Conn) SyscallConn() (syscall.RawConn, error) {
+	c.watched.Begin()
+	return c.UnixConn.SyscallConn()
+}
+
+// SetDeadline sets the read and write deadlines.
+func (c *Conn) SetDeadline(t time.Time) error { return c.watched.SetDeadline(t) }
+
+// SetReadDeadline sets the deadline of Read.
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.watched.SetReadDeadline(t) }
+
+// SetWriteDeadline sets the deadline of Write.
+func (c *Conn) SetWriteDeadline(t time.Time) error { return c.watched.SetWriteDeadline(t) }
+
+// Close closes the connection, and ends the watch for its first reply and its
+// leases.
+func (c *Conn) Close() error {
+	closeAll(c.held)
+	return c.watched.Close()
 }

@@ -20,6 +20,12 @@ var (
 	// unusable directory, a foreign owner, a policy, a spent spawn budget.
 	ErrRefused = errors.New("refused")
 
+	// ErrHung: the daemon answers neither this connection nor its control
+	// endpoint. Unless Service.OnHang is HangReport it was replaced, and the next
+	// dial reaches another one. A daemon that is only busy is never called hung,
+	// nor is a foreign one, which cannot be asked.
+	ErrHung = errors.New("hung")
+
 	// ErrNotRunning: no generation of the service is alive.
 	ErrNotRunning = errors.New("not running")
 
@@ -95,6 +101,8 @@ func (e *Error) Is(target error) bool {
 		return target == ErrNotRunning
 	case launch.NoService:
 		return target == ErrNoService
+	case launch.Hung:
+		return target == ErrHung
 	case launch.Deadline:
 	}
 	return false

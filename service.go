@@ -42,12 +42,13 @@ const (
 )
 
 // HangPolicy says what to do about a daemon that answers neither its clients nor
-// its control endpoint.
+// its control endpoint. If the running daemon was launched with HangReport, that
+// holds for all its clients.
 type HangPolicy string
 
 // The hang policies.
 const (
-	HangReplace HangPolicy = "replace" // the default: note the evidence, kill it; the next dial launches anew
+	HangReplace HangPolicy = "replace" // the default: note the evidence, kill it, launch the next
 	HangReport  HangPolicy = "report"  // note the evidence and leave it
 )
 

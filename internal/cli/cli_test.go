@@ -70,6 +70,7 @@ func TestExitStatus(t *testing.T) {
 		{&launch.Fault{Class: launch.Deadline, Err: context.DeadlineExceeded}, none, 6},
 		{context.DeadlineExceeded, none, 6},
 		{&launch.Fault{Class: launch.NoService}, none, 7},
+		{&launch.Fault{Class: launch.Hung}, none, 8},
 		{quiet(3), none, 3},
 		{&launch.Fault{Class: launch.Deadline, Err: errInterrupted}, interrupted, 130},
 		{errInterrupted, interrupted, 130},

@@ -11,8 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fastbind/fastbind/internal/launch"
-	"github.com/fastbind/fastbind/internal/peer"
-	"github.com/fastbind/fastbind/internal/proc"
 )
 
 func (a *app) dialCommand() *cobra.Command {
@@ -24,7 +22,9 @@ accepts there. The end of stdin half-closes the connection; dial ends when the
 daemon closes its side.
 
 A daemon that dies before its first byte is a failed launch: exit status 4, with
-the reason. --timeout covers everything up to the first byte of the reply. stdout
+the reason. One that answers nothing for hang_after, nor at its control endpoint,
+is hung: exit status 8, at the deadline as well if it is known by then. --timeout
+covers everything up to the first byte of the reply. stdout
 is the daemon's: --json prints an object only if there is an error before that.
 
 Where the definition comes from is the same as for start.`,
@@ -81,7 +81,8 @@ Where the definition comes from is the same as for start.`,
 				return err
 			}
 		}
-		c := &connection{a: a, conn: conn, broker: p.broker, began: began}
+		c := &connection{a: a, conn: conn, broker: p.broker}
+		p.broker.Watch(&c.watched, conn, began)
 		return c.carry(cmd.Context(), ctx)
 	}
 	return cmd
@@ -89,30 +90,30 @@ Where the definition comes from is the same as for start.`,
 
 // A connection carries stdin and stdout.
 type connection struct {
-	a      *app
-	conn   *net.UnixConn
-	broker *launch.Broker
-	began  time.Time
+	a       *app
+	conn    *net.UnixConn
+	watched launch.Conn // conn, until the reply begins
+	broker  *launch.Broker
 }
 
 // carry copies both ways until the daemon closes its side. outer ends with an
 // interrupt, inner also with the deadline, which no longer counts once the
 // reply has begun.
 func (c *connection) carry(outer, inner context.Context) error {
-	stop := context.AfterFunc(outer, func() { _ = c.conn.SetDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(outer, func() { _ = c.watched.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	if deadline, ok := inner.Deadline(); ok {
-		_ = c.conn.SetReadDeadline(deadline)
+		_ = c.watched.SetReadDeadline(deadline)
 	}
 	go c.send() // ends with stdin, or with the process
 
 	buf := make([]byte, 32<<10)
-	n, err := c.conn.Read(buf)
+	n, err := c.watched.Read(buf)
 	if n == 0 {
 		return c.explain(outer, err)
 	}
 	c.a.streamed = true
-	if err := c.conn.SetReadDeadline(time.Time{}); err != nil {
+	if err := c.watched.SetReadDeadline(time.Time{}); err != nil {
 		return err
 	}
 	if outer.Err() != nil { // the deadline that was taken back may have been its
@@ -128,8 +129,20 @@ func (c *connection) carry(outer, inner context.Context) error {
 }
 
 func (c *connection) send() {
+	// The first write begins the watch for a reply; the rest goes the fast way.
+	buf := make([]byte, 32<<10)
+	n, err := c.a.streams.In.Read(buf)
+	if n > 0 {
+		_, err = c.watched.Write(buf[:n])
+	}
+	switch {
+	case err == nil:
+		_, err = io.Copy(c.conn, c.a.streams.In)
+	case n == 0 && err == io.EOF:
+		err = nil
+	}
 	// An error is the daemon's end, which the reader sees too.
-	if _, err := io.Copy(c.conn, c.a.streams.In); err == nil || !dead(err) {
+	if err == nil || !dead(err) {
 		_ = c.conn.CloseWrite()
 	}
 }
@@ -139,15 +152,13 @@ func (c *connection) explain(outer context.Context, err error) error {
 	if outer.Err() != nil {
 		return context.Cause(outer)
 	}
+	var f *launch.Fault
+	if errors.As(err, &f) { // it died, or is hung
+		return f
+	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return &launch.Fault{Class: launch.Deadline, Service: c.broker.Def.Service, Instance: c.broker.Def.Instance,
 			Stage: launch.StageWait, Err: errNoReply, Status: -1, Cure: "see: fastbind status " + c.a.nameArgs(c.broker.Def.Service)}
-	}
-	// The kernel names who listened, so the answer is about that generation.
-	pid, _ := peer.PID(c.conn)
-	lost := launch.Lost{Since: proc.BootTime() - time.Since(c.began), Peer: pid, Reset: !errors.Is(err, io.EOF)}
-	if f := c.broker.Verdict(lost); f != nil {
-		return f
 	}
 	if errors.Is(err, io.EOF) {
 		return nil // it had nothing to say

@@ -23,6 +23,7 @@ const (
 	exitRefused     = 5
 	exitDeadline    = 6
 	exitNoService   = 7
+	exitHung        = 8
 	exitInterrupted = 130 // 128 + SIGINT, as a shell has it
 )
 
@@ -38,6 +39,7 @@ func exitTopic() *cobra.Command {
 5    refused, nothing was tried; the message has the reason
 6    the deadline of --timeout has passed
 7    no such service
+8    the daemon is hung: it answers neither its clients nor its control endpoint
 130  interrupted
 
 With several names the highest one counts. With --json the error is also the
@@ -104,6 +106,8 @@ func classStatus(c launch.Class) int {
 		return exitNotRunning
 	case launch.NoService:
 		return exitNoService
+	case launch.Hung:
+		return exitHung
 	}
 	return exitOther
 }
@@ -194,7 +198,7 @@ func hintOf(err error) string {
 		return "run: fastbind start " + arguments(f)
 	case launch.NoService:
 		return "say how to start it: fastbind start " + arguments(f) + " -- COMMAND ARG…"
-	case launch.LaunchFailed:
+	case launch.LaunchFailed, launch.Hung:
 		return "see: fastbind why " + arguments(f)
 	case launch.Refusal, launch.Deadline:
 	}

@@ -81,6 +81,8 @@ foreign = false
 bound_within = "250ms"
 adopt_within = "1s"
 stop_within = "1m"
+hang_after = "20s"
+on_hang = "report"
 `
 	write(t, path, text)
 	a := testApp(t, "FASTBIND_CONFIG_DIR="+dir)
@@ -93,6 +95,7 @@ stop_within = "1m"
 		Service: "web", Instance: "ci", Command: []string{"nginx", "-g", "daemon off;", ""}, Bind: "daemon", Dir: "/srv",
 		Env: []string{"EDITOR", "MODE=fast"}, EnvPolicy: "coexist", FDEnv: []string{"NGINX={fd};"}, Version: "1.2",
 		BoundWithin: 250 * time.Millisecond, AdoptWithin: time.Second, StopWithin: time.Minute,
+		HangAfter: 20 * time.Second, OnHang: "report",
 	}
 	if diff := cmp.Diff(want, got.def); diff != "" {
 		t.Error(diff)

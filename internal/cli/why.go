@@ -246,6 +246,11 @@ func (e event) sentence() string {
 		return "fell back: " + e.Reason
 	case "restored":
 		return "endpoint restored: " + e.Reason
+	case "hung":
+		if e.PID != 0 {
+			who += ", pid " + number(e.PID) + ","
+		}
+		return strings.TrimSpace(who + " was hung: " + e.Reason)
 	case "stopped":
 		s := who
 		if e.PID != 0 {

@@ -36,7 +36,7 @@ type Field struct {
 
 // An Event is one line.
 type Event struct {
-	Kind       string // launched, failed, refused, fallback, stopped, restored
+	Kind       string // launched, failed, refused, fallback, stopped, restored, hung
 	Service    string
 	Instance   string
 	Generation uint64 // 0: none

@@ -87,6 +87,7 @@ func TestCounted(t *testing.T) {
 		"SIGABRT":             {failedAt(now, signalled(syscall.SIGABRT)), true},
 		"unknown backend":     {failedAt(now, unknown), true},
 		"unknown foreign":     {failedAt(now, unknown, foreign), false},
+		"hung":                {failedAt(now, failure(func(f *record.Failure) { f.Kind, f.Status = KindHung, 2 })), false},
 		"known foreign":       {failedAt(now, foreign, stage(StageServe)), true},
 	} {
 		if got := counted(c.r, now); got != c.want {

@@ -42,6 +42,7 @@ const (
 	Deadline                  // the caller's time was up
 	NotRunning                // there is no living generation
 	NoService                 // nobody ever defined it here
+	Hung                      // its generation answers neither its clients nor its control endpoint
 )
 
 // A Fault is why a service cannot be used now.
@@ -78,7 +79,7 @@ func (f *Fault) Error() string {
 		b.WriteString(": refused in stage " + f.Stage)
 	case Deadline:
 		b.WriteString(": no answer within the deadline, stage " + f.Stage)
-	case NotRunning, NoService:
+	case NotRunning, NoService, Hung:
 	}
 	if f.Err != nil {
 		b.WriteString(": " + f.Err.Error())
@@ -114,6 +115,10 @@ const (
 	BindSystem          = "system"
 	BindOther           = "other"
 )
+
+// KindHung is the kind, as stored in a record, of the failure of a generation
+// that was killed because it was hung.
+const KindHung = "hung"
 
 // The classes of bind errors. A daemon's bind error is one of the first two,
 // or wraps a syscall.Errno, or is another error.
@@ -201,6 +206,9 @@ func RecordedFault(r record.Record) *Fault {
 	}
 	if r.Log != "" {
 		f.LogTail, _ = journal.Tail(r.Log, r.LogOffset, tailLines, tailBytes)
+	}
+	if r.Failure.Kind == KindHung {
+		f.Class = Hung
 	}
 	return f
 }

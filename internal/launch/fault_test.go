@@ -42,6 +42,8 @@ func TestFaultText(t *testing.T) {
 			Class: NotRunning, Service: "gocache", Stage: StageStop, Err: errNotRunning, Status: -1},
 		`"gocache": no such service: it was never launched here`: {
 			Class: NoService, Service: "gocache", Stage: StageDirectory, Err: errNoService, Status: -1},
+		`"gocache": hung: no answer for 30s (signal: killed)`: {
+			Class: Hung, Service: "gocache", Stage: StageServe, Err: errors.New("hung: no answer for 30s"), Status: -1, Signal: "killed"},
 		`"gocache": failed in stage spawn`: {
 			Service: "gocache", Stage: StageSpawn, Status: -1},
 	} {

@@ -160,10 +160,11 @@ func Current(dir string, entries []Entry) (Entry, bool) {
 }
 
 // counted reports whether a failure spends the budget: the daemon itself died
-// before it was ready, and neither we nor the user ended it.
+// before it was ready, and neither we nor the user ended it. One that we kill
+// because it hangs spends nothing, however it ends.
 func counted(r record.Record, now time.Duration) bool {
 	f := r.Failure
-	if f == nil || !thisBoot(r) || r.Reset || r.WasReady || now-f.At > budgetWindow || f.At > now {
+	if f == nil || f.Kind == KindHung || !thisBoot(r) || r.Reset || r.WasReady || now-f.At > budgetWindow || f.At > now {
 		return false
 	}
 	if f.Unknown && r.Definition.Foreign && !r.Backend {
@@ -184,10 +185,11 @@ func counted(r record.Record, now time.Duration) bool {
 // failsDial reports whether the recorded failure is that of a dial that began at
 // since: its launch was what the dial waited for. A daemon that had served is no
 // failed launch, and a foreign one, which does not say when it serves, only if
-// this dial waited for its launch from the start.
+// this dial waited for its launch from the start. One that was killed because it
+// hung was to be replaced: that is what the dial is for.
 func failsDial(r record.Record, since time.Duration) bool {
 	f := r.Failure
-	if f == nil || f.Unknown || r.WasReady || f.At <= since || !thisBoot(r) {
+	if f == nil || f.Kind == KindHung || f.Unknown || r.WasReady || f.At <= since || !thisBoot(r) {
 		return false
 	}
 	return f.Stage != StageServe || r.Backend || r.LaunchedBoot > since

@@ -104,7 +104,9 @@ func (b *Broker) followReady(ctx context.Context, place runtimedir.Place, e Entr
 	defer c.Close()
 	ready := false
 	var last control.Progress
+	ctx, heard, silent := b.watchSilence(ctx, e)
 	_ = c.Watch(ctx, Nonce(), func(id control.Identity) bool {
+		heard()
 		ready = id.Phase == control.Phase(record.Ready)
 		if id.Progress != nil && *id.Progress != last {
 			last = *id.Progress
@@ -112,7 +114,55 @@ func (b *Broker) followReady(ctx context.Context, place runtimedir.Place, e Entr
 		}
 		return ready
 	})
+	if f := silent(); f != nil && !ready {
+		return false, f
+	}
 	return ready, nil
+}
+
+// watchSilence asks whether a generation is hung whenever it has not been heard of
+// for hang_after, and ends the context it returns if so. silent ends the watch and
+// returns what was found.
+func (b *Broker) watchSilence(parent context.Context, e Entry) (ctx context.Context, heard func(), silent func() *Fault) {
+	ctx, cancel := context.WithCancel(parent)
+	// A question under way goes on for a moment after the end: a generation that was
+	// killed for its hanging ends the watch of it.
+	asking, giveUp := context.WithCancel(context.WithoutCancel(parent))
+	word := make(chan struct{}, 1)
+	found := make(chan *Fault, 1)
+	go func() {
+		defer close(found)
+		after := max(b.Def.HangAfter, minAsk)
+		t := time.NewTimer(after)
+		defer t.Stop()
+		for began := time.Now(); ; {
+			select {
+			case <-ctx.Done():
+				return
+			case <-word:
+				began = time.Now()
+			case <-t.C:
+				if f := b.Hang(asking, Silence{Peer: e.Record.PID, For: time.Since(began)}); f != nil {
+					found <- f
+					cancel()
+					return
+				}
+			}
+			t.Reset(after)
+		}
+	}()
+	heard = func() {
+		select {
+		case word <- struct{}{}:
+		default:
+		}
+	}
+	return ctx, heard, func() *Fault {
+		cancel()
+		defer giveUp()
+		defer time.AfterFunc(lateWithin, giveUp).Stop()
+		return <-found
+	}
 }
 
 // endedFault says why a dead generation will not become ready.

@@ -306,6 +306,10 @@ func RemoveNames(dir string, own record.Inode) {
 		return
 	}
 	defer unlock()
+	removeNamesLocked(dir, own)
+}
+
+func removeNamesLocked(dir string, own record.Inode) {
 	for _, name := range []string{runtimedir.SockName, runtimedir.KeepName} {
 		path := filepath.Join(dir, name)
 		if inode, err := endpoint.Inode(path); err == nil && inode == own {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/fastbind/fastbind/internal/definition"
 	"github.com/fastbind/fastbind/internal/proc"
 	"github.com/fastbind/fastbind/internal/record"
 )
@@ -58,8 +59,13 @@ func (b *Broker) Verdict(l Lost) *Fault {
 func (l Lost) generation(entries []Entry) *Entry {
 	for _, match := range []func(Entry) bool{
 		func(e Entry) bool { return l.Peer != 0 && e.Record.PID == l.Peer },
-		// A long-lived launcher has launched several: a dead one lost it.
-		func(e Entry) bool { return l.Peer != 0 && e.Record.Launcher == l.Peer && !e.Alive },
+		// A long-lived launcher has launched several: a dead one lost it, and none
+		// that had failed before there was a connection to lose.
+		func(e Entry) bool {
+			f := e.Record.Failure
+			before := f != nil && !f.Unknown && f.At < l.Since
+			return l.Peer != 0 && e.Record.Launcher == l.Peer && !e.Alive && !before
+		},
 		func(e Entry) bool {
 			f := e.Record.Failure
 			return f != nil && !f.Unknown && f.At > l.Since
@@ -114,4 +120,31 @@ func told(e Entry) bool {
 func launcherLives(r record.Record) bool {
 	_, err := proc.Of(r.Launcher)
 	return err == nil
+}
+
+// setExit notes how the process ended.
+func setExit(f *record.Failure, exit proc.Exit) {
+	f.Unknown = !exit.Known
+	if exit.Known && exit.Signal == 0 {
+		f.Status = exit.Code
+	}
+	if exit.Signal != 0 {
+		f.Signal = exit.Signal.String()
+	}
+}
+
+// stageOf is the stage that a generation in the record's phase was in.
+func stageOf(r record.Record) string {
+	if r.Failure != nil {
+		return r.Failure.Stage
+	}
+	switch {
+	case r.WasReady, r.Definition.Foreign && !r.Backend && r.Phase == record.Bound:
+		return StageServe
+	case r.Phase == record.Loading:
+		return StageLoad
+	case r.Backend && r.Phase == record.Launching && r.Definition.Bind == definition.BindDaemon:
+		return StageBind
+	}
+	return StageAdopt
 }

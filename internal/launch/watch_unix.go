@@ -134,32 +134,6 @@ func (f *Fault) setExit(exit proc.Exit) {
 	}
 }
 
-func setExit(f *record.Failure, exit proc.Exit) {
-	f.Unknown = !exit.Known
-	if exit.Known && exit.Signal == 0 {
-		f.Status = exit.Code
-	}
-	if exit.Signal != 0 {
-		f.Signal = exit.Signal.String()
-	}
-}
-
-// stageOf is the stage that a generation in the record's phase was in.
-func stageOf(r record.Record) string {
-	if r.Failure != nil {
-		return r.Failure.Stage
-	}
-	switch {
-	case r.WasReady, r.Definition.Foreign && !r.Backend && r.Phase == record.Bound:
-		return StageServe
-	case r.Phase == record.Loading:
-		return StageLoad
-	case r.Backend && r.Phase == record.Launching && r.Definition.Bind == definition.BindDaemon:
-		return StageBind
-	}
-	return StageAdopt
-}
-
 // awaitBound waits until a daemon that binds itself has done so, is dead or out
 // of its budget. The wait is for events: the control endpoint's word, or for a
 // foreign daemon a changed directory; the child's death; the budget's end.

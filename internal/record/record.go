@@ -91,7 +91,7 @@ type Lease struct {
 type Failure struct {
 	Stage  string // what was being done
 	Cause  string // first line, as seen by who noticed
-	Kind   string // bind errors: their class
+	Kind   string // bind errors: their class; "hung" of a generation that was killed for it
 	Errno  syscall.Errno
 	Status int    // exit status, -1 if unknown
 	Signal string // the signal that ended the process, "" if none or unknown
@@ -142,6 +142,10 @@ type Record struct {
 	// Reset: a person has looked at the failure; it spends no budget.
 	Reset bool
 
+	// HungAt is the boot-time clock when evidence of a hang was last written to
+	// the log and the generation left as it was, zero if never.
+	HungAt time.Duration
+
 	// Unknown holds the lines whose keys this release does not know.
 	Unknown []string
 }
@@ -164,6 +168,13 @@ func PhaseLines(p Phase, at time.Duration) []Line {
 
 // FailureLines are the lines of a failure, phase included.
 func FailureLines(f Failure) []Line {
+	// The phase comes last: a reader that sees it has seen all the rest.
+	return append(CauseLines(f), PhaseLines(Failed, f.At)...)
+}
+
+// CauseLines are the lines of a failure without its phase: of a generation that
+// is about to be killed, written first so that this is the cause that is kept.
+func CauseLines(f Failure) []Line {
 	l := []Line{
 		{"failed-stage", f.Stage}, {"failed-cause", bounded(f.Cause)}, {"failed-kind", f.Kind},
 		Int("failed-errno", uint64(f.Errno)), Int("failed-status", f.Status), {"failed-signal", f.Signal},
@@ -172,8 +183,7 @@ func FailureLines(f Failure) []Line {
 	if f.Unknown {
 		l = append(l, Line{"failed-unknown", "true"})
 	}
-	// The phase comes last: a reader that sees it has seen all the rest.
-	return append(known(l), PhaseLines(Failed, f.At)...)
+	return known(l)
 }
 
 // maxCause bounds a cause: a panic's value can be of any length.
@@ -477,6 +487,8 @@ func (r *Record) set(key, value string) error {
 		r.WasReady = r.WasReady || r.Phase == Ready
 	case "reset":
 		r.Reset = value == "true"
+	case "hung-at":
+		err = num(&r.HungAt, value)
 	case "phase-at":
 		err = num(&r.PhaseAt, value)
 	case "bound-after":

@@ -70,6 +70,8 @@ func main() {
 	env := fs.String("env", "", "environment contract, comma separated")
 	envPolicy := fs.String("env-policy", "", "environment policy")
 	adopt := fs.Duration("adopt", 0, "adopt budget")
+	hangAfter := fs.Duration("hang-after", 0, "silence after which the daemon is asked whether it lives")
+	onHang := fs.String("on-hang", "", "hang policy")
 	bound := fs.Duration("bound", 0, "bound budget")
 	gate := fs.Bool("gate", false, "wait for the end of stdin before dialling")
 	count := fs.Int("n", 1, "how many dials at once")
@@ -87,7 +89,7 @@ func main() {
 
 	svc := fastbind.Service{
 		Name: *name, Args: daemonArgs(), Bind: fastbind.Bind(*bind), EnvPolicy: fastbind.EnvPolicy(*envPolicy),
-		AdoptWithin: *adopt, BoundWithin: *bound, IdleExit: *idle,
+		AdoptWithin: *adopt, BoundWithin: *bound, IdleExit: *idle, HangAfter: *hangAfter, OnHang: fastbind.HangPolicy(*onHang),
 		Env: []string{"TESTPROG_EXECS"},
 	}
 	if *env != "" {
@@ -222,10 +224,10 @@ func describe(err error) string {
 	}
 	var errno syscall.Errno
 	_ = errors.As(err, &errno)
-	return fmt.Sprintf("typed generation=%d stage=%s status=%d signal=%q unknown=%t errno=%d launch=%t refused=%t deadline=%t already=%t retry=%t log=%t tail=%d %q",
+	return fmt.Sprintf("typed generation=%d stage=%s status=%d signal=%q unknown=%t errno=%d launch=%t refused=%t deadline=%t already=%t retry=%t hung=%t log=%t tail=%d %q",
 		fe.Generation, fe.Stage, fe.ExitStatus, fe.Signal, fe.Unknown, int(errno), errors.Is(err, fastbind.ErrLaunchFailed),
 		errors.Is(err, fastbind.ErrRefused), errors.Is(err, context.DeadlineExceeded), errors.Is(err, fastbind.ErrAlreadyBound),
-		!fe.RetryAt.IsZero(), fe.Log != "", len(fe.LogTail), err)
+		!fe.RetryAt.IsZero(), errors.Is(err, fastbind.ErrHung), fe.Log != "", len(fe.LogTail), err)
 }
 
 // options are those of every dial, as the flags say.
@@ -436,8 +438,9 @@ func (backend) Serve(ctx context.Context, ln net.Listener, s *state) error {
 	}
 }
 
-// answer replies to each line with the process, the generation and the line. A
-// line "slow" is answered when the peer hangs up: never, with a note in the log.
+// answer replies to each line with the process, the generation and the line: after
+// N milliseconds to a line "-N", never to a line "hangup", and a line "wedge" makes
+// the whole process stand still without being stopped.
 func answer(ctx context.Context, conn net.Conn, s *state) {
 	r := bufio.NewReader(conn)
 	for {
@@ -451,6 +454,9 @@ func answer(ctx context.Context, conn net.Conn, s *state) {
 			for i := range 40_000 {
 				fmt.Fprintf(os.Stderr, "chatter %06d %s\n", i, strings.Repeat("x", 64))
 			}
+		}
+		if line == "wedge" {
+			wedge()
 		}
 		if line == "hangup" {
 			cctx := daemon.ConnContext(ctx, conn)
