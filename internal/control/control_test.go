@@ -80,7 +80,15 @@ type fakeState struct {
 	drains int
 	leases map[Lease]int // held
 	stacks string
-	refuse error // what Lease answers
+	refuse error // what Lease and Handover answer
+
+	succession *Succession // what Handover answers
+}
+
+func (s *fakeState) Handover() (*Succession, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.succession, s.refuse
 }
 
 func (s *fakeState) Drain() {

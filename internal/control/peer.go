@@ -19,7 +19,10 @@ type peer struct {
 	hungUp chan struct{} // closed when nothing more will be read
 	ended  chan struct{} // closed when nothing more will be answered
 
+	succession *Succession // of the successor, else nil; used by serve alone
+
 	// Guarded by server.mu.
+	succeeds  bool   // its connection is the successor's life
 	pending   int    // requests that began and are not dealt with; 0: idle
 	idleSince uint64 // server.turn when pending became 0
 }
@@ -48,6 +51,9 @@ func (p *peer) serve() {
 		case <-p.hungUp:
 		}
 		break
+	}
+	if p.succession != nil {
+		p.succession.End()
 	}
 	p.server.remove(p)
 	close(p.ended)
@@ -91,8 +97,10 @@ var methods = [...]struct {
 	{"org.varlink.service.GetInterfaceDescription", getInterfaceDescription},
 	{"io.fastbind.Daemon.Identify", identify},
 	{"io.fastbind.Daemon.Drain", drainNow},
+	{"io.fastbind.Daemon.Handover", giveOver},
 	{"io.fastbind.Daemon.Lease", lease},
 	{"io.fastbind.Daemon.Stacks", stacks},
+	{"io.fastbind.Daemon.TakeOver", takeOver},
 }
 
 // maxEcho bounds, in bytes, what an error repeats of a request.

@@ -28,6 +28,10 @@ type State interface {
 	// the server calls end when the peer is gone; the others end by themselves
 	// and end is nil.
 	Lease(l Lease) (end func(), err error)
+
+	// Handover makes the asking peer the daemon's successor, of which there is
+	// at most one.
+	Handover() (*Succession, error)
 }
 
 // Bounds of a server.
@@ -252,6 +256,13 @@ func (s *Server) add(conn net.Conn) *peer {
 	return p
 }
 
+// keep makes sure that p does not have to make room for others.
+func (s *Server) keep(p *peer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p.succeeds = true
+}
+
 // beginLease counts a peer among those whose connection is a lease, if there is
 // room; endLease undoes it.
 func (s *Server) beginLease() bool {
@@ -273,7 +284,7 @@ func (s *Server) endLease() {
 func (s *Server) longestIdleLocked() *peer {
 	var longest *peer
 	for p := range s.peers {
-		if p.pending == 0 && (longest == nil || p.idleSince < longest.idleSince) {
+		if p.pending == 0 && !p.succeeds && (longest == nil || p.idleSince < longest.idleSince) {
 			longest = p
 		}
 	}

@@ -1,0 +1,127 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/fastbind/fastbind/internal/jsonlite"
+)
+
+const (
+	errHandoverRefused = "io.fastbind.Daemon.HandoverRefused"
+	errNoHandover      = "io.fastbind.Daemon.NoHandover"
+)
+
+// giveOver answers Handover: the listener goes along with the reply's first byte
+// (SCM_RIGHTS, unix(7)). The peer is the successor from then on, until it hangs
+// up.
+func giveOver(p *peer, c call) error {
+	conn, ok := p.conn.(*net.UnixConn)
+	if !ok {
+		return p.fail(c, errHandoverRefused, "reason", "the connection carries no descriptors")
+	}
+	if p.succession != nil {
+		return p.fail(c, errHandoverRefused, "reason", "this connection has the listener already")
+	}
+	succession, err := p.server.state.Handover()
+	if err != nil {
+		return p.fail(c, errHandoverRefused, "reason", err.Error())
+	}
+	p.succession = succession // ended when the peer is gone
+	p.server.keep(p)
+	frame := appendReply(nil, false, "", jsonlite.Object().Append)
+	if err := conn.SetWriteDeadline(time.Now().Add(p.server.writeTimeout)); err != nil {
+		return err
+	}
+	raw, err := succession.Listener.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var werr error
+	err = raw.Control(func(fd uintptr) {
+		var n int
+		// A short frame into an empty buffer: it is written whole.
+		if n, _, werr = conn.WriteMsgUnix(frame, rights(int(fd)), nil); werr == nil && n < len(frame) {
+			werr = errors.New("the reply was cut")
+		}
+	})
+	if err == nil {
+		err = werr
+	}
+	return err
+}
+
+// takeOver answers TakeOver, once the daemon does not accept any more.
+func takeOver(p *peer, c call) error {
+	if p.succession == nil {
+		return p.fail(c, errNoHandover, "reason", "the listener was not handed over on this connection")
+	}
+	p.succession.TakeOver()
+	return p.reply(c, false, jsonlite.Object().Append)
+}
+
+// A Succession is a handover that is under way.
+type Succession struct {
+	// Listener is what is handed over. It stays the daemon's.
+	Listener syscall.Conn
+
+	// TakeOver stops the daemon's accepting, for good, and returns when nothing
+	// is accepted any more. The daemon then drains.
+	TakeOver func()
+
+	// End says that the successor is gone. After TakeOver it means nothing,
+	// before that the daemon goes on alone.
+	End func()
+}
+
+// Handover asks the daemon for its listener, as its successor. The file is the
+// caller's. The daemon takes this connection for the successor's life: until it
+// is closed it neither ends by itself nor refuses anybody.
+func (c *Client) Handover(ctx context.Context) (*os.File, error) {
+	conn, ok := c.conn.(*net.UnixConn)
+	if !ok {
+		return nil, errors.New("the connection carries no descriptors")
+	}
+	r := &rightsReader{conn: conn}
+	c.frames.r = r
+	defer func() { c.frames.r = c.conn }()
+	err := c.ask(ctx, call{method: "io.fastbind.Daemon.Handover"}, false, heard)
+	if err == nil && r.file == nil {
+		err = errors.New("the daemon replied without its listener")
+	}
+	if err != nil && r.file != nil {
+		_ = r.file.Close()
+		return nil, err
+	}
+	return r.file, err
+}
+
+// TakeOver orders the daemon, which has handed its listener over on this
+// connection, to accept no more, and returns when it does not.
+func (c *Client) TakeOver(ctx context.Context) error {
+	return c.ask(ctx, call{method: "io.fastbind.Daemon.TakeOver"}, false, heard)
+}
+
+// A rightsReader reads a stream and keeps the first descriptor that comes along;
+// further ones are closed.
+type rightsReader struct {
+	conn *net.UnixConn
+	file *os.File
+}
+
+func (r *rightsReader) Read(p []byte) (int, error) {
+	oob := make([]byte, rightsSpace)
+	n, oobn, _, _, err := r.conn.ReadMsgUnix(p, oob)
+	for _, f := range filesIn(oob[:oobn]) {
+		if r.file == nil {
+			r.file = f
+		} else {
+			_ = f.Close()
+		}
+	}
+	return n, err
+}

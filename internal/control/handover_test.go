@@ -1,0 +1,148 @@
+//go:build unix
+
+package control
+
+import (
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"testing"
+	"time"
+)
+
+// A fakeSuccession notes what a successor does.
+type fakeSuccession struct {
+	mu           sync.Mutex
+	taken, ended int
+	endedCh      chan struct{}
+}
+
+func (f *fakeSuccession) of(ln *net.UnixListener) *Succession {
+	f.endedCh = make(chan struct{}, 8)
+	return &Succession{Listener: ln,
+		TakeOver: func() {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.taken++
+		},
+		End: func() {
+			f.mu.Lock()
+			f.ended++
+			f.mu.Unlock()
+			f.endedCh <- struct{}{}
+		}}
+}
+
+func (f *fakeSuccession) seen() (taken, ended int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.taken, f.ended
+}
+
+// TestHandover: the successor gets the very listener, and its connection's end
+// is told.
+func TestHandover(t *testing.T) {
+	service := listen(t)
+	defer service.Close()
+	state := newState(Ready)
+	var f fakeSuccession
+	state.succession = f.of(service)
+	dial := serveUnix(t, state, nil)
+
+	c := NewClient(dial())
+	file, err := c.Handover(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.FileListener(file)
+	_ = file.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	// Who connects to the name can be accepted from the copy.
+	conn, err := net.Dial("unix", service.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	accepted, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = accepted.Close()
+
+	// Another question on the same connection, then the order.
+	if _, err := c.Identify(t.Context(), "n"); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.Handover(t.Context()); remoteName(err) != errHandoverRefused {
+		t.Errorf("a second handover on the connection: %v", err)
+	}
+	if err := c.TakeOver(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if taken, ended := f.seen(); taken != 1 || ended != 0 {
+		t.Errorf("taken %d times, ended %d times", taken, ended)
+	}
+	c.Close()
+	select {
+	case <-f.endedCh:
+	case <-time.After(10 * time.Second):
+		t.Fatal("the end of the successor is not told")
+	}
+	if _, ended := f.seen(); ended != 1 {
+		t.Errorf("ended %d times", ended)
+	}
+}
+
+func TestHandoverRefused(t *testing.T) {
+	state := newState(Ready)
+	state.refuse = errors.New("there is a successor already")
+	dial := serveUnix(t, state, nil)
+	c := NewClient(dial())
+	defer c.Close()
+	if _, err := c.Identify(t.Context(), "n"); err != nil { // the server has accepted
+		t.Fatal(err)
+	}
+	before := descriptors(t)
+	if f, err := c.Handover(t.Context()); remoteName(err) != errHandoverRefused || f != nil {
+		t.Errorf("%v, %v", f, err)
+	}
+	if err := c.TakeOver(t.Context()); remoteName(err) != errNoHandover {
+		t.Errorf("to take over what was not handed over: %v", err)
+	}
+	// The connection is usable, and no descriptor was left.
+	if _, err := c.Identify(t.Context(), "n"); err != nil {
+		t.Error(err)
+	}
+	if after := descriptors(t); after != before {
+		t.Errorf("%d descriptors before, %d after", before, after)
+	}
+}
+
+func descriptors(t *testing.T) int {
+	t.Helper()
+	names, err := os.ReadDir("/dev/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(names)
+}
+
+// A peer whose connection carries no descriptors gets none, and nobody is made
+// its predecessor.
+func TestHandoverNeedsUnix(t *testing.T) {
+	inBubble(t, Ready, func(t *testing.T, b *bubble) {
+		c := b.client()
+		if _, err := c.Handover(t.Context()); err == nil {
+			t.Error("a pipe has carried a listener")
+		}
+		p := b.dial()
+		p.say(`{"method":"io.fastbind.Daemon.Handover"}` + "\n")
+		if r, err := parseReply([]byte(p.hear())); err != nil || r.err != errHandoverRefused {
+			t.Errorf("%+v, %v", r, err)
+		}
+	})
+}
