@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/fastbind/fastbind/internal/version"
 )
 
 // Bind says who binds the service's endpoint.
@@ -43,6 +45,18 @@ type HangPolicy string
 const (
 	HangReplace HangPolicy = "replace" // note the evidence, kill it; the next dial launches anew
 	HangReport  HangPolicy = "report"  // note the evidence
+)
+
+// VersionPolicy says what a client does that finds a generation of another build
+// than it would have launched.
+type VersionPolicy string
+
+// The version policies.
+const (
+	VersionIgnore  VersionPolicy = "ignore"  // use it
+	VersionCoexist VersionPolicy = "coexist" // the version is part of the endpoint: a daemon each
+	VersionReplace VersionPolicy = "replace" // a successor takes its listener over
+	VersionRefuse  VersionPolicy = "refuse"  // refuse the dial and name the fields that differ
 )
 
 // Budgets used where a definition names none.
@@ -94,6 +108,13 @@ type Definition struct {
 	IdleExit  time.Duration // without connection and lease for that long, it ends; 0: never
 	HangAfter time.Duration // first write until a silent generation is asked whether it lives
 	OnHang    HangPolicy
+
+	// OnVersion applies to generations of another build; with replace and refuse
+	// the running version must also be at least MinVersion and, if there are
+	// any, match one of AllowVersions (see package version).
+	OnVersion     VersionPolicy
+	MinVersion    string
+	AllowVersions []string
 }
 
 // Complete returns d with the defaults in place of zero values.
@@ -115,6 +136,7 @@ func (d Definition) Complete() Definition {
 		d.HangAfter = DefaultHangAfter
 	}
 	d.OnHang = HangPolicy(cmpOr(string(d.OnHang), string(HangReplace)))
+	d.OnVersion = VersionPolicy(cmpOr(string(d.OnVersion), string(VersionIgnore)))
 	return d
 }
 
@@ -242,7 +264,44 @@ func (d Definition) Check() error {
 	if d.OnHang != HangReplace && d.OnHang != HangReport {
 		return &Invalid{Field: "on_hang", Value: string(d.OnHang), Reason: `use "replace" or "report"`}
 	}
+	return d.checkVersions()
+}
+
+// maxAllow bounds allow_versions.
+const maxAllow = 64
+
+func (d Definition) checkVersions() error {
+	switch {
+	case !slices.Contains([]VersionPolicy{VersionIgnore, VersionCoexist, VersionReplace, VersionRefuse}, d.OnVersion):
+		return &Invalid{Field: "on_version", Value: string(d.OnVersion), Reason: `use "ignore", "coexist", "replace" or "refuse"`}
+	case d.OnVersion == VersionCoexist && d.Version == "":
+		return &Invalid{Field: "on_version", Value: string(d.OnVersion), Reason: "it needs version, which becomes part of the endpoint"}
+	case d.OnVersion == VersionReplace && d.Bind == BindDaemon:
+		return &Invalid{Field: "on_version", Value: string(d.OnVersion), Reason: `a daemon that binds its endpoint itself cannot take a listener over`}
+	case (d.MinVersion != "" || len(d.AllowVersions) > 0) && d.OnVersion != VersionReplace && d.OnVersion != VersionRefuse:
+		return &Invalid{Field: "on_version", Value: string(d.OnVersion), Reason: `min_version and allow_versions go with "replace" or "refuse"`}
+	case len(d.AllowVersions) > maxAllow:
+		return &Invalid{Field: "allow_versions", Reason: "more than 64"}
+	}
+	if d.MinVersion != "" {
+		if _, err := version.Parse(d.MinVersion); err != nil {
+			return versionInvalid("min_version", d.MinVersion, err)
+		}
+	}
+	for _, a := range d.AllowVersions {
+		if _, err := version.ParseWant(a); err != nil {
+			return versionInvalid("allow_versions", a, err)
+		}
+	}
 	return nil
+}
+
+func versionInvalid(field, value string, err error) error {
+	var m *version.Malformed
+	if errors.As(err, &m) {
+		return &Invalid{Field: field, Value: value, Reason: m.Reason}
+	}
+	return &Invalid{Field: field, Value: value, Reason: err.Error()}
 }
 
 // reserved are the variables by which a listener is handed over: a definition
@@ -305,6 +364,11 @@ func (d Definition) Fields() []Field {
 		add("hang_after", d.HangAfter.String())
 	}
 	add("on_hang", string(d.OnHang))
+	add("on_version", string(d.OnVersion))
+	add("min_version", d.MinVersion)
+	for _, a := range d.AllowVersions {
+		add("allow_versions", a)
+	}
 	return f
 }
 
@@ -356,6 +420,12 @@ func (d *Definition) Set(key, value string) error {
 		d.HangAfter, err = time.ParseDuration(value)
 	case "on_hang":
 		d.OnHang = HangPolicy(value)
+	case "on_version":
+		d.OnVersion = VersionPolicy(value)
+	case "min_version":
+		d.MinVersion = value
+	case "allow_versions":
+		d.AllowVersions = append(d.AllowVersions, value)
 	default:
 		return ErrUnknownKey
 	}
@@ -398,7 +468,8 @@ func Diff(have, want Definition) []Difference {
 }
 
 var keys = []string{"service", "instance", "command", "foreign", "bind", "dir", "env", "env_policy",
-	"fd_env", "version", "bound_within", "adopt_within", "stop_within", "idle_exit", "hang_after", "on_hang"}
+	"fd_env", "version", "bound_within", "adopt_within", "stop_within", "idle_exit", "hang_after", "on_hang",
+	"on_version", "min_version", "allow_versions"}
 
 // joined returns each key with its values, list elements quoted where a reader
 // could not tell them apart.

@@ -20,7 +20,7 @@ func TestComplete(t *testing.T) {
 	want := Definition{
 		Service: "gocache", Instance: "default", Command: []string{"gocached"}, Bind: BindBroker, Dir: "/", EnvPolicy: EnvIgnore,
 		BoundWithin: 500 * time.Millisecond, AdoptWithin: 10 * time.Second, StopWithin: 10 * time.Second,
-		HangAfter: 30 * time.Second, OnHang: HangReplace,
+		HangAfter: 30 * time.Second, OnHang: HangReplace, OnVersion: VersionIgnore,
 	}
 	if diff := cmp.Diff(want, valid()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -113,6 +113,15 @@ func TestCheck(t *testing.T) {
 		{func(d *Definition) { d.HangAfter = 2 * time.Hour }, `invalid hang_after "2h0m0s": use 1ms to 1h`},
 		{func(d *Definition) { d.OnHang = "restart" }, `invalid on_hang "restart": use "replace" or "report"`},
 		{func(d *Definition) { d.OnHang = HangReport }, ""},
+		{func(d *Definition) { d.OnVersion = "kill" }, `invalid on_version "kill": use "ignore", "coexist", "replace" or "refuse"`},
+		{func(d *Definition) { d.OnVersion = VersionCoexist }, `invalid on_version "coexist": it needs version, which becomes part of the endpoint`},
+		{func(d *Definition) { d.OnVersion, d.Bind = VersionReplace, BindDaemon }, `invalid on_version "replace": a daemon that binds its endpoint itself cannot take a listener over`},
+		{func(d *Definition) { d.MinVersion = "1.0.0" }, `invalid on_version "ignore": min_version and allow_versions go with "replace" or "refuse"`},
+		{func(d *Definition) { d.OnVersion, d.MinVersion = VersionReplace, "1.0" }, `invalid min_version "1.0": character 4: expected . and a number`},
+		{func(d *Definition) { d.OnVersion, d.AllowVersions = VersionReplace, []string{"1.x"} }, `invalid allow_versions "1.x": part 1, character 3: expected a number`},
+		{func(d *Definition) {
+			d.OnVersion, d.MinVersion, d.AllowVersions = VersionRefuse, "1.0.0", []string{"1.2", ">=2.0.0, <3"}
+		}, ""},
 		{func(d *Definition) { d.IdleExit = time.Millisecond }, ""},
 		{func(d *Definition) { d.IdleExit = MaxIdleExit }, ""},
 		{func(d *Definition) { d.IdleExit = -time.Second }, `invalid idle_exit "-1s": use 1ms to 8760h, or leave it out: it never ends by itself then`},
@@ -168,6 +177,7 @@ func full() Definition {
 		Bind: BindDaemon, Dir: "/srv", Env: []string{"GOFLAGS", "A=b c"}, EnvPolicy: EnvRefuse, FDEnv: []string{"F={fd}", "S={socket}"},
 		Version: "1.2.3", BoundWithin: 123 * time.Millisecond, AdoptWithin: 7*time.Second + time.Nanosecond, StopWithin: 90 * time.Second,
 		IdleExit: 10 * time.Minute, HangAfter: 12 * time.Second, OnHang: HangReport,
+		OnVersion: VersionRefuse, MinVersion: "1.2.0", AllowVersions: []string{"1", "2.0.0-rc.1"},
 	}
 }
 

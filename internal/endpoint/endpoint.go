@@ -89,6 +89,9 @@ func Inode(path string) (record.Inode, error) {
 	return i, nil
 }
 
+// InodeIn returns the inode that a Stat or Lstat found.
+func InodeIn(fi fs.FileInfo) (i record.Inode, ok bool) { return inodeOf(fi) }
+
 // InodeOf returns the inode of an open file.
 func InodeOf(f *os.File) (record.Inode, error) {
 	fi, err := f.Stat()

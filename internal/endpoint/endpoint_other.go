@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"net"
+	"os"
 
 	"github.com/fastbind/fastbind/internal/record"
 )
@@ -19,6 +20,14 @@ func (s *Socket) Listen() error { return errors.ErrUnsupported }
 func (s *Socket) Close() error { return nil }
 
 func Adopt(int) (*net.UnixListener, error) { return nil, errors.ErrUnsupported }
+
+// AdoptFile makes a listener of another process's.
+func AdoptFile(f *os.File) (*net.UnixListener, error) {
+	return nil, errors.Join(f.Close(), errors.ErrUnsupported)
+}
+
+// Relisten makes this process the one named as the listener's.
+func Relisten(*net.UnixListener) error { return errors.ErrUnsupported }
 
 func (s *Socket) Listener() (*net.UnixListener, error) { return nil, errors.ErrUnsupported }
 

@@ -74,6 +74,17 @@ func Adopt(fd int) (*net.UnixListener, error) {
 	if err := unix.Listen(fd, MaxBacklog); err != nil {
 		return nil, sysError("listen", fileName(fd), err)
 	}
+	return adopt(f)
+}
+
+// AdoptFile makes a listener of another process's, which goes on accepting, and
+// takes f over whatever it returns.
+func AdoptFile(f *os.File) (*net.UnixListener, error) {
+	defer f.Close()
+	return adopt(f)
+}
+
+func adopt(f *os.File) (*net.UnixListener, error) {
 	ln, err := net.FileListener(f)
 	if err != nil {
 		return nil, err
@@ -81,10 +92,24 @@ func Adopt(fd int) (*net.UnixListener, error) {
 	ul, ok := ln.(*net.UnixListener)
 	if !ok {
 		_ = ln.Close()
-		return nil, sysError("adopt", fileName(fd), unix.EAFNOSUPPORT)
+		return nil, sysError("adopt", f.Name(), unix.EAFNOSUPPORT)
 	}
 	ul.SetUnlinkOnClose(false)
 	return ul, nil
+}
+
+// Relisten makes this process the one that the kernel names as the listener's to
+// clients that connect from now on.
+func Relisten(ln *net.UnixListener) error {
+	rc, err := ln.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var lerr error
+	if err := rc.Control(func(fd uintptr) { lerr = unix.Listen(int(fd), MaxBacklog) }); err != nil {
+		return err
+	}
+	return sysError("listen", ln.Addr().String(), lerr)
 }
 
 // Listener is Adopt for a socket of this process.

@@ -42,6 +42,10 @@ type Handover struct {
 	GenDir string // the name of the generation's directory below Dir
 	Inode  record.Inode
 
+	// Succeeds names the directory, below Dir, of the generation that the daemon
+	// asks for its listener; "" if it inherits or binds one.
+	Succeeds string
+
 	// Descriptors, or None. Without Listen the daemon binds the endpoint.
 	// Without Control and Life it makes its own, in its generation's directory.
 	Listen, Control, Life int
@@ -83,6 +87,7 @@ func (h Handover) Encode() string {
 	add("dir", h.Dir)
 	add("addr", h.Addr)
 	add("gendir", h.GenDir)
+	add("succeeds", h.Succeeds)
 	if !h.Inode.IsZero() {
 		add("inode", record.InodeLine(h.Inode).Value)
 	}
@@ -142,6 +147,8 @@ func (h *Handover) set(k, v string) (err error) {
 		h.Addr = v
 	case "gendir":
 		h.GenDir = v
+	case "succeeds":
+		h.Succeeds = v
 	case "inode":
 		h.Inode, err = record.ParseInode(v)
 	case "listen":

@@ -14,7 +14,7 @@ import (
 func full() Handover {
 	return Handover{
 		Service: "gocache", Instance: "ci", Generation: 4711,
-		Dir: "/home/é b/.local/state/fastbind/run/ci/gocache", Addr: "/tmp/fastbind-0/.alias/x=y", GenDir: "4711.0123456789abcdef",
+		Dir: "/home/é b/.local/state/fastbind/run/ci/gocache", Addr: "/tmp/fastbind-0/.alias/x=y", GenDir: "4711.0123456789abcdef", Succeeds: "4710.0123456789abcdef",
 		Inode:  record.Inode{Dev: 66306, Ino: 1 << 40},
 		Listen: 3, Control: 4, Life: 5, PID: 1234, Version: "1.2.3 (dirty)", StopWithin: 90 * time.Second, IdleExit: 5 * time.Minute,
 	}
@@ -27,6 +27,7 @@ generation=4711
 dir=/home/é b/.local/state/fastbind/run/ci/gocache
 addr=/tmp/fastbind-0/.alias/x=y
 gendir=4711.0123456789abcdef
+succeeds=4710.0123456789abcdef
 inode=66306:1099511627776
 listen=3
 control=4

@@ -80,6 +80,12 @@ type Executable struct {
 // enough to see a difference, without keeping a secret in a file.
 type Variable struct{ Name, Digest string }
 
+// A Replacement is one build taking over from another.
+type Replacement struct {
+	At       time.Duration // boot-time clock
+	From, To string        // what tells the builds apart, for people too
+}
+
 // A Lease is a directory or a process that a generation's life is tied to.
 type Lease struct {
 	Directory string // absolute, or ""
@@ -126,6 +132,12 @@ type Record struct {
 	Executable Executable
 	Backend    bool // it is an SDK backend: it holds the life lock, answers at ctl
 	ByHand     bool // nobody launched it: it bound its endpoint itself
+
+	// Succeeds names the generation's directory whose listener this one asks
+	// for, "" for one that was launched beside nobody. The replacements that led
+	// to it are carried on from record to record, for the flap detector.
+	Succeeds     string
+	Replacements []Replacement
 
 	Leases []Lease // that were ever taken; whether they still hold is seen by looking
 	Ended  string  // why it ended by itself, "" if it was asked to or has not
@@ -236,6 +248,12 @@ func LaunchLines(r Record) []Line {
 	}
 	for _, f := range r.Definition.Fields() {
 		l = append(l, Line{"definition." + f.Key, f.Value})
+	}
+	if r.Succeeds != "" {
+		l = append(l, Line{"succeeds", r.Succeeds})
+	}
+	for _, x := range r.Replacements {
+		l = append(l, Line{"replacement", strconv.FormatInt(int64(x.At), 10) + "\t" + x.From + "\t" + x.To})
 	}
 	for _, v := range r.Variables {
 		l = append(l, Line{"variable", v.Name + " " + v.Digest})
@@ -478,6 +496,14 @@ func (r *Record) set(key, value string) error {
 		r.Leases = append(r.Leases, l)
 	case "ended":
 		r.Ended = value
+	case "succeeds":
+		r.Succeeds = value
+	case "replacement":
+		at, builds, _ := strings.Cut(value, "\t")
+		x := Replacement{}
+		x.From, x.To, _ = strings.Cut(builds, "\t")
+		err = num(&x.At, at)
+		r.Replacements = append(r.Replacements, x)
 	case "backend":
 		r.Backend = value == "true"
 	case "by-hand":

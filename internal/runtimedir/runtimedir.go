@@ -142,8 +142,9 @@ func fits(dir string) bool { return fitsLen(len(dir)) }
 func fitsLen(n int) bool { return n+len("/")+maxGenerationName+len("/")+len(CtlName) <= maxAddr }
 
 // maxGenerationName is the length of the longest name of a generation's
-// directory that package launch makes, for the first ten billion launches.
-const maxGenerationName = len("9999999999.0123456789abcdef.zzzzzzzz")
+// directory that package launch makes, for the first hundred million launches
+// and two years without a reboot.
+const maxGenerationName = len("99999999.0123456789abcdef.zzzzzzz.012345")
 
 func alias(base, dir string) string {
 	h := fnv.New64a()

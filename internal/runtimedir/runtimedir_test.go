@@ -40,7 +40,7 @@ type machine struct {
 // user has no login session, that is no directory in /run/user.
 func newMachine(t testing.TB) machine {
 	t.Helper()
-	base, err := os.MkdirTemp("", "fb")
+	base, err := os.MkdirTemp("", "f")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +60,7 @@ func newMachine(t testing.TB) machine {
 }
 
 func at(base string) machine {
-	return machine{base: base, run: base + "/run", tmp: base + "/tmp", home: base + "/home", uid: os.Geteuid()}
+	return machine{base: base, run: base + "/run", tmp: base + "/tmp", home: base + "/h", uid: os.Geteuid()}
 }
 
 func mkdirs(t testing.TB, mode fs.FileMode, paths ...string) {

@@ -3,10 +3,10 @@ package version
 import "time"
 
 // The flap budget: two builds that replaced each other more often than
-// flapLimit within flapWindow do it for ever if nobody stops them.
+// flapLimit within FlapWindow do it for ever if nobody stops them.
 const (
 	flapLimit  = 3
-	flapWindow = time.Minute
+	FlapWindow = time.Minute // what is longer ago does not count
 )
 
 // MaxReplacements is how many of the newest replacements Flapping looks at.
@@ -38,14 +38,14 @@ func Flapping(list []Replacement, now time.Duration) (Flap, bool) {
 			continue
 		}
 		count, back := 0, false
-		for j := i; j >= 0 && count <= flapLimit && list[j].At > now-flapWindow; j-- {
+		for j := i; j >= 0 && count <= flapLimit && list[j].At > now-FlapWindow; j-- {
 			s := list[j]
 			reverse := s.From == r.To && s.To == r.From
 			if s.At > now || !reverse && (s.From != r.From || s.To != r.To) {
 				continue
 			}
 			count, back = count+1, back || reverse
-			if until := s.At + flapWindow; count > flapLimit && back && until >= last.Until {
+			if until := s.At + FlapWindow; count > flapLimit && back && until >= last.Until {
 				last, found = Flap{From: r.From, To: r.To, Until: until}, true
 			}
 		}

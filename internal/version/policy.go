@@ -62,6 +62,9 @@ func (l Limits) allowed(version string) bool {
 	return len(l.Allow) == 0
 }
 
+// Meets reports whether the limits allow a version.
+func Meets(version string, l Limits) bool { return !l.excludes(version) }
+
 func (l Limits) excludes(version string) bool {
 	return !l.Want.Allows(version) || !l.Floor.Allows(version) || !l.allowed(version)
 }
