@@ -19,6 +19,7 @@ type options struct {
 	ready    bool
 	progress func(Progress)
 	leases   []Lease
+	want     string
 }
 
 func apply(opts []Option) options {
@@ -35,6 +36,13 @@ func apply(opts []Option) options {
 // that does not announce its phase is refused.
 func WaitReady(progress func(Progress)) Option {
 	return func(o *options) { o.ready, o.progress = true, progress }
+}
+
+// WithWant makes the call be served only by a daemon of a version that matches
+// want, in the forms of Service.AllowVersions: under VersionReplace one that does
+// not is replaced first, else the call is refused with the fields that differ.
+func WithWant(want string) Option {
+	return func(o *options) { o.want = want }
 }
 
 // wait waits for readiness if that was asked for.
@@ -69,6 +77,11 @@ func Dial(ctx context.Context, s Service, opts ...Option) (*Conn, error) {
 	if err := b.CheckSelf(); err != nil {
 		return nil, ErrSelfDial
 	}
+	var o options
+	if len(opts) > 0 {
+		o = apply(opts)
+		b.Want = o.want
+	}
 	uc, err := b.Dial(ctx, began)
 	if err != nil {
 		return nil, publicError(err)
@@ -76,7 +89,6 @@ func Dial(ctx context.Context, s Service, opts ...Option) (*Conn, error) {
 	c := &Conn{UnixConn: uc}
 	b.Watch(&c.watched, uc, began)
 	if len(opts) > 0 {
-		o := apply(opts)
 		if c.held, err = o.take(ctx, b); err == nil {
 			err = o.wait(ctx, b)
 		}

@@ -251,6 +251,7 @@ func TestDocsDefinition(t *testing.T) {
 		Service: "s", Instance: "i", Command: []string{"c"}, Self: true, Foreign: true, Bind: "broker", Dir: "/",
 		Env: []string{"E=1"}, EnvPolicy: "ignore", FDEnv: []string{"F={fd}"}, Version: "1", BoundWithin: 1, AdoptWithin: 1, StopWithin: 1,
 		IdleExit: 1, HangAfter: 1, OnHang: "replace",
+		OnVersion: "replace", MinVersion: "1.0.0", AllowVersions: []string{"1"},
 	}
 	page := text(t, "docs/definition.md")
 	keys := full.Fields()

@@ -52,6 +52,29 @@ const (
 	HangReport  HangPolicy = "report"  // note the evidence and leave it
 )
 
+// VersionPolicy says what to do about a running daemon of another build than this
+// caller would launch: of another version if both have one, else of another
+// build id, else from another executable file.
+type VersionPolicy string
+
+// The version policies.
+const (
+	// VersionIgnore, the default: use whatever runs.
+	VersionIgnore VersionPolicy = "ignore"
+
+	// VersionCoexist: a daemon for each Version, which is part of the endpoint.
+	VersionCoexist VersionPolicy = "coexist"
+
+	// VersionReplace: a successor is launched, loads while the old daemon
+	// serves, and takes its listener over; nobody is refused, and no connection
+	// is cut before the old one's StopWithin is over. Who dials meanwhile is
+	// served by whichever accepts; a daemon of a higher version is left alone.
+	VersionReplace VersionPolicy = "replace"
+
+	// VersionRefuse: fail with ErrRefused and the fields that differ.
+	VersionRefuse VersionPolicy = "refuse"
+)
+
 // A Service is a named daemon, of which a user has at most one in an instance,
 // and how to start it. Only Name is required. It is a plain value: copy and
 // share it freely.
@@ -106,6 +129,16 @@ type Service struct {
 	// 30 s. However busy, a daemon made with package daemon answers that.
 	HangAfter time.Duration
 	OnHang    HangPolicy // "" is HangReplace
+
+	// OnVersion applies to a running daemon of another build. With
+	// VersionReplace and VersionRefuse its version must also be at least
+	// MinVersion, a semantic version, and match one of AllowVersions, if there
+	// are any: "1.4.2", "1.4" or "1" for any such version, ">=1.2, <2". A daemon
+	// that these exclude serves no dial of this caller: with VersionReplace Dial
+	// returns when its successor has taken over.
+	OnVersion     VersionPolicy // "" is VersionIgnore
+	MinVersion    string
+	AllowVersions []string
 }
 
 // definition returns the completed and checked definition. The error wraps
@@ -117,6 +150,7 @@ func (s Service) definition() (definition.Definition, error) {
 		FDEnv: s.FDEnv, Version: s.Version,
 		BoundWithin: s.BoundWithin, AdoptWithin: s.AdoptWithin, StopWithin: s.StopWithin,
 		IdleExit: s.IdleExit, HangAfter: s.HangAfter, OnHang: definition.HangPolicy(s.OnHang),
+		OnVersion: definition.VersionPolicy(s.OnVersion), MinVersion: s.MinVersion, AllowVersions: s.AllowVersions,
 	}
 	if len(s.Command) == 0 {
 		// The path of this executable costs a system call, which the warm path
@@ -229,9 +263,10 @@ func (s Service) Start(ctx context.Context, opts ...Option) (Endpoint, error) {
 	if err := b.CheckSelf(); err != nil {
 		return Endpoint{}, ErrSelfDial
 	}
+	o := apply(opts)
+	b.Want = o.want
 	place, err := b.Start(ctx, time.Now())
 	if err == nil {
-		o := apply(opts)
 		var held []*control.Client
 		if held, err = o.take(ctx, b); len(held) > 0 {
 			closeAll(held)
@@ -245,6 +280,18 @@ func (s Service) Start(ctx context.Context, opts ...Option) (Endpoint, error) {
 		return Endpoint{}, publicError(err)
 	}
 	return Endpoint{place.Sock()}, nil
+}
+
+// Restart makes a new generation of the service take over from the one that
+// runs, as VersionReplace does, whatever their builds are. It blocks until that
+// is so. The error is ErrNotRunning if there is nothing to replace, ErrRefused for
+// a foreign daemon, which cannot hand its listener over.
+func (s Service) Restart(ctx context.Context) error {
+	b, err := s.broker()
+	if err == nil {
+		err = b.Replace(ctx)
+	}
+	return publicError(err)
 }
 
 var errNoConnection = errors.New("Start has no connection for a lease; take that of a directory or process")

@@ -29,6 +29,7 @@ type Instance struct {
 
 	need   *need   // whether anybody needs the daemon
 	leases *leases // what its life is tied to
+	giver  *giver  // hands the listener over to a successor
 	stop   func()  // begins a drain, as a signal does
 
 	mu          sync.Mutex // guards the fields below
@@ -129,6 +130,9 @@ func (i *Instance) Drain() { i.stop() }
 
 // Lease takes a lease, for the control endpoint.
 func (i *Instance) Lease(l control.Lease) (end func(), err error) { return i.leases.add(l) }
+
+// Handover takes a successor, for the control endpoint.
+func (i *Instance) Handover() (*control.Succession, error) { return i.giver.begin() }
 
 // maxStacks bounds a dump of stacks: some thousand goroutines.
 const maxStacks = 1 << 20

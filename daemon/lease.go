@@ -13,6 +13,7 @@ import (
 
 	"github.com/fastbind/fastbind/internal/control"
 	"github.com/fastbind/fastbind/internal/endpoint"
+	"github.com/fastbind/fastbind/internal/handover"
 	"github.com/fastbind/fastbind/internal/launch"
 	"github.com/fastbind/fastbind/internal/proc"
 	"github.com/fastbind/fastbind/internal/record"
@@ -88,8 +89,13 @@ func (l *leases) add(want control.Lease) (end func(), err error) {
 
 // inherit takes over what the generation before was tied to and is still there.
 // If none of it is, the daemon is needed by nobody but who launched it just now.
-func (l *leases) inherit(dir string, generation uint64) {
-	for _, lease := range launch.LeasesBefore(dir, generation) {
+func (l *leases) inherit(h *handover.Handover) {
+	list := launch.LeasesBefore(h.Dir, h.Generation)
+	if h.Succeeds != "" {
+		old, _ := record.Read(filepath.Join(h.Dir, h.Succeeds, record.FileName))
+		list = old.Leases
+	}
+	for _, lease := range list {
 		_, _ = l.add(control.Lease{Directory: lease.Directory, PID: lease.PID, StartedTicks: lease.Start})
 	}
 }

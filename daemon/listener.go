@@ -81,12 +81,17 @@ type listener struct {
 	mu       sync.Mutex // guards the fields below
 	draining bool
 	closed   bool
+	handed   bool // the queue is another process's: nothing more is accepted
+	inAccept int
+	accepted *sync.Cond // signalled when inAccept becomes 0
 	open     int
 	none     chan struct{} // closed when open is 0 in a drain
 }
 
 func newListener(ul *net.UnixListener, n *need) *listener {
-	return &listener{ul: ul, need: n, drained: make(chan struct{}), asked: make(chan struct{}, 1), none: make(chan struct{})}
+	l := &listener{ul: ul, need: n, drained: make(chan struct{}), asked: make(chan struct{}, 1), none: make(chan struct{})}
+	l.accepted = sync.NewCond(&l.mu)
+	return l
 }
 
 // Addr returns the endpoint's address.
@@ -124,7 +129,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		case isLack(err):
 			time.Sleep(lack)
 			lack = min(2*lack, maxLack)
-		case errors.Is(err, os.ErrDeadlineExceeded) && l.isDraining():
+		case errors.Is(err, os.ErrDeadlineExceeded) && (l.isDraining() || l.isHanded()):
 		default:
 			return nil, err
 		}
@@ -138,7 +143,7 @@ func isLack(err error) bool {
 
 func (l *listener) next() (*net.UnixConn, error) {
 	if !l.isDraining() {
-		return l.ul.AcceptUnix()
+		return l.acceptOne()
 	}
 	select {
 	case l.asked <- struct{}{}:
@@ -156,6 +161,48 @@ func (l *listener) next() (*net.UnixConn, error) {
 		return nil, &net.OpError{Op: "accept", Net: "unix", Addr: l.ul.Addr(), Err: net.ErrClosed}
 	}
 	return uc, err
+}
+
+// acceptOne accepts, unless the listener was handed on, which waits for it.
+func (l *listener) acceptOne() (*net.UnixConn, error) {
+	l.mu.Lock()
+	if l.handed {
+		l.mu.Unlock()
+		return nil, &net.OpError{Op: "accept", Net: "unix", Addr: l.ul.Addr(), Err: net.ErrClosed}
+	}
+	l.inAccept++
+	l.mu.Unlock()
+	uc, err := l.ul.AcceptUnix()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.inAccept--; l.inAccept == 0 {
+		l.accepted.Broadcast()
+	}
+	return uc, err
+}
+
+// handOn ends accepting without touching the queue, which another process has:
+// Accept says net.ErrClosed from now on. It returns when nothing is being
+// accepted any more.
+func (l *listener) handOn() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.handed {
+		l.handed = true
+		if l.open == 0 {
+			close(l.none)
+		}
+		_ = l.ul.SetDeadline(time.Unix(1, 0))
+	}
+	for l.inAccept > 0 {
+		l.accepted.Wait()
+	}
+}
+
+func (l *listener) isHanded() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.handed
 }
 
 func (l *listener) isDraining() bool {
@@ -192,7 +239,7 @@ func (l *listener) track(uc *net.UnixConn) *Conn {
 	l.need.connect()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.open++; l.open == 1 && l.draining {
+	if l.open++; l.open == 1 && (l.draining || l.handed) {
 		l.none = make(chan struct{})
 	}
 	return &Conn{UnixConn: uc, ln: l}
@@ -206,7 +253,7 @@ func (l *listener) forget(c *Conn) {
 	}
 	c.closed = true
 	unwatch := c.unwatch
-	if l.open--; l.open == 0 && l.draining {
+	if l.open--; l.open == 0 && (l.draining || l.handed) {
 		close(l.none)
 	}
 	l.mu.Unlock()

@@ -86,9 +86,10 @@ type stand struct {
 	handover *handover.Handover // nil: neither a broker nor by hand
 	listener *net.UnixListener  // nil: the backend binds
 	control  *net.UnixListener
-	life     *os.File      // the instance's, once there is one
-	within   time.Duration // bound of a drain
-	ended    string        // why it ends by itself, "" if it was asked to
+	old      *control.Client // to the generation that is to be succeeded, or nil
+	life     *os.File        // the instance's, once there is one
+	within   time.Duration   // bound of a drain
+	ended    string          // why it ends by itself, "" if it was asked to
 }
 
 // run takes a daemon through its whole life.
@@ -194,6 +195,11 @@ func (st *stand) adoptDescriptors(h *handover.Handover) error {
 	} else if st.life, err = launch.CreateLife(h.GenPath()); err != nil {
 		return err
 	}
+	if h.Succeeds != "" {
+		if err := st.succeedTo(h); err != nil {
+			return err
+		}
+	}
 	if h.Listen != handover.None {
 		if st.listener, err = endpoint.Adopt(h.Listen); err != nil {
 			return err
@@ -283,6 +289,7 @@ func newInstance(h *handover.Handover, o options) *Instance {
 		args: os.Args[1:], changed: make(chan struct{}), phase: record.Launching, started: time.Now(),
 		need: newNeed(h.IdleExit),
 	}
+	i.giver = newGiver(i.need)
 	i.need.load() // until it is ready
 	if h.Dir != "" {
 		i.dir = h.GenPath()
@@ -370,11 +377,16 @@ func (st *stand) live(ctx context.Context, p program) error {
 	st.inst.connections = ln.count
 	st.inst.mu.Unlock()
 
+	st.inst.giver.bound(ln, st.inst.stop)
+	if st.old != nil {
+		defer st.old.Close() // gives the succession up, unless it was taken over
+	}
+
 	stranded, stopWatch := st.watchNames()
 	defer stopWatch()
 
 	if st.handover != nil && st.handover.Dir != "" {
-		st.inst.leases.inherit(st.handover.Dir, st.handover.Generation)
+		st.inst.leases.inherit(st.handover)
 	}
 
 	st.inst.enter(record.Loading)
@@ -389,6 +401,12 @@ func (st *stand) live(ctx context.Context, p program) error {
 	if err != nil {
 		return err
 	}
+	if st.old != nil {
+		if err := st.takeOver(ctx); err != nil {
+			return err
+		}
+	}
+	st.inst.giver.serves()
 	if !st.inst.later() {
 		st.inst.Ready()
 	}

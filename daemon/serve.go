@@ -48,6 +48,7 @@ func (st *stand) serve(ctx context.Context, p program, ln *listener, state any, 
 		return early(err)
 	case <-ctx.Done():
 	case <-stranded:
+	case <-st.inst.giver.taken:
 	case st.ended = <-st.inst.need.await(unwatched):
 		if st.ended == endedLeases {
 			// Whoever is connected still is not who it was kept for. Of an idle
@@ -58,11 +59,22 @@ func (st *stand) serve(ctx context.Context, p program, ln *listener, state any, 
 		}
 	}
 	st.inst.enter(record.Draining)
-	st.refuseNew(ln)
+	handedOn := st.inst.giver.drain()
+	if handedOn {
+		st.ended = endedReplaced
+		ln.handOn()
+		done, end := context.WithCancel(ctx)
+		end()
+		asked = done
+	} else {
+		st.refuseNew(ln)
+	}
 	bound, stop := drainBound(asked, st.within)
 	defer stop()
-	if err, ok := st.handOut(ln, served, bound); ok {
-		served <- err
+	if !handedOn {
+		if err, ok := st.handOut(ln, served, bound); ok {
+			served <- err
+		}
 	}
 	finish()
 	var err error

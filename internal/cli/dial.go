@@ -35,6 +35,7 @@ Where the definition comes from is the same as for start.`,
 	flags := addDefinitionFlags(cmd)
 	wait := addWaitFlag(cmd)
 	lease := addLeaseFlags(cmd)
+	want := addWantFlag(cmd)
 	timeout := addTimeoutFlag(cmd, "the first byte of a reply")
 	replace := cmd.Flags().Bool("replace", false, "stop a running service that is defined otherwise")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -47,6 +48,9 @@ Where the definition comes from is the same as for start.`,
 			return err
 		}
 		leases, err := lease.leases(a.cwd)
+		if err == nil {
+			err = checkWant(*want)
+		}
 		if err != nil {
 			return err
 		}
@@ -57,6 +61,7 @@ Where the definition comes from is the same as for start.`,
 		if err != nil {
 			return err
 		}
+		p.broker.Want = *want
 		if err := a.settle(ctx, p, *replace); err != nil {
 			return err
 		}

@@ -52,6 +52,9 @@ A file has these fields, of which only command is required:
   idle_exit    = "10m"        # end after that long without a client; else never
   hang_after   = "30s"        # silence after which it is asked whether it lives
   on_hang      = "replace"    # or "report": what to do about one that is hung
+  on_version   = "ignore"     # or "coexist", "replace", "refuse": another build
+  min_version  = "1.2.0"      # with replace and refuse
+  allow_versions = ["1"]      # "1.4.2", "1.4", ">=1.2, <2"; any of them
 
 command[0] is an absolute path or a name to be found in PATH. The file and its
 directory must be yours, or root's, and writable by nobody else. Each field is
@@ -223,8 +226,8 @@ func (p parsedFile) invalid(err error) error {
 
 // The kinds of fields.
 var (
-	stringFields   = []string{"bind", "dir", "env_policy", "version", "on_hang"}
-	listFields     = []string{"command", "env", "fd_env"}
+	stringFields   = []string{"bind", "dir", "env_policy", "version", "on_hang", "on_version", "min_version"}
+	listFields     = []string{"command", "env", "fd_env", "allow_versions"}
 	durationFields = []string{"bound_within", "adopt_within", "stop_within", "idle_exit", "hang_after"}
 	fileFields     = slices.Concat(listFields, stringFields, durationFields, []string{"foreign"})
 )

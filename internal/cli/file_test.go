@@ -95,7 +95,7 @@ on_hang = "report"
 		Service: "web", Instance: "ci", Command: []string{"nginx", "-g", "daemon off;", ""}, Bind: "daemon", Dir: "/srv",
 		Env: []string{"EDITOR", "MODE=fast"}, EnvPolicy: "coexist", FDEnv: []string{"NGINX={fd};"}, Version: "1.2",
 		BoundWithin: 250 * time.Millisecond, AdoptWithin: time.Second, StopWithin: time.Minute,
-		HangAfter: 20 * time.Second, OnHang: "report",
+		HangAfter: 20 * time.Second, OnHang: "report", OnVersion: "ignore",
 	}
 	if diff := cmp.Diff(want, got.def); diff != "" {
 		t.Error(diff)

@@ -8,13 +8,14 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/fastbind/fastbind/internal/definition"
+	"github.com/fastbind/fastbind/internal/version"
 )
 
 // definitionFlags are the fields of a definition as flags.
 type definitionFlags struct {
 	set *pflag.FlagSet
 	def definition.Definition
-	val struct{ bind, envPolicy, onHang string }
+	val struct{ bind, envPolicy, onHang, onVersion string }
 }
 
 func addDefinitionFlags(cmd *cobra.Command) *definitionFlags {
@@ -33,6 +34,10 @@ func addDefinitionFlags(cmd *cobra.Command) *definitionFlags {
 	f.set.DurationVar(&d.IdleExit, "idle-exit", 0, "end after that long without a client or lease; 0 is never")
 	f.set.DurationVar(&d.HangAfter, "hang-after", definition.DefaultHangAfter, "silence after which the daemon is asked whether it lives")
 	f.set.StringVar(&f.val.onHang, "on-hang", "replace", "a daemon that does not answer that: `replace|report`")
+	f.set.StringVar(&f.val.onVersion, "on-version", "ignore", "a daemon of another build: `ignore|coexist|replace|refuse`")
+	f.set.StringVar(&d.MinVersion, "min-version", "", "with --on-version replace or refuse: lowest `VERSION` to be served by")
+	f.set.StringArrayVar(&d.AllowVersions, "allow-version", nil, "likewise: `WANT`s of which one must match (repeatable)")
+	_ = cmd.RegisterFlagCompletionFunc("on-version", cobra.FixedCompletions([]string{"ignore", "coexist", "replace", "refuse"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("on-hang", cobra.FixedCompletions([]string{"replace", "report"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("bind", cobra.FixedCompletions([]string{"broker", "daemon"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("env-policy", cobra.FixedCompletions([]string{"ignore", "coexist", "refuse"}, cobra.ShellCompDirectiveNoFileComp))
@@ -43,7 +48,7 @@ func addDefinitionFlags(cmd *cobra.Command) *definitionFlags {
 // given reports whether any field was given.
 func (f *definitionFlags) given() bool {
 	for _, name := range []string{"bind", "dir", "env", "env-policy", "fd-env", "foreign", "version", "bound-within", "adopt-within", "stop-within",
-		"idle-exit", "hang-after", "on-hang"} {
+		"idle-exit", "hang-after", "on-hang", "on-version", "min-version", "allow-version"} {
 		if f.set.Changed(name) {
 			return true
 		}
@@ -67,18 +72,21 @@ func (f *definitionFlags) apply(d *definition.Definition, cwd func() (string, er
 		}
 	}
 	for name, put := range map[string]func(){
-		"bind":         func() { d.Bind = definition.Bind(f.val.bind) },
-		"env":          func() { d.Env = f.def.Env },
-		"env-policy":   func() { d.EnvPolicy = definition.EnvPolicy(f.val.envPolicy) },
-		"fd-env":       func() { d.FDEnv = f.def.FDEnv },
-		"foreign":      func() { d.Foreign = f.def.Foreign },
-		"version":      func() { d.Version = f.def.Version },
-		"bound-within": func() { d.BoundWithin = f.def.BoundWithin },
-		"adopt-within": func() { d.AdoptWithin = f.def.AdoptWithin },
-		"stop-within":  func() { d.StopWithin = f.def.StopWithin },
-		"idle-exit":    func() { d.IdleExit = f.def.IdleExit },
-		"hang-after":   func() { d.HangAfter = f.def.HangAfter },
-		"on-hang":      func() { d.OnHang = definition.HangPolicy(f.val.onHang) },
+		"bind":          func() { d.Bind = definition.Bind(f.val.bind) },
+		"env":           func() { d.Env = f.def.Env },
+		"env-policy":    func() { d.EnvPolicy = definition.EnvPolicy(f.val.envPolicy) },
+		"fd-env":        func() { d.FDEnv = f.def.FDEnv },
+		"foreign":       func() { d.Foreign = f.def.Foreign },
+		"version":       func() { d.Version = f.def.Version },
+		"bound-within":  func() { d.BoundWithin = f.def.BoundWithin },
+		"adopt-within":  func() { d.AdoptWithin = f.def.AdoptWithin },
+		"stop-within":   func() { d.StopWithin = f.def.StopWithin },
+		"idle-exit":     func() { d.IdleExit = f.def.IdleExit },
+		"hang-after":    func() { d.HangAfter = f.def.HangAfter },
+		"on-hang":       func() { d.OnHang = definition.HangPolicy(f.val.onHang) },
+		"on-version":    func() { d.OnVersion = definition.VersionPolicy(f.val.onVersion) },
+		"min-version":   func() { d.MinVersion = f.def.MinVersion },
+		"allow-version": func() { d.AllowVersions = f.def.AllowVersions },
 	} {
 		if f.set.Changed(name) {
 			put()
@@ -110,6 +118,22 @@ func (w *waitFlag) ready() (bool, error) {
 		return true, nil
 	}
 	return false, &usageError{"--wait " + w.value + ": use bound or ready", ""}
+}
+
+// wantFlag is --want: of the call, not of the service.
+func addWantFlag(cmd *cobra.Command) *string {
+	return cmd.Flags().String("want", "", "be served by a `VERSION` that matches only, such as 1.4.2, 1.4 or \">=1.2, <2\"")
+}
+
+// checkWant makes a malformed want an error of usage.
+func checkWant(want string) error {
+	if want == "" {
+		return nil
+	}
+	if _, err := version.ParseWant(want); err != nil {
+		return &usageError{"--want: " + err.Error(), ""}
+	}
+	return nil
 }
 
 func addTimeoutFlag(cmd *cobra.Command, what string) *time.Duration {

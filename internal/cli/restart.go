@@ -19,10 +19,15 @@ type restartReply struct {
 func (a *app) restartCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "restart NAME…",
-		Short: "Stop services and start them again",
-		Long: `Stop the named services and start them with the definition of their files, or
-else the one they were last started with. A service that is not running is
-started. The endpoint of each is printed; its path stays the same.`,
+		Short: "Replace running services by new generations",
+		Long: `Start the named services anew, with the definition of their files, or else the
+one they were last started with. The endpoint of each is printed; its path stays
+the same.
+
+A daemon made with the SDK hands its listener over: its successor loads while it
+serves, then takes over, and nobody is refused or cut off before stop_within is
+over. If the successor fails, the old daemon serves on and the exit status is 4.
+Another daemon is stopped first. A service that is not running is started.`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.completeNames(0),
 	}
@@ -63,6 +68,9 @@ func (a *app) restart(ctx context.Context, name string, ready bool, r *restartRe
 	if p.stored != nil {
 		old = a.broker(*p.stored) // its variant may be another one than the file's
 	}
+	if done, err := a.replaced(ctx, p, ready, r); done || err != nil {
+		return err
+	}
 	stopped, err := old.Stop(ctx)
 	for _, s := range stopped {
 		r.Stopped = append(r.Stopped, stoppedJSON{name, a.instance, s.Generation, s.PID, s.Killed})
@@ -84,4 +92,34 @@ func (a *app) restart(ctx context.Context, name string, ready bool, r *restartRe
 		r.Services = append(r.Services, v.json())
 	}
 	return err
+}
+
+// replaced replaces a running generation by one that takes its listener over;
+// done is false if there is none that can.
+func (a *app) replaced(ctx context.Context, p *plan, ready bool, r *restartReply) (done bool, err error) {
+	v, err := a.look(ctx, p.broker)
+	if err != nil || !v.alive || v.status.Identity == nil || p.broker.Mode() == launch.DaemonBinds {
+		return false, nil
+	}
+	if err := p.broker.Replace(ctx); err != nil {
+		if isClass(err, launch.Refusal) || isClass(err, launch.NotRunning) {
+			return false, nil // it cannot hand over, or ended meanwhile: the old way
+		}
+		return true, err
+	}
+	r.Stopped = append(r.Stopped, stoppedJSON{v.name, a.instance, v.generation, v.pid, false})
+	if ready {
+		if err := a.awaitReady(ctx, p.broker); err != nil {
+			return true, err
+		}
+	}
+	if !a.json {
+		line(a.out.w, v.endpoint)
+		return true, nil
+	}
+	if v, err = a.look(ctx, p.broker); err == nil {
+		v.file = p.file
+		r.Services = append(r.Services, v.json())
+	}
+	return true, err
 }

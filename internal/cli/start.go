@@ -36,6 +36,7 @@ the daemon may still be loading. Why it failed later, fastbind why NAME tells.`,
 	flags := addDefinitionFlags(cmd)
 	wait := addWaitFlag(cmd)
 	lease := addLeaseFlags(cmd)
+	want := addWantFlag(cmd)
 	timeout := addTimeoutFlag(cmd, "waiting")
 	replace := cmd.Flags().Bool("replace", false, "stop a running service that is defined otherwise")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -48,6 +49,9 @@ the daemon may still be loading. Why it failed later, fastbind why NAME tells.`,
 			return err
 		}
 		leases, err := lease.leases(a.cwd)
+		if err == nil {
+			err = checkWant(*want)
+		}
 		if err != nil {
 			return err
 		}
@@ -57,6 +61,7 @@ the daemon may still be loading. Why it failed later, fastbind why NAME tells.`,
 		if err != nil {
 			return err
 		}
+		p.broker.Want = *want
 		if err := a.settle(ctx, p, *replace); err != nil {
 			return err
 		}

@@ -220,6 +220,9 @@ func (e event) sentence() string {
 		if e.PID != 0 {
 			s += ", pid " + number(e.PID)
 		}
+		if e.Reason != "" {
+			s += " " + e.Reason
+		}
 		if e.BoundAfter != nil {
 			s += ", bound after " + time.Duration(*e.BoundAfter*int64(time.Microsecond)).String()
 		}

@@ -14,7 +14,7 @@ import (
 
 func TestGenerationNames(t *testing.T) {
 	for _, n := range []uint64{1, 9, 10, 4711, 1<<64 - 1} {
-		name := genName(n, "0123456789abcdef", 41*time.Hour)
+		name := genName(n, "0123456789abcdef", 41*time.Hour, "01234567")
 		if got := genNumber(name); got != n {
 			t.Errorf("genNumber(%q) = %d", name, got)
 		}
@@ -140,7 +140,7 @@ func foreign(r record.Record) record.Record {
 }
 
 func entry(number uint64, r record.Record) Entry {
-	return Entry{Name: genName(number, "id", time.Second), Number: number, Record: r}
+	return Entry{Name: genName(number, "id", time.Second, "build"), Number: number, Record: r}
 }
 
 func numbers(entries []Entry) (n []uint64) {
@@ -175,7 +175,7 @@ func TestAdmitBudget(t *testing.T) {
 			entries = append(entries, entry(uint64(100-i), failedAt(at)))
 		}
 		entries = append(entries, c.more...)
-		a := admit(entries, "", c.now, c.now)
+		a := admit(entries, "", c.now, c.now, false)
 		if allowed := a.retry <= c.now; allowed != c.allowed || !allowed && a.retry != c.retry {
 			t.Errorf("%s: retry %v at %v", name, a.retry, c.now)
 		}
@@ -207,7 +207,7 @@ func TestAdmitFailure(t *testing.T) {
 		"one was before": {[]Entry{entry(3, failedAt(since-1)), entry(2, failedAt(since+1))}, 2},
 		"died unsaid":    {[]Entry{entry(1, record.Record{PID: 7, Backend: true, Phase: record.Loading, LaunchedBoot: since + 1})}, 0},
 	} {
-		a := admit(c.entries, "", since, now)
+		a := admit(c.entries, "", since, now, false)
 		for _, e := range c.entries {
 			if e.Number == c.want && (a.failure == nil || *a.failure.Failure != *e.Record.Failure) {
 				t.Errorf("%s: failure %+v", name, a.failure)
@@ -219,7 +219,7 @@ func TestAdmitFailure(t *testing.T) {
 	}
 	alive := entry(1, failedAt(since+1))
 	alive.Alive = true
-	if a := admit([]Entry{alive}, "", since, now); a.failure != nil {
+	if a := admit([]Entry{alive}, "", since, now, false); a.failure != nil {
 		t.Error("a generation that lives has not failed this dial")
 	}
 }
@@ -239,24 +239,24 @@ func TestAdmitHousekeeping(t *testing.T) {
 		settle, remove []uint64
 	}{
 		"first":                    {next: 1},
-		"after current":            {current: "8.id.rs", next: 9},
-		"after the highest":        {entries: []Entry{entry(11, gone)}, current: "8.id.rs", next: 12, remove: []uint64{11}},
+		"after current":            {current: "8.id.rs.build", next: 9},
+		"after the highest":        {entries: []Entry{entry(11, gone)}, current: "8.id.rs.build", next: 12, remove: []uint64{11}},
 		"current is no generation": {current: "nonsense", next: 1},
-		"current is kept":          {entries: []Entry{entry(8, gone)}, current: "8.id.rs", next: 9},
+		"current is kept":          {entries: []Entry{entry(8, gone)}, current: "8.id.rs.build", next: 9},
 		"living is kept":           {entries: []Entry{lives(entry(8, gone)), lives(entry(7, unsaid))}, next: 9},
 		"recent failure is kept":   {entries: []Entry{entry(8, failedAt(now-30*second+1))}, next: 9},
 		"old failure is removed":   {entries: []Entry{entry(8, failedAt(now-30*second))}, next: 9, remove: []uint64{8}},
-		"old failure of current":   {entries: []Entry{entry(8, failedAt(now-300*second))}, current: "8.id.rs", next: 9},
+		"old failure of current":   {entries: []Entry{entry(8, failedAt(now-300*second))}, current: "8.id.rs.build", next: 9},
 		"died unsaid":              {entries: []Entry{entry(8, unsaid)}, next: 9, settle: []uint64{8}},
-		"died unsaid, current":     {entries: []Entry{entry(8, unsaid)}, current: "8.id.rs", next: 9, settle: []uint64{8}},
+		"died unsaid, current":     {entries: []Entry{entry(8, unsaid)}, current: "8.id.rs.build", next: 9, settle: []uint64{8}},
 		"never spawned":            {entries: []Entry{entry(8, record.Record{Phase: record.Launching})}, next: 9, remove: []uint64{8}},
 		"no readable record":       {entries: []Entry{unreadable(entry(8, record.Record{}))}, next: 9, remove: []uint64{8}},
 		// Half a record is no ground for a verdict that is written into it.
 		"half a record":     {entries: []Entry{unreadable(entry(8, unsaid))}, next: 9, remove: []uint64{8}},
-		"removed and kept":  {entries: []Entry{entry(9, gone), lives(entry(8, gone)), entry(7, failedAt(now)), entry(6, gone)}, current: "9.id.rs", next: 10, remove: []uint64{6}},
+		"removed and kept":  {entries: []Entry{entry(9, gone), lives(entry(8, gone)), entry(7, failedAt(now)), entry(6, gone)}, current: "9.id.rs.build", next: 10, remove: []uint64{6}},
 		"a foreign one too": {entries: []Entry{entry(8, record.Record{PID: 7, Phase: record.Bound, LaunchedBoot: now})}, next: 9, settle: []uint64{8}},
 	} {
-		a := admit(c.entries, c.current, now, now)
+		a := admit(c.entries, c.current, now, now, false)
 		if a.next != c.next {
 			t.Errorf("%s: next %d, want %d", name, a.next, c.next)
 		}
@@ -298,9 +298,9 @@ func TestAdmitProperties(t *testing.T) {
 			e.Alive = rapid.IntRange(0, 3).Draw(t, "alive") == 0
 			entries = append(entries, e)
 		}
-		currentName := rapid.SampledFrom([]string{"", "20.id.rs", "14.id.rs", "99.id.rs"}).Draw(t, "current")
+		currentName := rapid.SampledFrom([]string{"", "20.id.rs.build", "14.id.rs.build", "99.id.rs.build"}).Draw(t, "current")
 		before := cmp.Diff(entries, nil)
-		a := admit(entries, currentName, since, now)
+		a := admit(entries, currentName, since, now, false)
 		if cmp.Diff(entries, nil) != before {
 			t.Fatal("admit has changed what it was given")
 		}
@@ -347,14 +347,14 @@ func TestAdmitProperties(t *testing.T) {
 		}
 		// Nothing fails any more: after the window every launch is admitted.
 		later := now + budgetWindow + 1
-		if b := admit(entries, currentName, later, later); b.retry > later || b.failure != nil {
+		if b := admit(entries, currentName, later, later, false); b.retry > later || b.failure != nil {
 			t.Fatalf("after the window: retry %v, failure %v", b.retry, b.failure)
 		}
 		// Reset frees the budget.
 		for i := range entries {
 			entries[i].Record.Reset = true
 		}
-		if b := admit(entries, currentName, now, now); len(b.spent) != 0 {
+		if b := admit(entries, currentName, now, now, false); len(b.spent) != 0 {
 			t.Fatalf("%d spent after a reset", len(b.spent))
 		}
 	})
@@ -366,7 +366,7 @@ func TestAdmitAfterReboot(t *testing.T) {
 	const now = 60 * second // a minute after the boot
 	e := entry(8, failedAt(240*time.Hour, func(r *record.Record) { r.BootID = "another" }))
 	for _, currentName := range []string{"", e.Name} {
-		if a := admit([]Entry{e}, currentName, now-second, now); a.failure != nil || a.retry > now {
+		if a := admit([]Entry{e}, currentName, now-second, now, false); a.failure != nil || a.retry > now {
 			t.Errorf("current %q: a failure of the boot before refuses the dial: %+v", currentName, a.failure.Failure)
 		}
 	}

@@ -35,6 +35,10 @@ func (b *Broker) Dial(ctx context.Context, start time.Time) (*net.UnixConn, erro
 				since = proc.BootTime() - time.Since(start)
 			}
 			o, err := b.join(ctx, since)
+			if o.Conn != nil && b.judged() {
+				_ = o.Conn.Close() // made before anybody asked to which build
+				o.Conn = nil
+			}
 			if o.Conn != nil || err != nil {
 				return o.Conn, err
 			}
@@ -74,6 +78,14 @@ func (b *Broker) attempt(ctx context.Context, paths []string) (conn *net.UnixCon
 			if err := b.admitted(path); err != nil {
 				_ = conn.Close()
 				return nil, false, err
+			}
+			if !b.judged() {
+				return conn, false, nil
+			}
+			changed, err := b.Suit(ctx, filepath.Dir(path))
+			if err != nil || changed {
+				_ = conn.Close()
+				return nil, changed, err
 			}
 			return conn, false, nil
 		case endpoint.Busy:

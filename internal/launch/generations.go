@@ -25,12 +25,28 @@ const (
 	budgetWindow   = 30 * time.Second
 )
 
-// genName is the name of a generation's directory: its number, a digest of what
-// a dial may have to compare, so that one readlink of current tells it, and the
-// boot-time clock in milliseconds. Numbers begin anew in a directory that was
-// deleted, and what lives on of the old one must not write into a new record.
-func genName(number uint64, identity string, at time.Duration) string {
-	return strconv.FormatUint(number, 10) + "." + identity + "." + strconv.FormatInt(at.Milliseconds(), 36)
+// newName is the temporary name under which a link is made before it is renamed
+// over another. It is fixed: only the lock's holder uses it, and what a killed
+// one left is removed by the next.
+const newName = "new"
+
+// genName is the name of a generation's directory: its number, digests of what a
+// dial may have to compare, the environment and the build, so that one readlink
+// of current tells it, and the boot-time clock in milliseconds. Numbers begin
+// anew in a directory that was deleted, and what lives on of the old one must not
+// write into a new record.
+func genName(number uint64, identity string, at time.Duration, build string) string {
+	return strconv.FormatUint(number, 10) + "." + identity + "." + strconv.FormatInt(at.Milliseconds(), 36) + "." + build
+}
+
+// genBuild is the digest of the build in the name of a generation's directory,
+// "" if an older release made it.
+func genBuild(name string) string {
+	parts := strings.Split(name, ".")
+	if len(parts) < 4 {
+		return ""
+	}
+	return parts[3]
 }
 
 // genNumber is the inverse, 0 if name is not of a generation.
@@ -237,7 +253,10 @@ type admission struct {
 
 // admit decides, from what is on disk, whether a dial that began at since may
 // launch at now.
-func admit(entries []Entry, currentName string, since, now time.Duration) admission {
+//
+// A successor that did not come so far as to take over is no launch of the
+// service: its failure fails nobody but who launches a successor.
+func admit(entries []Entry, currentName string, since, now time.Duration, successor bool) admission {
 	a := admission{next: genNumber(currentName) + 1}
 	for _, e := range entries {
 		a.next = max(a.next, e.Number+1)
@@ -255,11 +274,13 @@ func admit(entries []Entry, currentName string, since, now time.Duration) admiss
 			r.Failure, r.Phase, r.PhaseAt = v, record.Failed, now
 		}
 		f := r.Failure
-		if a.failure == nil && failsDial(r, since) {
-			a.failure = &r
-		}
-		if counted(r, now) {
-			a.spent = append(a.spent, r)
+		if alike := successor == (r.Succeeds != "" && !r.WasReady); alike {
+			if a.failure == nil && failsDial(r, since) {
+				a.failure = &r
+			}
+			if counted(r, now) {
+				a.spent = append(a.spent, r)
+			}
 		}
 		// Kept from the time it was known, for those whose connections it held.
 		recent := f != nil && thisBoot(r) && r.PhaseAt <= now && now-r.PhaseAt < budgetWindow

@@ -88,7 +88,7 @@ func TestHungFailsNoDial(t *testing.T) {
 // TestHangGeneration: which generation a silent connection was to.
 func TestHangGeneration(t *testing.T) {
 	entry := func(number uint64, alive bool, pid, launcher int) Entry {
-		return Entry{Name: genName(number, "x", 0), Number: number, Alive: alive, Record: record.Record{PID: pid, Launcher: launcher}}
+		return Entry{Name: genName(number, "x", 0, "build"), Number: number, Alive: alive, Record: record.Record{PID: pid, Launcher: launcher}}
 	}
 	list := []Entry{entry(4, true, 40, 7), entry(3, false, 30, 7), entry(2, true, 20, 9), entry(1, false, 10, 9)}
 	for name, c := range map[string]struct{ peer, want int }{

@@ -60,7 +60,7 @@ func (b *Broker) Inspect(ctx context.Context) (Status, error) {
 	s.Shown = shown(place.Dir, s.Generations)
 	s.LastFailure = lastFailure(s.Generations)
 	now := proc.BootTime()
-	if a := admit(s.Generations, current(place.Dir), now, now); a.retry > now {
+	if a := admit(s.Generations, current(place.Dir), now, now, false); a.retry > now {
 		s.RetryAt = time.Now().Add(a.retry - now)
 	}
 	if s.Shown == nil {

@@ -25,6 +25,7 @@ import (
 	"github.com/fastbind/fastbind/internal/journal"
 	"github.com/fastbind/fastbind/internal/proc"
 	"github.com/fastbind/fastbind/internal/runtimedir"
+	"github.com/fastbind/fastbind/internal/version"
 )
 
 // OnStep is called before each step that a driver does. It is nil but in the
@@ -37,6 +38,12 @@ type Broker struct {
 	Env    runtimedir.Env
 	Def    definition.Definition // completed and checked
 	Client func() []string       // the client's environment, which the contract selects from
+
+	// Want is what this dial asks of the version, beyond the definition; "" is
+	// nothing. See version.ParseWant.
+	Want string
+
+	force bool // replace whatever builds there are
 
 	// Dir names the service's directory, "" for the one that follows from the
 	// definition. It is for looking at variants made by other environments.
@@ -66,15 +73,19 @@ func (b *Broker) Contract() []string {
 const variantSep = "+"
 
 // DirName is the name of the service's directory: with policy coexist the
-// environment is part of the endpoint.
+// environment, or the version, is part of the endpoint.
 func (b *Broker) DirName() string {
 	if b.Dir != "" {
 		return b.Dir
 	}
+	name := b.Def.Service
 	if b.Def.EnvPolicy == definition.EnvCoexist {
-		return b.Def.Service + variantSep + environ.Digest(b.Contract())
+		name += variantSep + environ.Digest(b.Contract())
 	}
-	return b.Def.Service
+	if b.Def.OnVersion == definition.VersionCoexist {
+		name += variantSep + "v" + buildDigest(version.Identity{Version: b.Def.Version})
+	}
+	return name
 }
 
 // ServiceOf returns the service's name in the name of a service's directory.

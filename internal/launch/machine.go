@@ -19,6 +19,7 @@ const (
 	StepReconnect               // connect again: somebody may have launched before we had the lock
 	StepProbeKeep               // connect to keep: is the listener alive under its second name?
 	StepRestore                 // put the deleted name back: link keep, rename over sock
+	StepSucceed                 // mode Succeeds: is there whom to succeed, and nobody at it yet?
 	StepAdmit                   // settle dead generations; has a launch failed for us, is the budget spent?
 	StepExecutable              // the command can be executed
 	StepPrepare                 // generation directory, life lock, control endpoint, log, record
@@ -38,7 +39,7 @@ const (
 )
 
 var stepNames = [numSteps]string{"connect", "pause", "lock", "verify directory", "reconnect", "probe keep",
-	"restore name", "admit", "check executable", "prepare", "unlink stale names", "bind", "verify bind",
+	"restore name", "look whom to succeed", "admit", "check executable", "prepare", "unlink stale names", "bind", "verify bind",
 	"link keep", "move current", "listen", "spawn", "await bound", "close copies", "abandon", "unlock", "done"}
 
 func (s Step) String() string {
@@ -83,6 +84,7 @@ const (
 	BrokerBinds Mode = iota // the broker binds and listens, the child inherits
 	DaemonBinds             // the child binds, under its launcher's lock
 	ByHand                  // this very process is the daemon and binds
+	Succeeds                // the child asks a living generation for its listener
 )
 
 // A Result says how a machine ended.
@@ -145,6 +147,9 @@ func (m Machine) Next(o Outcome) Machine {
 	case StepVerifyDir:
 		switch o {
 		case OK:
+			if m.Mode == Succeeds {
+				return m.to(StepSucceed)
+			}
 			return m.to(StepReconnect)
 		case Moved:
 			// A lock on a directory that is no longer at its path excludes
@@ -180,6 +185,16 @@ func (m Machine) Next(o Outcome) Machine {
 			return m.release(StepConnect)
 		}
 
+	case StepSucceed:
+		switch o {
+		case OK:
+			return m.to(StepAdmit)
+		case InUse, Absent:
+			// Somebody is at it, or there is nobody to succeed: an ordinary
+			// dial finds whoever is there.
+			return m.finish(Attached)
+		}
+
 	case StepAdmit:
 		if o == OK {
 			return m.to(StepExecutable)
@@ -194,6 +209,9 @@ func (m Machine) Next(o Outcome) Machine {
 		m.prepared = true
 		switch o {
 		case OK:
+			if m.Mode == Succeeds {
+				return m.to(StepSpawn) // it has no name to make and nothing to listen on
+			}
 			return m.to(StepUnlink)
 		case Moved:
 			return m.abandon(StepConnect)

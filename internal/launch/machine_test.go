@@ -10,7 +10,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-var modes = map[string]Mode{"broker": BrokerBinds, "daemon": DaemonBinds, "hand": ByHand}
+var modes = map[string]Mode{"broker": BrokerBinds, "daemon": DaemonBinds, "hand": ByHand, "successor": Succeeds}
 
 var outcomeNames = map[Outcome]string{OK: "ok", Absent: "absent", Refused: "refused", Busy: "busy", Held: "held",
 	Moved: "moved", InUse: "in-use", Forbidden: "forbidden", Failed: "failed", Expired: "expired"}
@@ -39,6 +39,7 @@ func TestStepsAreComplete(t *testing.T) {
 // hold is what happened since the launch lock was taken, or before it is.
 type hold struct {
 	reconnected, probed          bool // answered: nobody there
+	succeeding                   bool // there is whom to succeed, and nobody at it
 	unlinked, prepared, bound    bool
 	listening, spawned, finished bool
 	verdict                      bool // the outcome before ended the generation
@@ -71,7 +72,9 @@ func (w walk) violations() (v []string) {
 	case StepRestore:
 		must(h.last == StepProbeKeep && !h.probed, "only what answered at keep is put back")
 	case StepAdmit:
-		must(h.probed, "keep is probed before anything is settled")
+		must(h.probed || m.Mode == Succeeds && h.succeeding, "keep is probed before anything is settled")
+	case StepSucceed:
+		must(m.Mode == Succeeds && h.last == StepVerifyDir, "it is asked under the lock, and once")
 	case StepPrepare:
 		must(h.last == StepExecutable && !h.prepared, "one generation in one hold, admitted and executable")
 	case StepUnlink:
@@ -90,7 +93,8 @@ func (w walk) violations() (v []string) {
 	case StepSpawn:
 		must(m.Mode != ByHand, "who was started by hand is the daemon")
 		must(!h.spawned, "one launch in one hold (R1)")
-		must(h.last == map[Mode]Step{BrokerBinds: StepListen, DaemonBinds: StepCurrent}[m.Mode], "nothing lies between listen and fork")
+		must(h.last == map[Mode]Step{BrokerBinds: StepListen, DaemonBinds: StepCurrent, Succeeds: StepPrepare}[m.Mode], "nothing lies between listen and fork")
+		must(m.Mode != Succeeds || h.succeeding && !h.unlinked && !h.bound, "a successor touches no name")
 	case StepAwaitBound:
 		must(m.Mode == DaemonBinds && h.last == StepSpawn, "only a child that binds is waited for")
 	case StepCloseCopies:
@@ -119,6 +123,8 @@ func (w walk) step(o Outcome) walk {
 		h.reconnected = gone
 	case s == StepProbeKeep:
 		h.probed = gone
+	case s == StepSucceed:
+		h.succeeding = o == OK
 	case s == StepPrepare:
 		h.prepared = true
 	case s == StepUnlink:
@@ -155,7 +161,7 @@ func starts() (w []walk) {
 func TestMachineEverySequence(t *testing.T) {
 	seen := map[walk]bool{}
 	todo := starts()
-	steps := map[Mode]map[Step]bool{BrokerBinds: {}, DaemonBinds: {}, ByHand: {}}
+	steps := map[Mode]map[Step]bool{BrokerBinds: {}, DaemonBinds: {}, ByHand: {}, Succeeds: {}}
 	for len(todo) > 0 {
 		w := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
@@ -179,9 +185,11 @@ func TestMachineEverySequence(t *testing.T) {
 	}
 	// Nothing above was true of nothing.
 	never := map[Mode][]Step{
-		BrokerBinds: {StepAwaitBound},
-		DaemonBinds: {StepBind, StepVerifyBind, StepListen},
-		ByHand:      {StepSpawn, StepAwaitBound, StepCloseCopies},
+		BrokerBinds: {StepAwaitBound, StepSucceed},
+		DaemonBinds: {StepBind, StepVerifyBind, StepListen, StepSucceed},
+		ByHand:      {StepSpawn, StepAwaitBound, StepCloseCopies, StepSucceed},
+		Succeeds: {StepReconnect, StepProbeKeep, StepRestore, StepUnlink, StepBind, StepVerifyBind, StepKeep, StepCurrent, StepListen,
+			StepAwaitBound},
 	}
 	for mode, done := range steps {
 		for _, s := range Steps() {
@@ -498,7 +506,7 @@ func TestMachinesTogether(t *testing.T) {
 // shows that random outcomes come to an end soon.
 func TestMachineRandomWalks(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		w := walk{m: Machine{Mode: Mode(rapid.IntRange(0, 2).Draw(t, "mode")), Step: rapid.SampledFrom([]Step{StepConnect, StepLock}).Draw(t, "first")}}
+		w := walk{m: Machine{Mode: Mode(rapid.IntRange(0, 3).Draw(t, "mode")), Step: rapid.SampledFrom([]Step{StepConnect, StepLock}).Draw(t, "first")}}
 		for _, o := range rapid.SliceOfN(rapid.IntRange(0, int(numOutcomes)), 0, 200).Draw(t, "outcomes") {
 			if v := w.violations(); v != nil {
 				t.Fatal(v)
@@ -556,7 +564,7 @@ func TestMachineTable(t *testing.T) {
 		visit(name, Machine{Mode: mode})
 	}
 	var b strings.Builder
-	for _, mode := range []string{"broker", "daemon", "hand"} {
+	for _, mode := range []string{"broker", "daemon", "hand", "successor"} {
 		for _, s := range Steps() {
 			row := next[mode+" "+s.String()]
 			if row == nil || s == StepAbandon || s == StepUnlock {
@@ -643,4 +651,14 @@ hand verify bind: [ok → link keep] [moved → abandon unlock connect] [else �
 hand link keep: [ok → move current] [moved → abandon unlock connect] [else → abandon unlock done gave with a verdict]
 hand move current: [ok → listen] [moved → abandon unlock connect] [else → abandon unlock done gave with a verdict]
 hand listen: [ok → unlock done launched] [else → abandon unlock done gave with a verdict]
+successor connect: [ok → done attached] [absent|refused → lock] [busy → pause] [else → done gave]
+successor pause: [ok → connect] [else → done gave]
+successor lock: [ok → verify directory] [held|moved → pause] [else → done gave]
+successor verify directory: [ok → look whom to succeed] [moved → unlock connect] [else → unlock done gave]
+successor look whom to succeed: [ok → admit] [absent|in-use → unlock done attached] [else → unlock done gave]
+successor admit: [ok → check executable] [else → unlock done gave]
+successor check executable: [ok → prepare] [else → unlock done gave]
+successor prepare: [ok → spawn] [moved → abandon unlock connect] [else → abandon unlock done gave with a verdict]
+successor spawn: [ok → close copies] [else → abandon unlock done gave with a verdict]
+successor close copies: [else → unlock done launched]
 `

@@ -39,9 +39,14 @@ func (b *Broker) Start(ctx context.Context, start time.Time) (runtimedir.Place, 
 		return o.Place, err
 	}
 	if o.Place.Dir == "" { // it attached by a guess
-		return b.find()
+		if o.Place, err = b.find(); err != nil {
+			return o.Place, err
+		}
 	}
-	return o.Place, nil
+	if o.Launched == nil {
+		_, err = b.Suit(ctx, o.Place.Dir)
+	}
+	return o.Place, err
 }
 
 var errNoAnnouncement = errors.New("its endpoint accepts connections, but a foreign daemon does not announce when it is ready")

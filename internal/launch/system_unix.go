@@ -26,11 +26,6 @@ import (
 	"github.com/fastbind/fastbind/internal/runtimedir"
 )
 
-// newName is the temporary name under which a link is made before it is renamed
-// over another. It is fixed: only the lock's holder uses it, and what a killed
-// one left is removed by the next.
-const newName = "new"
-
 // A Hand is what a daemon that was started by hand holds after its launch.
 type Hand struct {
 	Listener net.Listener
@@ -62,6 +57,8 @@ type system struct {
 	current   string // generation that current named when we admitted the launch
 	admission admission
 	program   string
+	old       *Entry // mode Succeeds: the generation that is to hand over
+	wanted    succession
 
 	gen     *generation
 	outcome *Generation
@@ -111,6 +108,8 @@ func (s *system) do(ctx context.Context, m Machine) Outcome {
 		return s.connectTo(ctx, s.place.Addr+"/"+runtimedir.KeepName)
 	case StepRestore:
 		return s.restore()
+	case StepSucceed:
+		return s.succeed()
 	case StepAdmit:
 		return s.admit()
 	case StepExecutable:
@@ -366,7 +365,7 @@ func (s *system) admit() Outcome {
 	}
 	s.current = current(s.place.Dir)
 	now := proc.BootTime()
-	a := admit(entries, s.current, s.since, now)
+	a := admit(entries, s.current, s.since, now, s.mode == Succeeds)
 	s.admission = a
 	for _, e := range a.settle {
 		v := settleVerdict(e.Record)
@@ -483,7 +482,7 @@ func (s *system) prepare() Outcome {
 	began := proc.BootTime()
 	g := &generation{
 		began: began, number: s.admission.next, contract: contract,
-		name: genName(s.admission.next, environ.Digest(contract), began),
+		name: genName(s.admission.next, environ.Digest(contract), began, buildDigest(s.b.build())),
 	}
 	g.dir = filepath.Join(s.place.Dir, g.name)
 	s.gen = g
@@ -515,6 +514,9 @@ func (s *system) makeGeneration(g *generation) error {
 	}
 	if self, err := proc.Self(); err == nil {
 		r.BootID, r.PIDNamespace = self.BootID, self.PIDNS
+	}
+	if s.old != nil {
+		r.Succeeds, r.Replacements = s.old.Name, s.wanted.history
 	}
 	if s.mode != ByHand {
 		if err := s.openLog(g, &r); err != nil {
@@ -768,7 +770,16 @@ func (s *system) handover() handover.Handover {
 		Dir: s.place.Dir, Addr: s.place.Addr, GenDir: g.name, Inode: g.inode,
 		Listen: handover.None, Control: handover.None, Life: handover.None,
 		Version: s.b.Def.Version, StopWithin: s.b.Def.StopWithin, IdleExit: s.b.Def.IdleExit,
+		Succeeds: s.succeeds(),
 	}
+}
+
+// succeeds names the generation that is to hand over, "" if there is none.
+func (s *system) succeeds() string {
+	if s.old == nil {
+		return ""
+	}
+	return s.old.Name
 }
 
 func (s *system) listen() Outcome {
@@ -912,8 +923,10 @@ func (s *system) outlook(m Machine) (Outlook, error) {
 	}
 	if m.Result != Gave {
 		if s.outcome != nil {
-			s.b.Note(s.place.Root, launchedEvent(*s.outcome))
-			_ = record.Append(filepath.Join(s.outcome.Dir, record.FileName), record.Int("bound-after", s.outcome.BoundAfter))
+			s.b.Note(s.place.Root, launchedEvent(*s.outcome, s.old))
+			if s.old == nil {
+				_ = record.Append(filepath.Join(s.outcome.Dir, record.FileName), record.Int("bound-after", s.outcome.BoundAfter))
+			}
 		}
 		if s.gen != nil && s.gen.child != nil {
 			s.gen.child.watch(s.b, s.place)
@@ -930,9 +943,14 @@ func (s *system) outlook(m Machine) (Outlook, error) {
 	return Outlook{Place: s.place, Result: Gave}, s.err
 }
 
-func launchedEvent(g Generation) journal.Event {
-	return journal.Event{Kind: "launched", Generation: g.Number, PID: g.PID, Fields: []journal.Field{
-		{Key: "bound_after_us", Value: strconv.FormatInt(g.BoundAfter.Microseconds(), 10), Number: true}}}
+func launchedEvent(g Generation, old *Entry) journal.Event {
+	e := journal.Event{Kind: "launched", Generation: g.Number, PID: g.PID}
+	if old != nil {
+		e.Reason = "to succeed generation " + strconv.FormatUint(old.Number, 10)
+		return e // it is bound already
+	}
+	e.Fields = []journal.Field{{Key: "bound_after_us", Value: strconv.FormatInt(g.BoundAfter.Microseconds(), 10), Number: true}}
+	return e
 }
 
 func failedEvent(generation uint64, pid int, f record.Failure) journal.Event {

@@ -80,6 +80,11 @@ func main() {
 	ready := fs.Bool("ready", false, "wait for ready")
 	step := fs.Int("kill-at", -1, "kill this launcher before a step")
 	retry := fs.Bool("retry", false, "dial again after a typed failure of a killed daemon")
+	onVersion := fs.String("on-version", "", "version policy")
+	version := fs.String("version", "", "version of the service")
+	want := fs.String("want", "", "version that this dial wants")
+	allow := fs.String("min-version", "", "lowest version")
+	seconds := fs.Duration("for", 10*time.Second, "how long to go on")
 	idle := fs.Duration("idle", 0, "idle exit")
 	leaseDir := fs.String("lease-dir", "", "directory that the daemon's life is tied to")
 	leasePID := fs.Int("lease-pid", 0, "process that the daemon's life is tied to")
@@ -90,6 +95,7 @@ func main() {
 	svc := fastbind.Service{
 		Name: *name, Args: daemonArgs(), Bind: fastbind.Bind(*bind), EnvPolicy: fastbind.EnvPolicy(*envPolicy),
 		AdoptWithin: *adopt, BoundWithin: *bound, IdleExit: *idle, HangAfter: *hangAfter, OnHang: fastbind.HangPolicy(*onHang),
+		OnVersion: fastbind.VersionPolicy(*onVersion), Version: *version, MinVersion: *allow,
 		Env: []string{"TESTPROG_EXECS"},
 	}
 	if *env != "" {
@@ -99,6 +105,9 @@ func main() {
 	defer cancel()
 	if *ready {
 		options = append(options, fastbind.WaitReady(nil))
+	}
+	if *want != "" {
+		options = append(options, fastbind.WithWant(*want))
 	}
 	if *leaseDir != "" {
 		options = append(options, fastbind.WithLease(fastbind.DirectoryLease(*leaseDir)))
@@ -120,6 +129,13 @@ func main() {
 			_, _ = io.Copy(io.Discard, os.Stdin)
 		}
 		os.Exit(dialMany(ctx, svc, *count, *requests, *retry, *linger))
+	case "restart":
+		if err := svc.Restart(ctx); err != nil {
+			fmt.Println("fail", describe(err))
+			os.Exit(1)
+		}
+	case "again":
+		os.Exit(again(svc, *seconds))
 	case "cycles":
 		os.Exit(cycles(svc, *count))
 	case "start":
@@ -283,6 +299,43 @@ func cycles(svc fastbind.Service, n int) int {
 	return 0
 }
 
+// again dials and asks without pause for a time, and prints how often each build
+// has answered.
+func again(svc fastbind.Service, within time.Duration) int {
+	answers := map[string]int{}
+	n := 0
+	for end := time.Now().Add(within); time.Now().Before(end); n++ {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		reply, err := request(ctx, svc, 3)
+		cancel()
+		if err != nil {
+			fmt.Println("fail", n, describe(err))
+			return 1
+		}
+		answers[strings.Fields(reply)[3]]++
+	}
+	fmt.Println("ok", n, answers)
+	return 0
+}
+
+// build is what was appended to this executable, as an upgrade would change it:
+// "build:" and eight bytes at its end.
+var build = sync.OnceValue(func() string {
+	f, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return "none"
+	}
+	defer f.Close()
+	tail := make([]byte, 14)
+	if fi, err := f.Stat(); err == nil {
+		_, _ = f.ReadAt(tail, fi.Size()-int64(len(tail)))
+	}
+	if b, ok := strings.CutPrefix(string(tail), "build:"); ok {
+		return b
+	}
+	return "none"
+})
+
 // loop does requests on one connection until stdin ends, then prints how many.
 func loop(svc fastbind.Service) {
 	conn, err := fastbind.Dial(context.Background(), svc)
@@ -316,6 +369,7 @@ func loop(svc fastbind.Service) {
 
 // serve is the daemon's main.
 func serve(ctx context.Context, svc fastbind.Service) {
+	_ = build() // whatever is at the path later
 	if path := os.Getenv("TESTPROG_EXECS"); path != "" {
 		if f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600); err == nil {
 			fmt.Fprintln(f, os.Getpid())
@@ -467,7 +521,7 @@ func answer(ctx context.Context, conn net.Conn, s *state) {
 		if n, err := strconv.Atoi(line); err == nil && n < 0 {
 			time.Sleep(time.Duration(-n) * time.Millisecond)
 		}
-		if _, err := fmt.Fprintln(conn, os.Getpid(), s.inst.Generation(), line); err != nil {
+		if _, err := fmt.Fprintln(conn, os.Getpid(), s.inst.Generation(), line, build()); err != nil {
 			return
 		}
 	}

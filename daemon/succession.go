@@ -1,0 +1,177 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/fastbind/fastbind/internal/control"
+	"github.com/fastbind/fastbind/internal/endpoint"
+	"github.com/fastbind/fastbind/internal/handover"
+	"github.com/fastbind/fastbind/internal/launch"
+	"github.com/fastbind/fastbind/internal/record"
+	"github.com/fastbind/fastbind/internal/runtimedir"
+)
+
+// endedReplaced is why a generation ends whose successor has taken over.
+const endedReplaced = "replaced"
+
+// A giver is the old generation's side of a handover. There is one successor at
+// a time; its control connection is its life. As long as it has not taken over
+// the daemon serves as ever, and does not shut the listener down, which is the
+// successor's too. Safe for concurrent use.
+type giver struct {
+	need *need
+
+	taken chan struct{} // closed when a successor has taken over
+
+	mu       sync.Mutex // guards the fields below
+	ln       *listener  // nil until bound
+	loaded   bool       // Serve accepts, or is about to
+	stop     func()     // ends a load whose result nobody needs any more
+	stopping bool
+	gone     chan struct{} // of the present successor: closed when it is gone; nil without one
+}
+
+func newGiver(n *need) *giver { return &giver{need: n, taken: make(chan struct{})} }
+
+func (g *giver) bound(ln *listener, stop func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.ln, g.stop = ln, stop
+}
+
+func (g *giver) serves() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.loaded = true
+}
+
+// begin takes a successor.
+func (g *giver) begin() (*control.Succession, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case g.ln == nil:
+		return nil, errors.New("the daemon has not bound yet")
+	case g.stopping:
+		return nil, errors.New("the daemon is ending")
+	case g.gone != nil:
+		return nil, errors.New("there is a successor already")
+	}
+	gone := make(chan struct{})
+	g.gone = gone
+	g.need.load() // it does not idle out meanwhile
+	return &control.Succession{Listener: g.ln.ul, TakeOver: func() { g.takeOver(gone) }, End: func() { g.end(gone) }}, nil
+}
+
+func (g *giver) takeOver(successor chan struct{}) {
+	g.mu.Lock()
+	ln, loaded := g.ln, g.loaded
+	if g.gone != successor {
+		g.mu.Unlock()
+		return
+	}
+	select {
+	case <-g.taken:
+	default:
+		close(g.taken)
+	}
+	g.mu.Unlock()
+	ln.handOn()
+	if !loaded {
+		g.stop()
+	}
+}
+
+func (g *giver) end(successor chan struct{}) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.gone != successor {
+		return
+	}
+	select {
+	case <-g.taken:
+		return // its work is done, and so is ours
+	default:
+	}
+	g.gone = nil
+	close(successor)
+	g.need.release()
+}
+
+// successorWithin bounds the wait, in a stop, for a successor that is being
+// stopped as well.
+const successorWithin = 2 * time.Second
+
+// drain takes no successor any more and reports whether the listener is one's: it
+// must not be shut down then, and its queue is not ours. A stop ends successors
+// too, so that one which has not taken over yet gets a moment to go.
+func (g *giver) drain() (handedOn bool) {
+	g.mu.Lock()
+	g.stopping = true
+	gone := g.gone
+	g.mu.Unlock()
+	if gone == nil {
+		return false
+	}
+	t := time.NewTimer(successorWithin)
+	defer t.Stop()
+	select {
+	case <-g.taken:
+	case <-gone:
+		return false
+	case <-t.C:
+	}
+	return true
+}
+
+// askWithin bounds the question for the listener: a control endpoint answers
+// whatever its daemon does.
+const askWithin = 5 * time.Second
+
+// succeedTo gets the listener of the generation that the daemon is to succeed.
+func (st *stand) succeedTo(h *handover.Handover) error {
+	ctx, cancel := context.WithTimeout(context.Background(), askWithin)
+	defer cancel()
+	old, err := record.Read(filepath.Join(h.Dir, h.Succeeds, record.FileName))
+	if err != nil {
+		return err
+	}
+	h.Inode = old.Inode
+	c, f, err := launch.AskForListener(ctx, st.place(), h.Succeeds)
+	if err != nil {
+		return errors.New("asking generation " + h.Succeeds + " for its listener: " + err.Error())
+	}
+	if st.listener, err = endpoint.AdoptFile(f); err != nil {
+		_ = c.Close()
+		return err
+	}
+	st.old = c
+	return nil
+}
+
+func (st *stand) place() runtimedir.Place {
+	return runtimedir.Place{Dir: st.handover.Dir, Addr: st.handover.Addr}
+}
+
+// takeOverWithin bounds the wait for the launch lock, which launchers hold for
+// milliseconds, and for the old generation to stop accepting.
+const takeOverWithin = 30 * time.Second
+
+// takeOver makes this generation, which has loaded, the one that serves.
+func (st *stand) takeOver(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, takeOverWithin)
+	defer cancel()
+	defer st.old.Close()
+	// Listening again makes this process the one that the kernel shows to later
+	// clients (SO_PEERCRED in unix(7)).
+	err := launch.TakeOver(ctx, st.place(), st.old, st.handover.GenDir, st.handover.Inode,
+		func() error { return endpoint.Relisten(st.listener) })
+	if err != nil {
+		return &stageError{launch.StageAdopt, errors.New("taking over: " + err.Error())}
+	}
+	return nil
+}

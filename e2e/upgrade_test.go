@@ -1,0 +1,354 @@
+//go:build linux
+
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/fastbind/fastbind/internal/launch"
+	"github.com/fastbind/fastbind/internal/proc"
+	"github.com/fastbind/fastbind/internal/record"
+)
+
+// upgrade makes the executable at the path another build: renamed over, or as
+// package managers do that remove the file first.
+func (w *world) upgrade(path string, build int, inPlace bool) {
+	w.t.Helper()
+	b, err := os.ReadFile(filepath.Join(w.bin, "testprog"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	b = append(b, fmt.Sprintf("build:%08d", build)...)
+	to := path + ".new"
+	if inPlace {
+		to = path
+		if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
+			w.t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(to, b, 0o755); err != nil {
+		w.t.Fatal(err)
+	}
+	if !inPlace {
+		if err := os.Rename(to, path); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+// tool runs the tool at the path.
+func (w *world) tool(path string, args ...string) (string, error) {
+	w.t.Helper()
+	cmd := w.command("testprog", args...)
+	cmd.Path, cmd.Args[0] = path, path
+	return w.output(cmd)
+}
+
+func (w *world) mustTool(path string, args ...string) string {
+	w.t.Helper()
+	out, err := w.tool(path, args...)
+	if err != nil {
+		w.t.Fatalf("%v: %s\n%s", err, out, w.logs())
+	}
+	return out
+}
+
+// answeredBy is the build in a reply.
+func answeredBy(reply string) string {
+	f := strings.Fields(reply)
+	return f[len(f)-1]
+}
+
+func buildName(n int) string { return fmt.Sprintf("%08d", n) }
+
+// untilBuild dials until the build answers, and returns how it went.
+func (w *world) untilBuild(path string, n int, args ...string) {
+	w.t.Helper()
+	w.eventually("build "+buildName(n)+" answers", func() bool {
+		return answeredBy(w.mustTool(path, append([]string{"dial", "-on-version=replace"}, args...)...)) == buildName(n)
+	})
+}
+
+// TestUpgradeUnderLoad: R14. The tool is replaced again and again while 8 clients
+// dial and ask without pause: none of them is refused, reset or left without an
+// answer, each answer names a build that was installed, and the old daemons go.
+func TestUpgradeUnderLoad(t *testing.T) {
+	w := newWorld(t)
+	tool := filepath.Join(w.dir, "tool")
+	w.upgrade(tool, 0, true)
+	w.mustTool(tool, "dial", "-on-version=replace")
+	upgrades := 20
+	var loads []*client
+	for range 8 {
+		// Clients of the first build, which never ask for another one than what
+		// runs; who upgrades are the dials below.
+		loads = append(loads, w.startClient("again", "-for=25s"))
+	}
+	began := time.Now()
+	for i := 1; i <= upgrades; i++ {
+		w.upgrade(tool, i, i%2 == 0)
+		w.untilBuild(tool, i, "-load=50ms")
+	}
+	took := time.Since(began)
+	total := 0
+	for _, c := range loads {
+		out := c.line()
+		rest, err := c.finish()
+		var n int
+		if _, serr := fmt.Sscanf(out, "ok %d", &n); err != nil || serr != nil {
+			t.Errorf("%v: %s %s", err, out, rest)
+		}
+		if strings.Contains(out, "none:") {
+			t.Errorf("a build that was never installed has answered: %s", out)
+		}
+		total += n
+	}
+	w.eventually("the old daemons are gone", func() bool { return len(w.living("t")) == 1 })
+	if n := w.execs(); n != upgrades+1 {
+		t.Errorf("%d execs for %d upgrades", n, upgrades)
+	}
+	for _, e := range w.generations("t") {
+		if !e.Alive && (e.Record.Phase != record.Gone || e.Record.Ended != "replaced") {
+			t.Errorf("generation %d ended as %s, %q: %+v", e.Number, e.Record.Phase, e.Record.Ended, e.Record.Failure)
+		}
+	}
+	t.Logf("%d upgrades in %v under %d dials, no error", upgrades, took.Round(time.Millisecond), total)
+}
+
+// TestWantCrowd: 100 clients want a version that does not run yet and takes its
+// time to load: one successor, and none of them is answered by the old build.
+func TestWantCrowd(t *testing.T) {
+	w := newWorld(t)
+	tool := filepath.Join(w.dir, "tool")
+	w.upgrade(tool, 1, true)
+	w.mustTool(tool, "dial", "-on-version=replace", "-version=1.0.0")
+	w.upgrade(tool, 2, false)
+	before := w.execs()
+	var clients []*client
+	for range 100 {
+		cmd := w.command("testprog", "dial", "-on-version=replace", "-version=2.0.0", "-want=2", "-load=3s", "-timeout=100s")
+		cmd.Path, cmd.Args[0] = tool, tool
+		clients = append(clients, w.startCommand(cmd))
+	}
+	// Who wants nothing is served meanwhile, by the old one.
+	if out := w.mustTool(tool, "dial", "-version=1.0.0"); answeredBy(out) != buildName(1) {
+		t.Errorf("the old daemon does not serve while its successor loads: %s", out)
+	}
+	for _, c := range clients {
+		out := c.line()
+		if rest, err := c.finish(); err != nil || answeredBy(out+" x") == "" || !strings.HasSuffix(out, buildName(2)) {
+			t.Errorf("%v: %s %s", err, out, rest)
+		}
+	}
+	if n := w.execs() - before; n != 1 {
+		t.Errorf("%d successors, want 1", n)
+	}
+	w.eventually("the old daemon is gone", func() bool { return len(w.living("t")) == 1 })
+}
+
+// TestFailedSuccessor: one that crashes or fails in its load leaves the old one
+// serving, and who waited for it is told why.
+func TestFailedSuccessor(t *testing.T) {
+	for _, how := range []string{"-fail=load", "-exit=load", "-panic=load"} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			tool := filepath.Join(w.dir, "tool")
+			w.upgrade(tool, 1, true)
+			pid := strings.Fields(w.mustTool(tool, "dial", "-on-version=replace", "-version=1.0.0"))[1]
+			w.upgrade(tool, 2, false)
+			out, err := w.tool(tool, "dial", "-on-version=replace", "-version=2.0.0", "-want=2.0.0", how)
+			if err == nil || !strings.Contains(out, "launch=true") || !strings.Contains(out, "stage=load") {
+				t.Errorf("who waited for it was told: %v %s", err, out)
+			}
+			// Whoever wants nothing is served, although each such dial may try again.
+			for range 5 {
+				out := w.mustTool(tool, "dial", "-on-version=replace", "-version=2.0.0", how)
+				if f := strings.Fields(out); f[1] != pid {
+					t.Errorf("answered by %s, want the old daemon, %s", out, pid)
+				}
+			}
+			if n := w.execs(); n > 4 {
+				t.Errorf("%d execs: the budget does not hold for successors", n)
+			}
+			w.eventually("the failed successors are gone", func() bool { return len(w.living("t")) == 1 })
+		})
+	}
+}
+
+// TestKilledSuccession: a kill -9 of whoever takes part, while the successor
+// loads, costs at most what the killed one held; the next dial works, and in the
+// end one generation lives.
+func TestKilledSuccession(t *testing.T) {
+	type cast struct {
+		w            *world
+		tool         string
+		old, next    launch.Entry
+		upgrader     *client
+		oldOut, want string
+	}
+	for name, kill := range map[string]func(*testing.T, *cast){
+		"upgrader":  func(t *testing.T, c *cast) { _ = c.upgrader.cmd.Process.Kill() },
+		"successor": func(t *testing.T, c *cast) { c.w.killEntry(c.next); c.want = "old" },
+		"old":       func(t *testing.T, c *cast) { c.w.killEntry(c.old) },
+		"old and successor": func(t *testing.T, c *cast) {
+			c.w.killEntry(c.old)
+			c.w.killEntry(c.next)
+		},
+		"old is stopped by a signal": func(t *testing.T, c *cast) {
+			h, err := c.old.Open()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer h.Close()
+			if err := h.Signal(syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := &cast{w: newWorld(t)}
+			c.w.t = t
+			c.tool = filepath.Join(c.w.dir, "tool")
+			c.w.upgrade(c.tool, 1, true)
+			c.oldOut = c.w.mustTool(c.tool, "dial", "-on-version=replace", "-version=1.0.0")
+			c.old = c.w.living("t")[0]
+			c.w.upgrade(c.tool, 2, false)
+			cmd := c.w.command("testprog", "dial", "-on-version=replace", "-version=2.0.0", "-want=2.0.0", "-load=2s")
+			cmd.Path, cmd.Args[0] = c.tool, c.tool
+			c.upgrader = c.w.startCommand(cmd)
+			c.w.eventually("the successor loads", func() bool {
+				for _, e := range c.w.living("t") {
+					if e.Record.Succeeds != "" && e.Record.Phase == record.Loading {
+						c.next = e
+						return true
+					}
+				}
+				return false
+			})
+			kill(t, c)
+			// The very next dial, by a client that wants nothing.
+			out := c.w.mustTool(c.tool, "dial", "-version=1.0.0", "-timeout=60s")
+			if c.want == "old" && answeredBy(out) != buildName(1) {
+				t.Errorf("answered by %s, want the old daemon", out)
+			}
+			c.w.mustTool(c.tool, "dial", "-on-version=replace", "-version=2.0.0", "-want=2.0.0", "-timeout=60s")
+			_, _ = c.upgrader.finish()
+			c.w.eventually("one generation lives", func() bool { return len(c.w.living("t")) == 1 })
+			c.w.oneOwner("t", false)
+		})
+	}
+}
+
+// killEntry kills a generation and waits for its end.
+func (w *world) killEntry(e launch.Entry) {
+	w.t.Helper()
+	h, err := e.Open()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer h.Close()
+	if err := h.Signal(syscall.SIGKILL); err != nil && err != proc.ErrGone {
+		w.t.Fatal(err)
+	}
+	w.await(h)
+}
+
+// TestStopDuringSuccession: a stop covers the successor too.
+func TestStopDuringSuccession(t *testing.T) {
+	w := newWorld(t)
+	tool := filepath.Join(w.dir, "tool")
+	w.upgrade(tool, 1, true)
+	w.mustTool(tool, "dial", "-on-version=replace", "-version=1.0.0")
+	w.upgrade(tool, 2, false)
+	w.mustTool(tool, "dial", "-on-version=replace", "-version=2.0.0", "-load=60s")
+	w.eventually("two generations live", func() bool { return len(w.living("t")) == 2 })
+	w.must("stop")
+	if n := len(w.living("t")); n != 0 {
+		t.Errorf("%d generations live on", n)
+	}
+	w.dial()
+}
+
+// TestRestartReplaces: the connections that are open are served on while a
+// restarted daemon loads, and nobody is refused.
+func TestRestartReplaces(t *testing.T) {
+	w := newWorld(t)
+	loop := w.startClient("loop", "-load=300ms")
+	if l := loop.line(); l != "looping" {
+		t.Fatal(l)
+	}
+	again := w.startClient("again", "-for=3s")
+	out, err := w.output(w.command("fastbind", "restart", "t"))
+	if err != nil || !strings.HasSuffix(out, "/t/sock") {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if out, err := loop.finish(); err != nil || !strings.HasPrefix(out, "ok") {
+		t.Error(out, err)
+	}
+	if l := again.line(); !strings.HasPrefix(l, "ok") {
+		t.Error(l)
+	}
+	_, _ = again.finish()
+	w.eventually("the old daemon is gone", func() bool { return len(w.living("t")) == 1 })
+	if e := w.living("t")[0]; e.Number != 2 || w.execs() != 2 {
+		t.Errorf("generation %d, %d execs", e.Number, w.execs())
+	}
+	if out := w.must("restart"); out != "" {
+		t.Error(out)
+	}
+}
+
+// TestVersionRefused: R15, R16. A refusal names both executables and what differs.
+func TestVersionRefused(t *testing.T) {
+	w := newWorld(t)
+	tool, other := filepath.Join(w.dir, "tool"), filepath.Join(w.dir, "other")
+	w.upgrade(tool, 1, true)
+	w.upgrade(other, 2, true)
+	w.mustTool(tool, "dial", "-version=1.0.0")
+	for _, args := range [][]string{
+		{"-on-version=refuse", "-version=2.0.0"},
+		{"-on-version=refuse", "-version=1.0.0", "-min-version=1.5.0"},
+		{"-version=1.0.0", "-want=2"},
+	} {
+		out, err := w.tool(other, append([]string{"dial"}, args...)...)
+		if err == nil || !strings.Contains(out, "refused=true") || !strings.Contains(out, "stage=policy") ||
+			!strings.Contains(out, tool) || !strings.Contains(out, other) || !strings.Contains(out, "1.0.0") {
+			t.Errorf("%v: %v %s", args, err, out)
+		}
+	}
+	// Coexisting versions do not meet.
+	for _, v := range []string{"1.0.0", "2.0.0"} {
+		w.mustTool(tool, "dial", "-on-version=coexist", "-version="+v)
+	}
+	if n := w.execs(); n != 3 {
+		t.Errorf("%d execs, want one and one for each version", n)
+	}
+}
+
+// TestFlapping: R15. Two builds without versions that keep replacing each other
+// are stopped from it, and told so.
+func TestFlapping(t *testing.T) {
+	w := newWorld(t)
+	tools := []string{filepath.Join(w.dir, "one"), filepath.Join(w.dir, "two")}
+	w.upgrade(tools[0], 1, true)
+	w.upgrade(tools[1], 2, true)
+	for i := range 12 {
+		w.mustTool(tools[i%2], "dial", "-on-version=replace") // nobody is refused for it
+		w.eventually("the successor has taken over or there is none", func() bool { return len(w.living("t")) == 1 })
+	}
+	if n := w.execs(); n < 4 || n > 6 {
+		t.Errorf("%d execs in 12 turns, want the first and some three replacements", n)
+	}
+	out, err := w.output(w.command("fastbind", "why", "t"))
+	if err != nil || !strings.Contains(out, "replacing each other") || !strings.Contains(out, tools[0]) || !strings.Contains(out, tools[1]) {
+		t.Errorf("%v: %s", err, out)
+	}
+}

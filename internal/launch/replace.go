@@ -1,0 +1,349 @@
+package launch
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/fastbind/fastbind/internal/control"
+	"github.com/fastbind/fastbind/internal/definition"
+	"github.com/fastbind/fastbind/internal/dirwatch"
+	"github.com/fastbind/fastbind/internal/endpoint"
+	"github.com/fastbind/fastbind/internal/proc"
+	"github.com/fastbind/fastbind/internal/record"
+	"github.com/fastbind/fastbind/internal/runtimedir"
+	"github.com/fastbind/fastbind/internal/version"
+)
+
+var (
+	errVersion     = errors.New("the daemon runs another build")
+	errForeignHand = errors.New("the daemon knows nothing of fastbind and cannot hand its listener over")
+	errNotWanted   = errors.New("the build that this client would launch does not meet what is wanted")
+)
+
+// limits are what this dial and its definition demand of the version.
+func (b *Broker) limits() (version.Limits, error) {
+	var l version.Limits
+	var err error
+	if b.Want != "" {
+		if l.Want, err = version.ParseWant(b.Want); err != nil {
+			return l, err
+		}
+	}
+	if b.Def.MinVersion != "" {
+		if l.Floor, err = version.ParseWant(">=" + b.Def.MinVersion); err != nil {
+			return l, err
+		}
+	}
+	for _, a := range b.Def.AllowVersions {
+		w, err := version.ParseWant(a)
+		if err != nil {
+			return l, err
+		}
+		l.Allow = append(l.Allow, w)
+	}
+	return l, nil
+}
+
+// judged reports whether the build of who answers matters to this client at all.
+func (b *Broker) judged() bool {
+	return b.Want != "" || b.Def.OnVersion == definition.VersionReplace || b.Def.OnVersion == definition.VersionRefuse
+}
+
+// judge says what to do about the generation that answered at the endpoint in
+// dir. Where it is of this client's own build that costs one readlink.
+func (b *Broker) judge(dir string) (version.Action, *Fault) {
+	if !b.judged() {
+		return version.Use, nil
+	}
+	limits, err := b.limits()
+	if err != nil {
+		return version.RefuseIt, b.fault(Refusal, StagePolicy, err)
+	}
+	want := b.build()
+	name, err := os.Readlink(filepath.Join(dir, runtimedir.CurrentName))
+	if err == nil && genBuild(name) == buildDigest(want) && (b.unlimited() || version.Meets(want.Version, limits)) {
+		return version.Use, nil
+	}
+	var r record.Record
+	if err == nil {
+		r, err = record.Read(filepath.Join(dir, name, record.FileName))
+	}
+	if err != nil {
+		if b.Want == "" && b.Def.OnVersion == definition.VersionReplace {
+			return version.Use, nil // nobody can replace what nobody knows
+		}
+		return version.RefuseIt, b.fault(Refusal, StagePolicy, err)
+	}
+	action, diffs := version.Decide(version.Policy(b.Def.OnVersion), buildOf(r), want, limits)
+	if action == version.Use {
+		return action, nil
+	}
+	f := b.fault(Refusal, StagePolicy, errVersion)
+	f.Generation, f.Differences = r.Generation, differencesOf(diffs)
+	f.Cure = "run: fastbind restart " + b.Def.Service
+	if action == version.WaitForReplace {
+		switch {
+		case r.Definition.Foreign && !r.Backend && r.PID != 0:
+			f.Err = errForeignHand
+			return version.RefuseIt, f
+		case !version.Meets(want.Version, limits):
+			// A successor of ours would be excluded too, and replaced without end.
+			f.Err = errNotWanted
+			f.Cure = "install a version that is wanted, or want another one"
+			return version.RefuseIt, f
+		}
+	}
+	return action, f
+}
+
+// unlimited reports that no version is excluded as such.
+func (b *Broker) unlimited() bool {
+	return b.Want == "" && b.Def.MinVersion == "" && len(b.Def.AllowVersions) == 0
+}
+
+func differencesOf(list []version.Difference) []definition.Difference {
+	var out []definition.Difference
+	for _, d := range list {
+		out = append(out, definition.Difference(d))
+	}
+	return out
+}
+
+// Suit makes sure that the generation at the endpoint in dir is one this client
+// accepts. One of another build is replaced as the policy says: with an
+// outdated one that is acceptable a successor is started, if nobody else is at
+// it, and nil returned at once; one that is excluded is waited out. changed
+// reports that a connection made before may be to an excluded one.
+func (b *Broker) Suit(ctx context.Context, dir string) (changed bool, err error) {
+	since := proc.BootTime()
+	for {
+		action, f := b.judge(dir)
+		switch action {
+		case version.Use:
+			return changed, nil
+		case version.RefuseIt:
+			b.Note(filepath.Dir(filepath.Dir(dir)), refusedEvent(f))
+			return changed, f
+		case version.UseAndReplace:
+			// What comes of it is the successor's affair and is on record; who
+			// is served meanwhile has no complaint.
+			_, _ = b.succeed(ctx, since)
+			return changed, nil
+		}
+		changed = true
+		if _, err := b.succeed(ctx, since); err != nil {
+			return changed, err
+		}
+		if err := b.awaitTakeover(ctx, dir, since); err != nil {
+			return changed, err
+		}
+	}
+}
+
+// succeed starts a successor to the generation that serves, unless one lives
+// already or somebody else is at it.
+func (b *Broker) succeed(ctx context.Context, since time.Duration) (Outlook, error) {
+	o, err := b.Ensure(ctx, Succeeds, StepLock, since)
+	if o.Conn != nil {
+		_ = o.Conn.Close()
+		o.Conn = nil
+	}
+	return o, err
+}
+
+// Replace starts a successor whatever builds there are, and waits until it has
+// taken over: the generation before drains. A service whose daemon cannot hand
+// over is a *Fault of class Refusal.
+func (b *Broker) Replace(ctx context.Context) error {
+	place, err := b.find()
+	if err != nil {
+		return err
+	}
+	since := proc.BootTime()
+	forced := *b
+	forced.force = true
+	before := current(place.Dir)
+	entries, err := Generations(place.Dir)
+	if err != nil {
+		return b.fault(LaunchFailed, StageDirectory, err)
+	}
+	e, ok := Current(place.Dir, entries)
+	switch {
+	case !ok || !e.Alive:
+		return b.fault(NotRunning, StagePolicy, errNotRunning)
+	case !e.Record.Backend:
+		return b.fault(Refusal, StagePolicy, errForeignHand)
+	}
+	for {
+		if _, err := forced.succeed(ctx, since); err != nil {
+			return err
+		}
+		if current(place.Dir) != before {
+			return nil
+		}
+		if err := forced.awaitTakeover(ctx, place.Dir, since); err != nil {
+			return err
+		}
+		if current(place.Dir) != before {
+			return nil
+		}
+	}
+}
+
+// awaitTakeover waits until current moves, or the successor has failed. It
+// returns nil too when there is no successor any more: look again.
+func (b *Broker) awaitTakeover(ctx context.Context, dir string, since time.Duration) error {
+	before := current(dir)
+	for {
+		w, err := dirwatch.Open(dir)
+		if err != nil {
+			return nil
+		}
+		entries, err := Generations(dir)
+		if err != nil || current(dir) != before {
+			w.Close()
+			return nil
+		}
+		var successor *Entry
+		for i, e := range entries {
+			if e.Record.Succeeds == before && e.Name != before {
+				successor = &entries[i]
+				break
+			}
+		}
+		if successor == nil || !successor.Alive {
+			w.Close()
+			if successor != nil {
+				return b.successorFault(*successor, since)
+			}
+			return nil
+		}
+		files, err := dirwatch.OpenFiles(successor.Dir)
+		if err != nil {
+			w.Close()
+			continue // it is gone
+		}
+		tick := time.NewTimer(takeoverLookEvery)
+		select {
+		case <-w.C():
+		case <-files.C():
+		case <-tick.C: // a killed successor writes nothing
+		case <-ctx.Done():
+		}
+		tick.Stop()
+		files.Close()
+		w.Close()
+		if ctx.Err() != nil {
+			return b.DeadlineFault(ctx)
+		}
+	}
+}
+
+// takeoverLookEvery bounds how long the death of a successor goes unnoticed.
+const takeoverLookEvery = 100 * time.Millisecond
+
+// successorFault is why a successor that this dial waited for will not take
+// over, nil if it ended before the dial began.
+func (b *Broker) successorFault(e Entry, since time.Duration) error {
+	r := e.Record
+	if r.Failure == nil {
+		r.Failure = settleVerdict(r)
+		if r.Failure == nil {
+			return nil
+		}
+		r.Failure.At = proc.BootTime()
+	}
+	if r.Failure.At <= since {
+		return nil
+	}
+	f := RecordedFault(r)
+	f.Cure = "the daemon before goes on serving; see: fastbind why " + b.Def.Service
+	return f
+}
+
+// recent are the replacements that the flap detector may still count.
+func recent(list []record.Replacement, now time.Duration) []record.Replacement {
+	var out []record.Replacement
+	for _, r := range list {
+		if now-r.At < version.FlapWindow && r.At <= now {
+			out = append(out, r)
+		}
+	}
+	return out[max(0, len(out)-maxHistory):]
+}
+
+// maxHistory bounds the replacements in a record; the detector counts fewer.
+const maxHistory = 8
+
+func replacements(list []record.Replacement) []version.Replacement {
+	var out []version.Replacement
+	for _, r := range list {
+		out = append(out, version.Replacement{At: r.At, From: r.From, To: r.To})
+	}
+	return out
+}
+
+// AskForListener asks the generation in the given directory for its listener, as
+// its successor. The connection is the proof that the successor lives: it is to
+// be kept until TakeOver, and closing it before lets the old one go on alone.
+func AskForListener(ctx context.Context, place runtimedir.Place, genName string) (*control.Client, *os.File, error) {
+	c, err := DialControl(ctx, place, genName)
+	if err != nil {
+		return nil, nil, err
+	}
+	f, err := c.Handover(ctx)
+	if err != nil {
+		_ = c.Close()
+		return nil, nil, err
+	}
+	return c, f, nil
+}
+
+// TakeOver makes own the generation that serves: under the launch lock the old
+// one stops accepting, and current moves. accept is called in between, when
+// nobody else accepts any more. The error says why the successor must not serve;
+// an old one that has died is no error.
+func TakeOver(ctx context.Context, place runtimedir.Place, old *control.Client, own string, inode record.Inode, accept func() error) error {
+	var b Broker
+	unlock, err := b.lockService(ctx, place)
+	if err != nil {
+		return err
+	}
+	if unlock == nil {
+		return errNotPlaced
+	}
+	defer unlock()
+	if !isNamed(place.Dir, inode) {
+		return errNotPlaced
+	}
+	// It answers when it does not accept any more, or is dead: then its
+	// connection ends. One that hangs is left to who finds it hung.
+	if err := old.TakeOver(ctx); err != nil && ctx.Err() != nil {
+		return err
+	}
+	if err := accept(); err != nil {
+		return err
+	}
+	path := filepath.Join(place.Dir, newName)
+	_ = os.Remove(path)
+	if err := os.Symlink(own, path); err != nil {
+		return err
+	}
+	return os.Rename(path, filepath.Join(place.Dir, runtimedir.CurrentName))
+}
+
+// isNamed reports whether a name of the endpoint leads to the listener. A cleaner
+// may have removed one: who dials puts it back.
+func isNamed(dir string, inode record.Inode) bool {
+	for _, name := range []string{runtimedir.SockName, runtimedir.KeepName} {
+		if at, err := endpoint.Inode(filepath.Join(dir, name)); err == nil && at == inode {
+			return true
+		}
+	}
+	return false
+}
+
+var errNotPlaced = errors.New("the endpoint is not this listener's any more")
