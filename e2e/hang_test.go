@@ -311,7 +311,7 @@ func TestHangOfCommand(t *testing.T) {
 		w.await(h)
 		cmd = w.command("fastbind", "dial", "t")
 		cmd.Stdin = strings.NewReader("0\n")
-		if out, err := w.output(cmd); err != nil || !strings.HasSuffix(out, " 2 0") || w.execs() != 2 {
+		if out, err := w.output(cmd); err != nil || !strings.HasSuffix(out, " 2 0 none") || w.execs() != 2 {
 			t.Errorf("the next dial: %v: %s, %d execs", err, out, w.execs())
 		}
 	}

@@ -40,9 +40,8 @@ status=0
 got=$(cd / && GOFLAGS=-mod=mod go mod download -json "$module") || { echo "$got" >&2; exit 1; }
 dir=$(echo "$got" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
 cp -r "$dir" "$work/src"; chmod -R u+w "$work/src"; cd "$work/src"
-go mod download 2>/dev/null
-
-export CGO_ENABLED=0 GOFLAGS=-buildvcs=false
+export CGO_ENABLED=0 GOFLAGS=-buildvcs=false GOWORK=off # a work file names modules that the archive lacks
+go mod download
 
 # use WHAT [MAX]: the cache of the go commands that follow.
 use() {
