@@ -301,10 +301,14 @@ func TestStopServesWhatIsThere(t *testing.T) {
 	}
 }
 
-// TestStopStart: R24. Stop and start, again and again.
+// TestStopStart: R24. Stop and start, again and again; with FASTBIND_LONG=1 a
+// thousand times.
 func TestStopStart(t *testing.T) {
 	w := newWorld(t)
-	const loops = 100
+	loops := 100
+	if os.Getenv("FASTBIND_LONG") == "1" {
+		loops = 1000
+	}
 	for range loops {
 		w.dial()
 		w.must("stop")

@@ -1,4 +1,4 @@
-//go:build unix
+//go:build linux
 
 package e2e
 
@@ -91,6 +91,92 @@ var brokerRows = map[launch.Step]faultRow{
 	launch.StepAbandon:     {skip: "reached only by a launch that fails; the daemon's rows have it"},
 	launch.StepUnlock:      {reach: stale, alive: true},
 	launch.StepDone:        {reach: stale, alive: true},
+}
+
+// outdated leaves a daemon of another build than the tool of the world is by now.
+func outdated(t *testing.T, w *world) {
+	tool := filepath.Join(w.dir, "tool")
+	w.upgrade(tool, 1, true)
+	w.mustTool(tool, "dial", "-on-version=replace")
+	w.upgrade(tool, 2, false)
+}
+
+// contended is outdated with somebody else at the launch lock.
+func contended(t *testing.T, w *world) {
+	outdated(t, w)
+	f, err := os.Open(w.service("t"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := lock.Try(f); !ok {
+		t.Fatal("the launch lock is held", err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+}
+
+const notOfSuccessor = "a successor touches no name"
+
+// successorRows are those of a client that starts a successor.
+var successorRows = map[launch.Step]faultRow{
+	launch.StepConnect:     {skip: "a dial connects by itself; its launch begins with the lock"},
+	launch.StepPause:       {reach: contended},
+	launch.StepLock:        {reach: outdated, alive: true},
+	launch.StepVerifyDir:   {reach: outdated, alive: true},
+	launch.StepReconnect:   {skip: notOfSuccessor},
+	launch.StepProbeKeep:   {skip: notOfSuccessor},
+	launch.StepRestore:     {skip: notOfSuccessor},
+	launch.StepSucceed:     {reach: outdated, alive: true},
+	launch.StepAdmit:       {reach: outdated, alive: true},
+	launch.StepExecutable:  {reach: outdated, alive: true},
+	launch.StepPrepare:     {reach: outdated, alive: true},
+	launch.StepUnlink:      {skip: notOfSuccessor},
+	launch.StepBind:        {skip: notOfSuccessor},
+	launch.StepVerifyBind:  {skip: notOfSuccessor},
+	launch.StepKeep:        {skip: notOfSuccessor},
+	launch.StepCurrent:     {skip: notOfSuccessor},
+	launch.StepListen:      {skip: notOfSuccessor},
+	launch.StepSpawn:       {reach: outdated, alive: true},
+	launch.StepAwaitBound:  {skip: notOfSuccessor},
+	launch.StepCloseCopies: {reach: outdated, alive: true},
+	launch.StepAbandon:     {skip: "reached only by a launch that fails; the daemon's rows have it"},
+	launch.StepUnlock:      {reach: outdated, alive: true},
+	launch.StepDone:        {reach: outdated, alive: true},
+}
+
+// TestFaultMatrixOfSuccession: I3, I4. An upgrader killed before any of its steps
+// leaves the old daemon serving, or a successor that takes over; the next client
+// of the new build is served by that.
+func TestFaultMatrixOfSuccession(t *testing.T) {
+	for _, step := range launch.Steps() {
+		row, ok := successorRows[step]
+		if !ok {
+			t.Errorf("step %q has no row for a successor", step)
+			continue
+		}
+		t.Run(strings.ReplaceAll(step.String(), " ", "-"), func(t *testing.T) {
+			if row.skip != "" {
+				t.Skip(row.skip)
+			}
+			w := newWorld(t)
+			row.reach(t, w)
+			tool := filepath.Join(w.dir, "tool")
+			cmd := w.command("testprog", "dial", "-on-version=replace", "-kill-at="+itoa(int(step)))
+			cmd.Path, cmd.Args[0] = tool, tool
+			out, err := w.output(cmd)
+			if ws, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); err == nil || !ok || ws.Signal() != syscall.SIGKILL {
+				t.Fatalf("the upgrader did not meet step %q: %v: %s", step, err, out)
+			}
+			w.dial() // whichever build serves, it serves
+			if step == launch.StepPause {
+				return // somebody else holds the lock, and will until the test's end
+			}
+			if held, err := lock.Held(w.service("t")); held || err != nil {
+				t.Errorf("the launch lock outlives its holder (%v)", err)
+			}
+			w.untilBuild(tool, 2)
+			w.oneOwner("t", false)
+		})
+	}
 }
 
 // daemonRows are those of a daemon that binds itself.

@@ -132,7 +132,7 @@ func TestWantCrowd(t *testing.T) {
 	before := w.execs()
 	var clients []*client
 	for range 100 {
-		cmd := w.command("testprog", "dial", "-on-version=replace", "-version=2.0.0", "-want=2", "-load=3s", "-timeout=100s")
+		cmd := w.command("testprog", "dial", "-on-version=replace", "-version=2.0.0", "-want=2", "-load=10s", "-timeout=100s")
 		cmd.Path, cmd.Args[0] = tool, tool
 		clients = append(clients, w.startCommand(cmd))
 	}
@@ -275,6 +275,50 @@ func TestStopDuringSuccession(t *testing.T) {
 		t.Errorf("%d generations live on", n)
 	}
 	w.dial()
+}
+
+// TestHangingSuccessor: one that never comes to an end of its load, and answers
+// nobody, costs nobody but those who want nothing else.
+func TestHangingSuccessor(t *testing.T) {
+	w := newWorld(t)
+	tool := filepath.Join(w.dir, "tool")
+	w.upgrade(tool, 1, true)
+	w.mustTool(tool, "dial", "-on-version=replace", "-version=1.0.0")
+	w.upgrade(tool, 2, false)
+	w.mustTool(tool, "dial", "-on-version=replace", "-version=2.0.0", "-load=600s")
+	var next launch.Entry
+	w.eventually("the successor loads", func() bool {
+		for _, e := range w.living("t") {
+			if e.Record.Succeeds != "" && e.Record.Phase == record.Loading {
+				next = e
+				return true
+			}
+		}
+		return false
+	})
+	h, err := next.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	if err := h.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		if out := w.mustTool(tool, "dial", "-on-version=replace", "-version=2.0.0"); answeredBy(out) != buildName(1) {
+			t.Errorf("answered by %s, want the old build", out)
+		}
+	}
+	out, err := w.tool(tool, "dial", "-on-version=replace", "-version=2.0.0", "-want=2", "-timeout=500ms")
+	if err == nil || !strings.Contains(out, "deadline=true") {
+		t.Errorf("who wants nothing else has its deadline: %v %s", err, out)
+	}
+	if w.execs() != 2 {
+		t.Errorf("%d execs, want the old one and one successor", w.execs())
+	}
+	w.killEntry(next)
+	w.mustTool(tool, "dial", "-on-version=replace", "-version=2.0.0", "-want=2")
+	w.eventually("one generation lives", func() bool { return len(w.living("t")) == 1 })
 }
 
 // TestRestartReplaces: the connections that are open are served on while a
