@@ -25,6 +25,7 @@ func TryDial(ctx context.Context, s Service, opts ...Option) (*Conn, *Error) {
 		ctx, cancel = context.WithTimeout(ctx, fallbackWithin)
 		defer cancel()
 	}
+	began := time.Now()
 	conn, err := Dial(ctx, s, opts...)
 	if err == nil {
 		return conn, nil
@@ -35,17 +36,19 @@ func TryDial(ctx context.Context, s Service, opts ...Option) (*Conn, *Error) {
 			Stage: launch.StageConnect, Err: err, Status: -1}
 		reason = publicError(f).(*Error)
 	}
-	s.Fallback(reason)
+	s.noteFallback(reason, time.Since(began))
 	return nil, reason
 }
 
 // Fallback journals that the tool goes on without the daemon, and why: for a
 // connection that was lost while it was in use. It never fails and writes
 // nothing for a service that was never launched.
-func (s Service) Fallback(reason error) {
+func (s Service) Fallback(reason error) { s.noteFallback(reason, 0) }
+
+func (s Service) noteFallback(reason error, after time.Duration) {
 	b, err := s.broker()
 	if err != nil || reason == nil {
 		return
 	}
-	b.NoteFallback(reason)
+	b.NoteFallback(reason, after)
 }

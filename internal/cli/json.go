@@ -73,6 +73,8 @@ type serviceJSON struct {
 	RetryAt       *string       `json:"retry_at"`
 	Definition    *string       `json:"definition"` // the file that defines it
 
+	Payoff *payoffJSON `json:"payoff"` // of status and why
+
 	// Environment are the variables in which the daemon and this client differ.
 	Environment []differenceJSON `json:"environment"`
 }

@@ -35,6 +35,7 @@ type view struct {
 	failure        *launch.Fault
 	retry          time.Time
 	file           *fileDefinition
+	payoff         *payoffJSON
 	status         launch.Status
 	broker         *launch.Broker
 }
@@ -165,7 +166,7 @@ func (v view) json() serviceJSON {
 		Service: v.name, Instance: v.instance, Variant: some(v.variant), Phase: some(v.phase),
 		Generation: some(v.generation), PID: some(v.pid), Version: some(v.version), Endpoint: some(v.endpoint),
 		StartedAt: stamp(v.started), Connections: v.connections, Leases: v.leases, Log: some(v.log), Progress: v.progress,
-		RetryAt: stamp(v.retry), Environment: differencesOf(v.status.Environment),
+		RetryAt: stamp(v.retry), Payoff: v.payoff, Environment: differencesOf(v.status.Environment),
 	}
 	if v.alive {
 		seconds := int64(v.uptime / time.Second)

@@ -35,6 +35,7 @@ answer costs it 300 ms.`,
 		ValidArgsFunction: a.completeNames(0),
 	}
 	everywhere := cmd.Flags().Bool("all-instances", false, "of every instance")
+	measure := addMeasureFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, names []string) error {
 		if err := checkNames(names); err != nil {
 			return err
@@ -44,6 +45,7 @@ answer costs it 300 ms.`,
 			if err != nil {
 				return err
 			}
+			a.payoffs(cmd.Context(), views, *measure)
 			a.printStatus(cmd.Context(), views, nil, false)
 			return nil
 		}
@@ -60,6 +62,7 @@ answer costs it 300 ms.`,
 				errs = append(errs, quiet(exitNotRunning))
 			}
 		}
+		a.payoffs(cmd.Context(), views, *measure)
 		a.printStatus(cmd.Context(), views, errs, true)
 		return a.reportAll(cmd.Context(), errs)
 	}
@@ -183,6 +186,7 @@ func (a *app) block(v view) {
 	if v.endsIn != nil {
 		a.field("Ends", "in "+v.endsIn.Round(time.Second).String()+", unless somebody needs it")
 	}
+	a.field("Payoff", v.payoff.sentence())
 	if v.file != nil {
 		a.field("Definition", v.file.path)
 	}

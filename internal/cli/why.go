@@ -34,6 +34,7 @@ and when it may launch again if it failed too often.`,
 		ValidArgsFunction: a.completeNames(1),
 	}
 	count := cmd.Flags().IntP("events", "n", 10, "how many events of the journal")
+	measure := addMeasureFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := checkNames(args); err != nil {
 			return err
@@ -48,6 +49,7 @@ and when it may launch again if it failed too often.`,
 				v = other // this client's own variant
 			}
 		}
+		v.payoff = a.payoff(cmd.Context(), v, *measure)
 		events := a.events(v, max(0, *count))
 		if a.json {
 			r := whyReply{Schema: schema, serviceJSON: v.json(), Events: []json.RawMessage{},
@@ -98,6 +100,10 @@ func (a *app) explain(v view, events []event) {
 		for _, d := range v.status.Environment {
 			line(s.w, "  "+harmless(d.String()))
 		}
+	}
+	if p := v.payoff.sentence(); p != "" {
+		line(s.w, "")
+		line(s.w, "what it costs: "+p)
 	}
 	if len(events) > 0 {
 		line(s.w, "")
@@ -166,6 +172,7 @@ type event struct {
 	Status     *int   `json:"status"`
 	Signal     string `json:"signal"`
 	BoundAfter *int64 `json:"bound_after_us"`
+	After      *int64 `json:"after_us"` // of a fallback: what the dial had taken
 }
 
 // events returns the newest events of a service's journal, newest first.

@@ -230,11 +230,13 @@ func errText(err error) string {
 	return err.Error()
 }
 
-// NoteFallback journals that a tool goes on without the service.
-func (b *Broker) NoteFallback(reason error) {
+// NoteFallback journals that a tool goes on without the service, and how long
+// its dial had taken by then; 0 if it was no dial.
+func (b *Broker) NoteFallback(reason error, after time.Duration) {
 	place, err := b.find()
 	if err != nil {
 		return
 	}
-	b.Note(place.Root, journal.Event{Kind: "fallback", Reason: reason.Error()})
+	b.Note(place.Root, journal.Event{Kind: "fallback", Reason: reason.Error(), Fields: []journal.Field{
+		{Key: "after_us", Value: strconv.FormatInt(after.Microseconds(), 10), Number: true}}})
 }
