@@ -396,6 +396,10 @@ func (st *stand) live(ctx context.Context, p program) error {
 		return err
 	})
 	if err != nil && ctx.Err() != nil {
+		if st.inst.giver.isTaken() {
+			st.ended = endedReplaced // nobody needs what it was loading
+			return nil
+		}
 		return &stageError{launch.StageLoad, errStopped}
 	}
 	if err != nil {

@@ -49,6 +49,15 @@ func (g *giver) serves() {
 	g.loaded = true
 }
 
+func (g *giver) isTaken() bool {
+	select {
+	case <-g.taken:
+		return true
+	default:
+		return false
+	}
+}
+
 // begin takes a successor.
 func (g *giver) begin() (*control.Succession, error) {
 	g.mu.Lock()
@@ -74,9 +83,7 @@ func (g *giver) takeOver(successor chan struct{}) {
 		g.mu.Unlock()
 		return
 	}
-	select {
-	case <-g.taken:
-	default:
+	if !g.isTaken() {
 		close(g.taken)
 	}
 	g.mu.Unlock()
@@ -92,10 +99,8 @@ func (g *giver) end(successor chan struct{}) {
 	if g.gone != successor {
 		return
 	}
-	select {
-	case <-g.taken:
+	if g.isTaken() {
 		return // its work is done, and so is ours
-	default:
 	}
 	g.gone = nil
 	close(successor)

@@ -321,6 +321,55 @@ func TestHangingSuccessor(t *testing.T) {
 	w.eventually("one generation lives", func() bool { return len(w.living("t")) == 1 })
 }
 
+// TestSuccessionOfLoading: a daemon that is replaced before it has loaded ends, and
+// has not failed.
+func TestSuccessionOfLoading(t *testing.T) {
+	w := newWorld(t)
+	tool := filepath.Join(w.dir, "tool")
+	w.upgrade(tool, 1, true)
+	w.mustTool(tool, "start", "-on-version=replace", "-version=1.0.0", "-load=600s")
+	queued := w.startCommand(w.command("testprog", "dial"))
+	w.eventually("it loads", func() bool { return w.readRecord("t").Phase == record.Loading })
+	w.upgrade(tool, 2, false)
+	if out := w.mustTool(tool, "dial", "-on-version=replace", "-version=2.0.0", "-want=2"); answeredBy(out) != buildName(2) {
+		t.Errorf("answered by %s", out)
+	}
+	// Who has waited for the old one in the kernel's queue is served too.
+	if out := queued.line(); answeredBy(out) != buildName(2) {
+		t.Errorf("the queue was answered by %q", out)
+	}
+	_, _ = queued.finish()
+	w.eventually("one generation lives", func() bool { return len(w.living("t")) == 1 })
+	for _, e := range w.generations("t") {
+		if !e.Alive && (e.Record.Ended != "replaced" || e.Record.Failure != nil) {
+			t.Errorf("it ended as %q: %+v", e.Record.Ended, e.Record.Failure)
+		}
+	}
+}
+
+// TestWaitingBlocksNobody: who waits for a successor is connected to nobody, so
+// that a daemon which serves one client after the other serves the others.
+func TestWaitingBlocksNobody(t *testing.T) {
+	w := newWorld(t)
+	tool := filepath.Join(w.dir, "tool")
+	w.upgrade(tool, 1, true)
+	w.mustTool(tool, "dial", "-on-version=replace", "-version=1.0.0", "-serial")
+	w.upgrade(tool, 2, false)
+	cmd := w.command("testprog", "dial", "-on-version=replace", "-version=2.0.0", "-want=2", "-serial", "-load=3s")
+	cmd.Path, cmd.Args[0] = tool, tool
+	waiting := w.startCommand(cmd)
+	w.eventually("the successor loads", func() bool { return len(w.living("t")) == 2 })
+	for range 5 {
+		if out := w.mustTool(tool, "dial", "-version=1.0.0"); answeredBy(out) != buildName(1) {
+			t.Errorf("answered by %s", out)
+		}
+	}
+	if out := waiting.line(); answeredBy(out) != buildName(2) {
+		t.Errorf("who waited was answered by %q", out)
+	}
+	_, _ = waiting.finish()
+}
+
 // TestRestartReplaces: the connections that are open are served on while a
 // restarted daemon loads, and nobody is refused.
 func TestRestartReplaces(t *testing.T) {

@@ -269,7 +269,7 @@ func (a *app) ensure(ctx context.Context, p *plan, ready bool) (launched, error)
 		if err := a.checkAttached(p); err != nil {
 			return l, err
 		}
-		if _, err := b.Suit(ctx, l.place.Dir); err != nil {
+		if err := b.Suit(ctx, l.place.Dir); err != nil {
 			return l, err
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/fastbind/fastbind/internal/proc"
 	"github.com/fastbind/fastbind/internal/record"
 	"github.com/fastbind/fastbind/internal/runtimedir"
+	"github.com/fastbind/fastbind/internal/version"
 )
 
 // Dial returns a connection to the service's endpoint, launching a daemon if
@@ -82,12 +83,7 @@ func (b *Broker) attempt(ctx context.Context, paths []string) (conn *net.UnixCon
 			if !b.judged() {
 				return conn, false, nil
 			}
-			changed, err := b.Suit(ctx, filepath.Dir(path))
-			if err != nil || changed {
-				_ = conn.Close()
-				return nil, changed, err
-			}
-			return conn, false, nil
+			return b.suited(ctx, conn, filepath.Dir(path))
 		case endpoint.Busy:
 			return nil, true, nil
 		case endpoint.Absent, endpoint.Refused:
@@ -104,6 +100,23 @@ func (b *Broker) attempt(ctx context.Context, paths []string) (conn *net.UnixCon
 		}
 	}
 	return nil, false, nil
+}
+
+// suited returns a connection whose generation suits this client. One that is
+// excluded is not kept waiting: it may serve one client after the other.
+func (b *Broker) suited(ctx context.Context, conn *net.UnixConn, dir string) (_ *net.UnixConn, again bool, err error) {
+	switch action, _ := b.judge(dir); action {
+	case version.Use:
+		return conn, false, nil
+	case version.UseAndReplace:
+		_ = b.Suit(ctx, dir) // it is served whatever comes of that
+		return conn, false, nil
+	}
+	_ = conn.Close()
+	if err := b.Suit(ctx, dir); err != nil {
+		return nil, false, err
+	}
+	return nil, true, nil
 }
 
 // admitted applies the definition's policy to the generation that answered at

@@ -113,45 +113,64 @@ func differencesOf(list []version.Difference) []definition.Difference {
 }
 
 // Suit makes sure that the generation at the endpoint in dir is one this client
-// accepts. One of another build is replaced as the policy says: with an
-// outdated one that is acceptable a successor is started, if nobody else is at
-// it, and nil returned at once; one that is excluded is waited out. changed
-// reports that a connection made before may be to an excluded one.
-func (b *Broker) Suit(ctx context.Context, dir string) (changed bool, err error) {
+// accepts. One of another build is replaced as the policy says: to an outdated
+// one that is acceptable a successor is started, if nobody else is at it, and
+// nil returned at once; one that is excluded is waited out, until a successor
+// has taken over or nobody serves any more.
+func (b *Broker) Suit(ctx context.Context, dir string) error {
 	since := proc.BootTime()
 	for {
 		action, f := b.judge(dir)
 		switch action {
 		case version.Use:
-			return changed, nil
+			return nil
 		case version.RefuseIt:
 			b.Note(filepath.Dir(filepath.Dir(dir)), refusedEvent(f))
-			return changed, f
+			return f
 		case version.UseAndReplace:
 			// What comes of it is the successor's affair and is on record; who
 			// is served meanwhile has no complaint.
-			_, _ = b.succeed(ctx, since)
-			return changed, nil
+			_ = b.succeed(ctx, since)
+			return nil
 		}
-		changed = true
-		if _, err := b.succeed(ctx, since); err != nil {
-			return changed, err
+		if err := b.succeed(ctx, since); err != nil {
+			return err
 		}
 		if err := b.awaitTakeover(ctx, dir, since); err != nil {
-			return changed, err
+			return err
+		}
+		if _, ok := serving(dir); !ok {
+			return nil // a dial launches
+		}
+		// Somebody else may hold the lock.
+		if sleep(ctx, settlePause) != nil {
+			return b.DeadlineFault(ctx)
 		}
 	}
 }
 
+// settlePause is the time between two looks at a succession in which nobody can be
+// waited for: somebody else holds the launch lock, for milliseconds.
+const settlePause = time.Millisecond
+
+// serving is the living generation that current names.
+func serving(dir string) (Entry, bool) {
+	entries, err := Generations(dir)
+	if err != nil {
+		return Entry{}, false
+	}
+	e, ok := Current(dir, entries)
+	return e, ok && e.Alive
+}
+
 // succeed starts a successor to the generation that serves, unless one lives
 // already or somebody else is at it.
-func (b *Broker) succeed(ctx context.Context, since time.Duration) (Outlook, error) {
+func (b *Broker) succeed(ctx context.Context, since time.Duration) error {
 	o, err := b.Ensure(ctx, Succeeds, StepLock, since)
 	if o.Conn != nil {
 		_ = o.Conn.Close()
-		o.Conn = nil
 	}
-	return o, err
+	return err
 }
 
 // Replace starts a successor whatever builds there are, and waits until it has
@@ -165,30 +184,23 @@ func (b *Broker) Replace(ctx context.Context) error {
 	since := proc.BootTime()
 	forced := *b
 	forced.force = true
-	before := current(place.Dir)
-	entries, err := Generations(place.Dir)
-	if err != nil {
-		return b.fault(LaunchFailed, StageDirectory, err)
-	}
-	e, ok := Current(place.Dir, entries)
-	switch {
-	case !ok || !e.Alive:
-		return b.fault(NotRunning, StagePolicy, errNotRunning)
-	case !e.Record.Backend:
-		return b.fault(Refusal, StagePolicy, errForeignHand)
-	}
-	for {
-		if _, err := forced.succeed(ctx, since); err != nil {
-			return err
-		}
-		if current(place.Dir) != before {
+	for before := current(place.Dir); ; {
+		switch e, ok := serving(place.Dir); {
+		case !ok:
+			return b.fault(NotRunning, StagePolicy, errNotRunning)
+		case !e.Record.Backend:
+			return b.fault(Refusal, StagePolicy, errForeignHand)
+		case e.Name != before:
 			return nil
+		}
+		if err := forced.succeed(ctx, since); err != nil {
+			return err
 		}
 		if err := forced.awaitTakeover(ctx, place.Dir, since); err != nil {
 			return err
 		}
-		if current(place.Dir) != before {
-			return nil
+		if sleep(ctx, settlePause) != nil {
+			return b.DeadlineFault(ctx)
 		}
 	}
 }

@@ -44,7 +44,7 @@ func (b *Broker) Start(ctx context.Context, start time.Time) (runtimedir.Place, 
 		}
 	}
 	if o.Launched == nil {
-		_, err = b.Suit(ctx, o.Place.Dir)
+		err = b.Suit(ctx, o.Place.Dir)
 	}
 	return o.Place, err
 }
