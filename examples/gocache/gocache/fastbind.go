@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"time"
 
 	"github.com/fastbind/fastbind"
 	"github.com/fastbind/fastbind/daemon"
@@ -16,7 +17,7 @@ import (
 // client side
 
 func service(c config) fastbind.Service {
-	return fastbind.Service{Name: c.serviceName(), Args: []string{Hidden, "daemon"}, Env: []string{
+	return fastbind.Service{Name: c.serviceName(), Args: []string{Hidden, "daemon"}, IdleExit: time.Hour, Env: []string{
 		"GOCACHE_DIR=" + c.dir, "GOCACHE_MAX=" + strconv.FormatInt(c.max, 10), "GOCACHE_LOAD_FOR"}}
 }
 
