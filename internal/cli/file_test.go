@@ -81,6 +81,9 @@ foreign = false
 bound_within = "250ms"
 adopt_within = "1s"
 stop_within = "1m"
+idle_exit = "1h"
+hang_after = "2m"
+on_hang = "report"
 `
 	write(t, path, text)
 	a := testApp(t, "FASTBIND_CONFIG_DIR="+dir)
@@ -93,6 +96,7 @@ stop_within = "1m"
 		Service: "web", Instance: "ci", Command: []string{"nginx", "-g", "daemon off;", ""}, Bind: "daemon", Dir: "/srv",
 		Env: []string{"EDITOR", "MODE=fast"}, EnvPolicy: "coexist", FDEnv: []string{"NGINX={fd};"}, Version: "1.2",
 		BoundWithin: 250 * time.Millisecond, AdoptWithin: time.Second, StopWithin: time.Minute,
+		IdleExit: time.Hour, HangAfter: 2 * time.Minute, OnHang: "report",
 	}
 	if diff := cmp.Diff(want, got.def); diff != "" {
 		t.Error(diff)
