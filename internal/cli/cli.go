@@ -13,10 +13,12 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -150,7 +152,7 @@ descriptor in an argument or a variable, can be run this way unchanged.`,
 	root.SetIn(a.streams.In)
 	root.SetOut(a.out.w)
 	root.SetErr(a.streams.Err)
-	root.PersistentFlags().BoolVar(&a.json, "json", false, "print one JSON object instead of text")
+	root.PersistentFlags().BoolVar(&a.json, "json", false, "print one JSON object instead of text; help stays text")
 	root.PersistentFlags().StringVarP(&a.instance, "instance", "i", "default", "namespace of services")
 	_ = root.RegisterFlagCompletionFunc("instance", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return a.instances(), cobra.ShellCompDirectiveNoFileComp
@@ -184,7 +186,30 @@ descriptor in an argument or a variable, can be run this way unchanged.`,
 	}
 	root.SetHelpCommandGroupID(groupCare)
 	root.SetCompletionCommandGroupID(groupCare)
+	strict(root)
 	return root
+}
+
+// strict makes mistakes of what cobra's own verbs take for success: help for a
+// topic that is none, and completion for a shell that is none.
+func strict(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		switch c.Name() {
+		case "help":
+			help := c.Run
+			c.Run, c.RunE = nil, func(cmd *cobra.Command, args []string) error {
+				if topic, rest, err := root.Find(args); err != nil || topic != root && len(rest) > 0 {
+					return &usageError{"no help topic " + strconv.Quote(strings.Join(args, " ")), "see: fastbind --help"}
+				}
+				help(cmd, args)
+				return nil
+			}
+		case "completion":
+			c.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		}
+	}
 }
 
 const (
@@ -196,6 +221,10 @@ const (
 // usage makes one line and a hint of an error of the arguments. The hint names
 // the verb that was meant, or the help of the one that was given.
 func usage(root *cobra.Command, args []string, err error) error {
+	var u *usageError
+	if errors.As(err, &u) {
+		return u
+	}
 	text, _, _ := strings.Cut(err.Error(), "\n") // cobra's suggestions follow
 	cmd, _, missing := root.Find(args)
 	if missing != nil || cmd == nil {
