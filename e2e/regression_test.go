@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -247,3 +248,39 @@ func TestByHandBindInUse(t *testing.T) {
 		t.Errorf("%v: %s", err, out)
 	}
 }
+
+// TestDialSink: a server that says at once that it has nothing to say gets all
+// of stdin.
+func TestDialSink(t *testing.T) {
+	w := newWorld(t)
+	got := filepath.Join(w.dir, "got")
+	server := `import socket, os, sys
+s = socket.socket(fileno=3)
+c, _ = s.accept()
+c.shutdown(socket.SHUT_WR)
+n = 0
+while True:
+    b = c.recv(1 << 16)
+    if not b: break
+    n += len(b)
+open(sys.argv[1] + ".new", "w").write(str(n)); os.rename(sys.argv[1] + ".new", sys.argv[1])
+`
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		t.Skip("python3 is not installed")
+	}
+	const size = 50_000_000
+	cmd := w.command("fastbind", "dial", "sink", "--", python, "-c", server, got)
+	cmd.Stdin = io.LimitReader(zeros{}, size)
+	if out, err := w.output(cmd); err != nil {
+		t.Fatal(err, out)
+	}
+	w.eventually("the server has read to the end", func() bool { _, err := os.Stat(got); return err == nil })
+	if b, err := os.ReadFile(got); string(b) != itoa(size) {
+		t.Errorf("the server got %s bytes of %d, %v", b, size, err)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }

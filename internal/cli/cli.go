@@ -20,6 +20,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -80,8 +81,8 @@ type app struct {
 	json     bool
 	instance string
 
-	entered  bool // a verb runs: errors from here on are not of the arguments
-	streamed bool // the verb's stdout carries data: no object may follow
+	entered  bool        // a verb runs: errors from here on are not of the arguments
+	streamed atomic.Bool // the verb's stdout carries data: no object may follow
 }
 
 func run(ctx context.Context, p process) int {
