@@ -284,3 +284,26 @@ open(sys.argv[1] + ".new", "w").write(str(n)); os.rename(sys.argv[1] + ".new", s
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+// TestIgnoredInterrupt: who starts the command with SIGINT ignored, as a shell
+// does its background jobs, does not want it to be interrupted.
+func TestIgnoredInterrupt(t *testing.T) {
+	w := newWorld(t)
+	cmd := exec.Command("/bin/sh", "-c", `trap '' INT; exec "$0/fastbind" dial t -- "$0/testprog" daemon`, w.bin)
+	cmd.Env, cmd.Dir = w.env, w.dir
+	c := w.startCommand(cmd)
+	for range 3 {
+		if _, err := io.WriteString(c.stdin, "1\n"); err != nil {
+			t.Fatal(err)
+		}
+		if l := c.line(); !strings.HasSuffix(l, " 1 1") {
+			t.Fatal(l)
+		}
+		if err := cmd.Process.Signal(os.Interrupt); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, err := c.finish(); err != nil {
+		t.Error(out, err)
+	}
+}

@@ -40,23 +40,36 @@ type Streams struct {
 }
 
 // Main runs the command with its arguments, its name left out, and returns the
-// exit status. It catches SIGINT for as long as it runs; a second one ends the
+// exit status. It catches SIGINT for as long as it runs, unless it was started
+// with SIGINT ignored, as a shell's background jobs are; a second one ends the
 // process.
 func Main(args, env []string, streams Streams) int {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
-	interrupts := make(chan os.Signal, 1)
-	signal.Notify(interrupts, os.Interrupt)
-	go func() {
-		<-interrupts
-		cancel(errInterrupted)
-		signal.Stop(interrupts)
-	}()
+	if !signal.Ignored(os.Interrupt) {
+		interrupts := make(chan os.Signal, 1)
+		signal.Notify(interrupts, os.Interrupt)
+		go func() {
+			<-interrupts
+			cancel(errInterrupted)
+			signal.Stop(interrupts)
+		}()
+	}
 	return run(ctx, process{
 		args: args, env: env, streams: streams,
 		cwd: os.Getwd, now: time.Now, uid: os.Geteuid(),
-		self: os.Executable, notify: signal.NotifyContext,
+		self: os.Executable, notify: notifyContext,
 	})
+}
+
+// notifyContext is signal.NotifyContext but for signals that are ignored: nohup
+// and its like mean it.
+func notifyContext(ctx context.Context, signals ...os.Signal) (context.Context, context.CancelFunc) {
+	signals = slices.DeleteFunc(slices.Clone(signals), signal.Ignored)
+	if len(signals) == 0 { // none would mean all
+		return context.WithCancel(ctx)
+	}
+	return signal.NotifyContext(ctx, signals...)
 }
 
 // process is everything that the command takes from the process it runs in.
