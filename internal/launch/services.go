@@ -79,6 +79,9 @@ func (b *Broker) Stored() (definition.Definition, error) {
 // anything; both are "" if there is neither. place is where the service lives.
 func (b *Broker) Files(place runtimedir.Place) (log, journal string) {
 	for _, dir := range b.Env.StateDirs(place.Root, b.Def.Instance) {
+		if b.Env.VerifyState(place.Root, dir) != nil {
+			continue
+		}
 		log, journal = logPath(dir, b.DirName()), journalPath(dir, b.DirName())
 		for _, path := range []string{log, journal} {
 			if _, err := os.Lstat(path); err == nil {

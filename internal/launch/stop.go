@@ -271,6 +271,9 @@ func (b *Broker) Purge(ctx context.Context, dry bool) ([]string, error) {
 		return nil, nil
 	}
 	for _, state := range b.Env.StateDirs(place.Root, b.Def.Instance) {
+		if b.Env.VerifyState(place.Root, state) != nil {
+			continue // nothing of ours was written there
+		}
 		for _, p := range []string{logPath(state, b.DirName()), journalPath(state, b.DirName())} {
 			for _, f := range []string{p, p + ".1"} {
 				if _, err := os.Lstat(f); err == nil {

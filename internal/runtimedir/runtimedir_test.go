@@ -1093,3 +1093,86 @@ func TestState(t *testing.T) {
 		}
 	}
 }
+
+// TestStateWay: R33. Logs and journals are written nowhere that another user
+// could lead us to; such a candidate is passed over and left as it is.
+func TestStateWay(t *testing.T) {
+	link := func(target, path string) {
+		t.Helper()
+		if err := os.Symlink(target, path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, c := range map[string]struct {
+		root bool // it needs another user
+		make func(m machine, xdg string)
+		why  string // "": it is used
+	}{
+		"plain":     {make: func(m machine, xdg string) {}},
+		"umask 002": {make: func(m machine, xdg string) { mkdirs(t, 0o775, xdg) }},
+		"our link":  {make: func(m machine, xdg string) { mkdirs(t, 0o700, m.base+"/disk"); link("../disk/../disk", xdg) }},
+		"instance a link": {make: func(m machine, xdg string) {
+			mkdirs(t, 0o700, xdg+"/fastbind")
+			link(m.base+"/target", xdg+"/fastbind/ci")
+		}, why: "symbolic link"},
+		"open to others":    {make: func(m machine, xdg string) { mkdirs(t, 0o777, xdg) }, why: "others can write to it (mode 0777)"},
+		"open further up":   {make: func(m machine, xdg string) { mkdirs(t, 0o700, xdg); mkdirs(t, 0o777, filepath.Dir(xdg)) }, why: "others can write to it"},
+		"links in a circle": {make: func(m machine, xdg string) { link(xdg, xdg) }, why: "too many symbolic links"},
+		"a file":            {make: func(m machine, xdg string) { link("/dev/null", xdg) }, why: "not a directory"},
+		"another's": {root: true, make: func(m machine, xdg string) {
+			mkdirs(t, 0o700, xdg)
+			chown(t, xdg, 4321)
+		}, why: "belongs to uid 4321"},
+		"another's link to ours": {root: true, make: func(m machine, xdg string) {
+			mkdirs(t, 0o755, xdg+"/fastbind")
+			link(m.base+"/target", xdg+"/fastbind/ci")
+			for _, p := range []string{xdg, xdg + "/fastbind", xdg + "/fastbind/ci"} {
+				if err := os.Lchown(p, 4321, 4321); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}, why: "belongs to uid 4321"},
+		"another's link on the way": {root: true, make: func(m machine, xdg string) {
+			mkdirs(t, fs.ModeSticky|0o777, filepath.Dir(xdg))
+			link(m.base+"/target", xdg)
+			if err := os.Lchown(xdg, 4321, 4321); err != nil {
+				t.Fatal(err)
+			}
+		}, why: "belongs to uid 4321"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c.root {
+				needRoot(t)
+			}
+			m := newMachine(t)
+			xdg, target := m.base+"/up/xdg", m.base+"/target"
+			mkdirs(t, 0o700, m.base+"/up", target)
+			c.make(m, xdg)
+			e := m.env("XDG_STATE_HOME=" + xdg)
+			got, err := e.State("", "ci")
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := xdg + "/fastbind/ci"
+			verr := e.VerifyState("", want)
+			if c.why != "" {
+				want = m.home + "/.local/state/fastbind/ci"
+				if r := refused(t, verr); !strings.Contains(r.Reason+": "+fmt.Sprint(r.Err), c.why) {
+					t.Errorf("refused for %v", r)
+				}
+			} else if verr != nil {
+				t.Error(verr)
+			}
+			if got != want {
+				t.Errorf("it is %s, want %s", got, want)
+			}
+			if left, _ := os.ReadDir(target); len(left) > 0 {
+				t.Errorf("%s was made behind the link", left[0].Name())
+			}
+			// Of a directory that was named for us only what is below counts.
+			if named, err := m.env("FASTBIND_STATE_DIR="+target).State("", "ci"); err != nil || named != target+"/ci" {
+				t.Errorf("FASTBIND_STATE_DIR: %q, %v", named, err)
+			}
+		})
+	}
+}
