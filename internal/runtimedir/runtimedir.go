@@ -284,6 +284,48 @@ func (e Env) placements(instance, service string) []string {
 	return roots
 }
 
+// Placements returns the links that lead a service to a place; there are none
+// with FASTBIND_RUNTIME_DIR.
+func (e Env) Placements(p Place, instance, service string) []string {
+	if e.RuntimeDir != "" {
+		return nil
+	}
+	var links []string
+	for _, a := range e.anchors() {
+		link := filepath.Join(a, placedName, instance, service)
+		if root, err := os.Readlink(link); err == nil && root == p.Root && e.verify(a) == nil {
+			links = append(links, link)
+		}
+	}
+	return links
+}
+
+// Unplace removes a service's Placements, and their directories with the last
+// one, under the lock under which they are made. A service that has been made
+// again since keeps them. ctx bounds the wait for the locks.
+func (e Env) Unplace(ctx context.Context, p Place, instance, service string) error {
+	for _, link := range e.Placements(p, instance, service) {
+		instances := filepath.Dir(link)
+		placed := filepath.Dir(instances)
+		unlock, err := lockDir(ctx, filepath.Dir(placed))
+		if err != nil {
+			return err
+		}
+		root, err := os.Readlink(link)
+		if _, made := os.Lstat(p.Dir); errors.Is(made, fs.ErrNotExist) && err == nil && root == p.Root {
+			if err = os.Remove(link); err == nil {
+				_ = os.Remove(instances)
+				_ = os.Remove(placed)
+			}
+		}
+		unlock()
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
 func escapeGlob(s string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(s)
 }

@@ -1176,3 +1176,56 @@ func TestStateWay(t *testing.T) {
 		})
 	}
 }
+
+// TestUnplace: a placement goes with its service and nobody else's, under the
+// lock under which it was made.
+func TestUnplace(t *testing.T) {
+	m := newMachine(t)
+	m.login(t)
+	e := m.env()
+	p := resolve(t, e, dead)
+	other, err := e.Resolve(t.Context(), "default", "other", dead)
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := m.runRoot() + "/" + placedName + "/default/svc"
+	if got := e.Placements(p, "default", "svc"); !slices.Equal(got, []string{link}) {
+		t.Fatalf("placements %q", got)
+	}
+	if err := e.MakeService(p); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Unplace(t.Context(), p, "default", "svc"); err != nil || len(e.Placements(p, "default", "svc")) != 1 {
+		t.Errorf("that of a service that was made again is removed: %v", err)
+	}
+	if err := os.Remove(p.Dir); err != nil {
+		t.Fatal(err)
+	}
+	unlock, err := lockDir(t.Context(), m.runRoot())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := e.Unplace(ctx, p, "default", "svc"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("without the lock: %v", err)
+	}
+	unlock()
+	for range 2 { // the second finds nothing to do
+		if err := e.Unplace(t.Context(), p, "default", "svc"); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := os.Lstat(link); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it is left: %v", err)
+	}
+	if len(e.Placements(other, "default", "other")) != 1 {
+		t.Error("another service's is gone too")
+	}
+	if err := e.Unplace(t.Context(), other, "default", "other"); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(m.runRoot() + "/" + placedName); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the empty directory is left: %v", err)
+	}
+}
