@@ -65,7 +65,7 @@ func (b *Broker) Stored() (definition.Definition, error) {
 	}
 	entries, err := Generations(place.Dir)
 	if err != nil {
-		return definition.Definition{}, b.fault(LaunchFailed, StageDirectory, err)
+		return definition.Definition{}, b.listFault(place, err)
 	}
 	if e := shown(place.Dir, entries); e != nil && e.Err == nil && len(e.Record.Definition.Command) > 0 {
 		d := e.Record.Definition.Complete()
