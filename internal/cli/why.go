@@ -275,7 +275,7 @@ func (e event) sentence() string {
 		return s
 	case "refused":
 		s := "refused to launch: "
-		if e.Stage == launch.StagePolicy {
+		if e.Stage == launch.StagePolicy || e.Stage == launch.StageWait {
 			s = "refused: "
 		}
 		return strings.Join(append([]string{s + e.Reason}, e.differs...), "; ")

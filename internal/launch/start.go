@@ -70,6 +70,10 @@ func (b *Broker) AwaitReady(ctx context.Context, progress func(message string, f
 		case ctx.Err() != nil:
 			return b.DeadlineFault(ctx)
 		case err != nil:
+			var f *Fault
+			if errors.As(err, &f) && f.Class == Refusal {
+				b.NoteRefusal(f)
+			}
 			return err
 		}
 		// It ended, which its record will say, or it had no place for one more
