@@ -83,8 +83,14 @@ func closed(t *testing.T, ep fastbind.Endpoint) {
 	}
 }
 
+// service is the test's own.
 func service(t *testing.T) fastbind.Service {
 	return fastbind.Service{Name: strings.ToLower(strings.ReplaceAll(t.Name(), "/", "."))}
+}
+
+// directory is a service's, with the failures it has on record.
+func directory(s fastbind.Service) string {
+	return filepath.Join(os.Getenv("FASTBIND_RUNTIME_DIR"), "default", s.Name)
 }
 
 // TestBootstrap: it serves until its context ends, and leaves nothing that
@@ -139,6 +145,7 @@ func TestBootstrapFails(t *testing.T) {
 		{"panic", nil, func() error { panic("broken\nsecond line") }, nil, "stage load: panic: broken"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Cleanup(func() { _ = os.RemoveAll(directory(service(t))) })
 			script.bind = tt.bind
 			script.load = func(context.Context, *daemon.Instance) error { return tt.load() }
 			err := await(t, "it fails", bootstrap(t.Context(), service(t)))
@@ -237,7 +244,7 @@ func TestForeignByHand(t *testing.T) {
 	if !errors.Is(err, fastbind.ErrRefused) || !errors.As(err, &fe) || fe.Service != s.Name || fe.Stage != "policy" || fe.Hint == "" {
 		t.Errorf("got %v", err)
 	}
-	if _, err := os.Lstat(filepath.Join(os.Getenv("FASTBIND_RUNTIME_DIR"), "default", s.Name)); !os.IsNotExist(err) {
+	if _, err := os.Lstat(directory(s)); !os.IsNotExist(err) {
 		t.Errorf("something is left behind: %v", err)
 	}
 }
