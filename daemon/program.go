@@ -238,6 +238,11 @@ func byHand(ctx context.Context, p program, o options) (*stand, error) {
 	if err != nil {
 		return nil, launch.Public(err)
 	}
+	if b.Def.Foreign {
+		// It would get no life lock and no control endpoint, which a backend has.
+		return nil, launch.Public(&launch.Fault{Class: launch.Refusal, Service: b.Def.Service, Instance: b.Def.Instance,
+			Stage: launch.StagePolicy, Err: errForeign, Status: -1, Cure: "leave Foreign out of the service that daemon.For names"})
+	}
 	b.Listen = func(sock string) (ln net.Listener, err error) {
 		ep, err := fastbind.NewEndpoint(sock)
 		if err != nil {
@@ -273,6 +278,8 @@ func byHand(ctx context.Context, p program, o options) (*stand, error) {
 	}
 	return st, nil
 }
+
+var errForeign = errors.New("a daemon that is started by hand is a backend, and its service says that it is foreign")
 
 func unixListener(ln net.Listener) (*net.UnixListener, error) {
 	ul, ok := ln.(*net.UnixListener)

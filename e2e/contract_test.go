@@ -231,28 +231,37 @@ func TestHangup(t *testing.T) {
 	w := newWorld(t)
 	w.dial()
 	log := filepath.Join(w.root, ".state", "default", "t.log")
-	hungUp := func() bool {
+	// The daemon notes the end of the request's context, and that its own lives.
+	hungUp := func() int {
 		b, _ := os.ReadFile(log)
-		return strings.Contains(string(b), "hung up <nil>")
+		return strings.Count(string(b), "hung up context canceled <nil>")
 	}
-	conn, err := net.Dial("unix", filepath.Join(w.service("t"), "sock"))
-	if err != nil {
-		t.Fatal(err)
+	best := deadline
+	for n := range 5 {
+		conn, err := net.Dial("unix", filepath.Join(w.service("t"), "sock"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(conn, "hangup\n"); err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.(*net.UnixConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		w.dial() // the daemon has gone on since
+		if hungUp() != n {
+			t.Fatal("a half-close is taken for a hang-up")
+		}
+		began := time.Now()
+		_ = conn.Close()
+		w.eventually("the hang-up is noticed", func() bool { return hungUp() == n+1 })
+		best = min(best, time.Since(began))
 	}
-	if _, err := io.WriteString(conn, "hangup\n"); err != nil {
-		t.Fatal(err)
+	// Of several, so that a busy machine does not count.
+	if best > time.Second {
+		t.Errorf("a hang-up is noticed after %v at best", best)
 	}
-	if err := conn.(*net.UnixConn).CloseWrite(); err != nil {
-		t.Fatal(err)
-	}
-	w.dial() // the daemon has gone on since
-	if hungUp() {
-		t.Error("a half-close is taken for a hang-up")
-	}
-	began := time.Now()
-	_ = conn.Close()
-	w.eventually("the hang-up is noticed", hungUp)
-	t.Logf("noticed after %v", time.Since(began))
+	t.Logf("noticed after %v at best", best)
 }
 
 // TestStopServesWhatIsThere: R24, I3. A stop answers the request under way and

@@ -269,3 +269,64 @@ except OSError as e: print("got b''", e)`, w.service("t")+"/sock"))
 		})
 	}
 }
+
+// TestDenied: R40. A system that forbids connecting gives a typed refusal with
+// one line of advice, at once: nothing is launched, nobody waits.
+func TestDenied(t *testing.T) {
+	w := newWorld(t)
+	uid := os.Getuid()
+	if uid == 0 { // whom no mode stops
+		uid = 34567
+	}
+	for _, d := range []string{w.dir, w.root, filepath.Dir(w.service("t")), w.service("t")} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chown(d, uid, uid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	as := func(prog string, args ...string) (string, error) {
+		cmd := w.command(prog, args...)
+		if uid != os.Getuid() {
+			asUser(cmd, uid)
+		}
+		return w.output(cmd)
+	}
+	if out, err := as("testprog", "dial"); err != nil {
+		t.Fatal(out, err)
+	}
+	execs := w.execs()
+	for locked, hint := range map[string]string{
+		w.service("t"):           "hint: chmod 700 " + w.service("t"),
+		w.service("t") + "/sock": "hint: the system forbids connecting",
+	} {
+		fi, err := os.Stat(locked)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(locked, 0); err != nil {
+			t.Fatal(err)
+		}
+		out, err := as("testprog", "dial", "-timeout=10m") // the test's deadline is shorter
+		for _, want := range []string{"typed", "stage=connect", "errno=13", "refused=true", "deadline=false"} {
+			if err == nil || !strings.Contains(out, want) {
+				t.Errorf("%s: %v: %q has no %s", locked, err, out, want)
+			}
+		}
+		out, err = as("fastbind", "dial", "t")
+		lines := strings.Split(out, "\n")
+		if err == nil || len(lines) != 2 || !strings.HasPrefix(lines[0], `fastbind: "t": refused in stage `) || !strings.HasPrefix(lines[1], hint) {
+			t.Errorf("%s: %v: %q", locked, err, out)
+		}
+		if err := os.Chmod(locked, fi.Mode().Perm()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := w.execs(); n != execs {
+		t.Errorf("%d were launched", n-execs)
+	}
+	if out, err := as("testprog", "dial"); err != nil {
+		t.Error("with the right to connect back: ", out, err)
+	}
+}

@@ -58,10 +58,13 @@ func TestIdleExit(t *testing.T) {
 
 	// Half an hour is told, and is not over yet.
 	w.must("dial", "-idle=30m", "-name=long")
-	out, err := w.output(w.command("fastbind", "status", "long", "--json"))
-	if err != nil || !strings.Contains(out, `"ends_in_seconds":17`) { // 1799 or so
-		t.Errorf("%v: %s", err, out)
-	}
+	w.eventually("the countdown is told", func() bool { // once the daemon has noticed the connection's end
+		out, err := w.output(w.command("fastbind", "status", "long", "--json"))
+		if err != nil {
+			t.Fatal(err, out)
+		}
+		return strings.Contains(out, `"ends_in_seconds":17`) // 1799 or so
+	})
 	if out, err := w.output(w.command("fastbind", "why", "t")); err != nil || !strings.Contains(out, "gone") {
 		t.Errorf("%v: %s", err, out)
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -245,5 +246,64 @@ func TestByHandBindInUse(t *testing.T) {
 	out, err := w.run("daemon", "-by-hand", "-fail=bind-errno", "-timeout=60s")
 	if err == nil || !strings.Contains(out, "already in use") {
 		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// TestDialSink: a server that says at once that it has nothing to say gets all
+// of stdin.
+func TestDialSink(t *testing.T) {
+	w := newWorld(t)
+	got := filepath.Join(w.dir, "got")
+	server := `import socket, os, sys
+s = socket.socket(fileno=3)
+c, _ = s.accept()
+c.shutdown(socket.SHUT_WR)
+n = 0
+while True:
+    b = c.recv(1 << 16)
+    if not b: break
+    n += len(b)
+open(sys.argv[1] + ".new", "w").write(str(n)); os.rename(sys.argv[1] + ".new", sys.argv[1])
+`
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		t.Skip("python3 is not installed")
+	}
+	const size = 50_000_000
+	cmd := w.command("fastbind", "dial", "sink", "--", python, "-c", server, got)
+	cmd.Stdin = io.LimitReader(zeros{}, size)
+	if out, err := w.output(cmd); err != nil {
+		t.Fatal(err, out)
+	}
+	w.eventually("the server has read to the end", func() bool { _, err := os.Stat(got); return err == nil })
+	if b, err := os.ReadFile(got); string(b) != itoa(size) {
+		t.Errorf("the server got %s bytes of %d, %v", b, size, err)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+// TestIgnoredInterrupt: who starts the command with SIGINT ignored, as a shell
+// does its background jobs, does not want it to be interrupted.
+func TestIgnoredInterrupt(t *testing.T) {
+	w := newWorld(t)
+	cmd := exec.Command("/bin/sh", "-c", `trap '' INT; exec "$0/fastbind" dial t -- "$0/testprog" daemon`, w.bin)
+	cmd.Env, cmd.Dir = w.env, w.dir
+	c := w.startCommand(cmd)
+	for range 3 {
+		if _, err := io.WriteString(c.stdin, "1\n"); err != nil {
+			t.Fatal(err)
+		}
+		if l := c.line(); !strings.HasSuffix(l, " 1 1") {
+			t.Fatal(l)
+		}
+		if err := cmd.Process.Signal(os.Interrupt); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, err := c.finish(); err != nil {
+		t.Error(out, err)
 	}
 }

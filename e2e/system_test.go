@@ -222,3 +222,78 @@ func TestForkRefused(t *testing.T) {
 		t.Errorf("%d living generations", n)
 	}
 }
+
+// TestStateAndPurge: R33. A user whose XDG_STATE_HOME is another user's gets logs
+// at home, whatever links lead elsewhere; and a purge leaves nothing behind.
+func TestStateAndPurge(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can be two users")
+	}
+	w := newWorld(t)
+	uid := 50000 + os.Getpid()%10000
+	home, theirs := filepath.Join(w.dir, "home"), filepath.Join(w.dir, "theirs")
+	secret := filepath.Join(home, "secret")
+	for _, d := range []struct {
+		path  string
+		owner int
+	}{{home, uid}, {secret, uid}, {theirs, uid + 1}, {theirs + "/fastbind", uid + 1}} {
+		if err := os.Mkdir(d.path, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chown(d.path, d.owner, d.owner); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(secret, theirs+"/fastbind/default"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(secret+"/web.log", []byte("precious"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(secret+"/web.log", uid, uid); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(w.dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	anchor := "/tmp/fastbind-" + itoa(uid)
+	t.Cleanup(func() { _ = os.RemoveAll(anchor) })
+	fastbind := func(args ...string) string {
+		t.Helper()
+		cmd := w.command("fastbind", args...)
+		cmd.Env = []string{"HOME=" + home, "XDG_STATE_HOME=" + theirs, "PATH=" + os.Getenv("PATH")}
+		asUser(cmd, uid)
+		out, err := w.output(cmd)
+		if err != nil {
+			t.Fatalf("%v: %v: %s", args, err, out)
+		}
+		return out
+	}
+	fastbind("start", "web", "--foreign=false", "--", w.bin+"/testprog", "daemon")
+	log := home + "/.local/state/fastbind/default/web.log"
+	if _, err := os.Stat(log); err != nil {
+		t.Error(err)
+	}
+	fastbind("stop", "web")
+	placement := anchor + "/.placed/default/web"
+	if fi, err := os.Lstat(placement); err != nil || fi.Mode()&os.ModeSymlink == 0 {
+		t.Error(fi, err)
+	}
+	if out := fastbind("purge", "--dry-run"); !strings.Contains(out, log) || !strings.Contains(out, placement) || strings.Contains(out, theirs) {
+		t.Errorf("it would purge %s", out)
+	}
+	fastbind("purge")
+	if left, err := os.ReadDir(secret); len(left) != 1 || err != nil {
+		t.Errorf("behind the link is %v, %v", left, err)
+	}
+	if _, err := os.Lstat(log); !os.IsNotExist(err) {
+		t.Errorf("%s is left: %v", log, err)
+	}
+	left, err := os.ReadDir(anchor)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range left {
+		t.Errorf("%s is left", e.Name())
+	}
+}

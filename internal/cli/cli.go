@@ -13,11 +13,14 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -37,23 +40,36 @@ type Streams struct {
 }
 
 // Main runs the command with its arguments, its name left out, and returns the
-// exit status. It catches SIGINT for as long as it runs; a second one ends the
+// exit status. It catches SIGINT for as long as it runs, unless it was started
+// with SIGINT ignored, as a shell's background jobs are; a second one ends the
 // process.
 func Main(args, env []string, streams Streams) int {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
-	interrupts := make(chan os.Signal, 1)
-	signal.Notify(interrupts, os.Interrupt)
-	go func() {
-		<-interrupts
-		cancel(errInterrupted)
-		signal.Stop(interrupts)
-	}()
+	if !signal.Ignored(os.Interrupt) {
+		interrupts := make(chan os.Signal, 1)
+		signal.Notify(interrupts, os.Interrupt)
+		go func() {
+			<-interrupts
+			cancel(errInterrupted)
+			signal.Stop(interrupts)
+		}()
+	}
 	return run(ctx, process{
 		args: args, env: env, streams: streams,
 		cwd: os.Getwd, now: time.Now, uid: os.Geteuid(),
-		self: os.Executable, notify: signal.NotifyContext,
+		self: os.Executable, notify: notifyContext,
 	})
+}
+
+// notifyContext is signal.NotifyContext but for signals that are ignored: nohup
+// and its like mean it.
+func notifyContext(ctx context.Context, signals ...os.Signal) (context.Context, context.CancelFunc) {
+	signals = slices.DeleteFunc(slices.Clone(signals), signal.Ignored)
+	if len(signals) == 0 { // none would mean all
+		return context.WithCancel(ctx)
+	}
+	return signal.NotifyContext(ctx, signals...)
 }
 
 // process is everything that the command takes from the process it runs in.
@@ -78,8 +94,8 @@ type app struct {
 	json     bool
 	instance string
 
-	entered  bool // a verb runs: errors from here on are not of the arguments
-	streamed bool // the verb's stdout carries data: no object may follow
+	entered  bool        // a verb runs: errors from here on are not of the arguments
+	streamed atomic.Bool // the verb's stdout carries data: no object may follow
 }
 
 func run(ctx context.Context, p process) int {
@@ -150,7 +166,7 @@ descriptor in an argument or a variable, can be run this way unchanged.`,
 	root.SetIn(a.streams.In)
 	root.SetOut(a.out.w)
 	root.SetErr(a.streams.Err)
-	root.PersistentFlags().BoolVar(&a.json, "json", false, "print one JSON object instead of text")
+	root.PersistentFlags().BoolVar(&a.json, "json", false, "print one JSON object instead of text; help stays text")
 	root.PersistentFlags().StringVarP(&a.instance, "instance", "i", "default", "namespace of services")
 	_ = root.RegisterFlagCompletionFunc("instance", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return a.instances(), cobra.ShellCompDirectiveNoFileComp
@@ -184,7 +200,30 @@ descriptor in an argument or a variable, can be run this way unchanged.`,
 	}
 	root.SetHelpCommandGroupID(groupCare)
 	root.SetCompletionCommandGroupID(groupCare)
+	strict(root)
 	return root
+}
+
+// strict makes mistakes of what cobra's own verbs take for success: help for a
+// topic that is none, and completion for a shell that is none.
+func strict(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		switch c.Name() {
+		case "help":
+			help := c.Run
+			c.Run, c.RunE = nil, func(cmd *cobra.Command, args []string) error {
+				if topic, rest, err := root.Find(args); err != nil || topic != root && len(rest) > 0 {
+					return &usageError{"no help topic " + strconv.Quote(strings.Join(args, " ")), "see: fastbind --help"}
+				}
+				help(cmd, args)
+				return nil
+			}
+		case "completion":
+			c.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		}
+	}
 }
 
 const (
@@ -196,6 +235,10 @@ const (
 // usage makes one line and a hint of an error of the arguments. The hint names
 // the verb that was meant, or the help of the one that was given.
 func usage(root *cobra.Command, args []string, err error) error {
+	var u *usageError
+	if errors.As(err, &u) {
+		return u
+	}
 	text, _, _ := strings.Cut(err.Error(), "\n") // cobra's suggestions follow
 	cmd, _, missing := root.Find(args)
 	if missing != nil || cmd == nil {

@@ -315,6 +315,8 @@ func TestSentences(t *testing.T) {
 		{event{Kind: "failed", Stage: "executable", Reason: "no program"}, "a launch failed in stage executable: no program"},
 		{event{Kind: "failed", Generation: 1, Reason: "gone", Signal: "killed"}, "generation 1 failed: gone (signal: killed)"},
 		{event{Kind: "refused", Reason: "budget"}, "refused to launch: budget"},
+		{event{Kind: "refused", Stage: "policy", Reason: "it is another", differs: []string{"env: have A, want none", "dir: have /, want /x"}},
+			"refused: it is another; env: have A, want none; dir: have /, want /x"},
 		{event{Kind: "stopped", Generation: 2, PID: 7, Reason: "asked to"}, "generation 2, pid 7, stopped: asked to"},
 		{event{Kind: "restored", Reason: "deleted"}, "endpoint restored: deleted"},
 		{event{Kind: "fallback", Reason: "x"}, "fell back: x"},
@@ -322,6 +324,23 @@ func TestSentences(t *testing.T) {
 	} {
 		if got := tt.e.sentence(); got != tt.want {
 			t.Errorf("got %q, want %q", got, tt.want)
+		}
+	}
+}
+
+// An event has every documented member, null where there is no value, and what a
+// later release wrote besides.
+func TestEventJSON(t *testing.T) {
+	for _, tt := range []struct{ line, want string }{
+		{`{"event":"x","later":{"a":[1.50]},"pid":7,"differs env":"have A, want B"}`,
+			`{"schema":null,"time":null,"event":"x","service":null,"instance":null,"generation":null,"pid":7,"reason":null,"stage":null,` +
+				`"status":null,"signal":null,"errno":null,"bound_after_us":null,"after_us":null,"later":{"a":[1.50]},"differs env":"have A, want B"}`},
+		{`{"twice":1,"twice":2}`, `{"twice":1,"twice":2}`},
+	} {
+		var e event
+		e.fill([]byte(tt.line))
+		if diff := cmp.Diff(tt.want, string(e.raw)); diff != "" {
+			t.Error(diff)
 		}
 	}
 }

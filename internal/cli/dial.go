@@ -19,7 +19,7 @@ func (a *app) dialCommand() *cobra.Command {
 		Short: "Connect stdin and stdout to a service, launching it if needed",
 		Long: `Connect stdin and stdout to NAME's endpoint, launching the service if nobody
 accepts there. The end of stdin half-closes the connection; dial ends when the
-daemon closes its side.
+daemon closes it. After a daemon that only half-closes, the rest of stdin is sent.
 
 A daemon that dies before its first byte is a failed launch: exit status 4, with
 the reason. One that answers nothing for hang_after, nor at its control endpoint,
@@ -101,34 +101,80 @@ type connection struct {
 	broker  *launch.Broker
 }
 
-// carry copies both ways until the daemon closes its side. outer ends with an
-// interrupt, inner also with the deadline, which no longer counts once the
-// reply has begun.
+// carry copies both ways until the daemon has closed both. outer ends with an
+// interrupt, inner also with the deadline, which no longer counts once the reply
+// has begun.
+//
+// An interrupt leaves the two copies behind: a write to a pipe that nobody reads
+// ends only with the process.
 func (c *connection) carry(outer, inner context.Context) error {
-	stop := context.AfterFunc(outer, func() { _ = c.watched.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
 	if deadline, ok := inner.Deadline(); ok {
 		_ = c.watched.SetReadDeadline(deadline)
 	}
-	go c.send() // ends with stdin, or with the process
+	sent := make(chan struct{})
+	go func() { // ends with stdin, or with the process
+		defer close(sent)
+		c.send()
+	}()
+	type reply struct {
+		n   int64
+		err error
+	}
+	received := make(chan reply, 1)
+	go func() {
+		n, err := c.receive()
+		received <- reply{n, err}
+	}()
+	var r reply
+	select {
+	case r = <-received:
+	case <-outer.Done():
+		_ = c.watched.SetDeadline(time.Unix(1, 0)) // nothing more for stdout
+		return context.Cause(outer)
+	}
+	if r.err == nil {
+		// It has said all, and may still listen.
+		hung, unwatch := hangup(c.conn)
+		defer unwatch()
+		select {
+		case <-sent:
+		case <-hung:
+		case <-outer.Done():
+		}
+	}
+	switch {
+	case outer.Err() != nil:
+		return context.Cause(outer)
+	case r.n == 0:
+		if r.err == nil {
+			r.err = io.EOF
+		}
+		return c.explain(outer, r.err)
+	}
+	return r.err
+}
 
+// receive copies what the daemon says to stdout and returns how much that was.
+func (c *connection) receive() (int64, error) {
 	buf := make([]byte, 32<<10)
 	n, err := c.watched.Read(buf)
 	if n == 0 {
-		return c.explain(outer, err)
+		return 0, ignoreEOF(err)
 	}
-	c.a.streamed = true
+	c.a.streamed.Store(true)
 	if err := c.watched.SetReadDeadline(time.Time{}); err != nil {
-		return err
-	}
-	if outer.Err() != nil { // the deadline that was taken back may have been its
-		return context.Cause(outer)
+		return int64(n), err
 	}
 	if _, err := c.a.streams.Out.Write(buf[:n]); err != nil {
-		return err
+		return int64(n), err
 	}
-	if _, err = io.Copy(c.a.streams.Out, c.conn); outer.Err() != nil {
-		return context.Cause(outer)
+	rest, err := io.Copy(c.a.streams.Out, c.conn)
+	return int64(n) + rest, err
+}
+
+func ignoreEOF(err error) error {
+	if err == io.EOF {
+		return nil
 	}
 	return err
 }

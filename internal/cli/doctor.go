@@ -294,11 +294,16 @@ func (d *doctor) stateDirs() {
 		d.say(levelFinding, check, dir, existing(dir)+" is not a directory", "")
 		return
 	}
-	uid, ok := owner(fi)
+	_, ok := owner(fi)
 	made := existing(dir) == dir
+	var r *runtimedir.Refused
 	switch {
-	case made && ok && uid != d.a.uid:
-		d.say(levelFinding, check, dir, "it belongs to uid "+strconv.Itoa(uid)+", not to uid "+strconv.Itoa(d.a.uid), "")
+	case errors.As(d.a.dirs.VerifyState(root, dir), &r):
+		text := r.Reason
+		if r.Path != dir {
+			text = r.Path + ": " + text
+		}
+		d.say(levelFinding, check, dir, text, "")
 	case made && ok && fi.Mode().Perm()&0o077 != 0:
 		d.say(levelNote, check, dir, "others can look into it (mode 0"+strconv.FormatUint(uint64(fi.Mode().Perm()), 8)+")", "run: chmod 700 "+dir)
 	case made:

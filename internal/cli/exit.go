@@ -140,7 +140,7 @@ func (a *app) end(ctx context.Context, err error) int {
 
 // report prints an error: the object on stdout, or lines on stderr.
 func (a *app) report(err error) {
-	if a.json && !a.streamed {
+	if a.json && !a.streamed.Load() {
 		a.print(failureReply{Schema: schema, Error: errorOf(err)})
 		return
 	}

@@ -81,7 +81,8 @@ foreign = false
 bound_within = "250ms"
 adopt_within = "1s"
 stop_within = "1m"
-hang_after = "20s"
+idle_exit = "1h"
+hang_after = "2m"
 on_hang = "report"
 `
 	write(t, path, text)
@@ -95,7 +96,7 @@ on_hang = "report"
 		Service: "web", Instance: "ci", Command: []string{"nginx", "-g", "daemon off;", ""}, Bind: "daemon", Dir: "/srv",
 		Env: []string{"EDITOR", "MODE=fast"}, EnvPolicy: "coexist", FDEnv: []string{"NGINX={fd};"}, Version: "1.2",
 		BoundWithin: 250 * time.Millisecond, AdoptWithin: time.Second, StopWithin: time.Minute,
-		HangAfter: 20 * time.Second, OnHang: "report", OnVersion: "ignore",
+		IdleExit: time.Hour, HangAfter: 2 * time.Minute, OnHang: "report", OnVersion: "ignore",
 	}
 	if diff := cmp.Diff(want, got.def); diff != "" {
 		t.Error(diff)

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"path/filepath"
 	"time"
 
@@ -137,7 +138,35 @@ func checkWant(want string) error {
 }
 
 func addTimeoutFlag(cmd *cobra.Command, what string) *time.Duration {
-	return cmd.Flags().Duration("timeout", 0, "`duration` such as 500ms after which "+what+" is given up; 0 is never")
+	d := new(timeout)
+	cmd.Flags().Var(d, "timeout", "`duration` such as 500ms after which "+what+" is given up; 0 is never")
+	return (*time.Duration)(d)
+}
+
+// A timeout is a duration that is not negative.
+type timeout time.Duration
+
+// Set parses what the user gave.
+func (t *timeout) Set(s string) error {
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		return err
+	}
+	if d < 0 {
+		return errors.New("it is negative; 0 is never")
+	}
+	*t = timeout(d)
+	return nil
+}
+
+// Type is what help calls the value.
+func (*timeout) Type() string { return "duration" }
+
+func (t *timeout) String() string {
+	if *t == 0 {
+		return "0" // which help does not show as a default
+	}
+	return time.Duration(*t).String()
 }
 
 // nameAndCommand takes NAME [-- COMMAND ARG…] apart.

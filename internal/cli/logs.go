@@ -55,7 +55,7 @@ for each line.`,
 			return err
 		}
 		p := &logPrinter{a: a, b: b}
-		a.streamed = true
+		a.streamed.Store(true)
 		if *follow {
 			return p.follow(cmd.Context(), path, *lines)
 		}

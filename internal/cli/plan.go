@@ -175,7 +175,7 @@ func (a *app) diff(have, want definition.Definition) []definition.Difference {
 }
 
 // conflict refuses a definition given on the spot that is not the one the
-// service already has.
+// service already has, and journals that.
 func (a *app) conflict(p *plan) error {
 	if !p.given {
 		return nil
@@ -183,12 +183,16 @@ func (a *app) conflict(p *plan) error {
 	cure := "leave the difference out, or replace it with --replace"
 	if p.stored != nil {
 		if diffs := a.diff(*p.stored, p.def); len(diffs) > 0 {
-			return refusal(p.def, "it was started with another definition", cure, diffs)
+			f := refusal(p.def, "it was started with another definition", cure, diffs)
+			a.broker(*p.stored).NoteRefusal(f)
+			return f
 		}
 	}
 	if p.file != nil {
 		if diffs := a.diff(p.file.def, p.def); len(diffs) > 0 {
-			return refusal(p.def, p.file.path+" defines it otherwise", cure, diffs)
+			f := refusal(p.def, p.file.path+" defines it otherwise", cure, diffs)
+			a.broker(p.file.def).NoteRefusal(f)
+			return f
 		}
 	}
 	return nil

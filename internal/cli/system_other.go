@@ -4,13 +4,15 @@ package cli
 
 import (
 	"io/fs"
+	"net"
 	"os"
 	"syscall"
 )
 
-func owner(fs.FileInfo) (int, bool)                { return 0, false }
-func openForReading(path string) (*os.File, error) { return os.Open(path) }
-func errnoName(e syscall.Errno) string             { return e.Error() }
-func signalName(description string) string         { return description }
-func isTerminal(*os.File) bool                     { return false }
-func fileSystem(string) string                     { return "" }
+func owner(fs.FileInfo) (int, bool)                  { return 0, false }
+func openForReading(path string) (*os.File, error)   { return os.Open(path) }
+func errnoName(e syscall.Errno) string               { return e.Error() }
+func signalName(description string) string           { return description }
+func hangup(*net.UnixConn) (<-chan struct{}, func()) { return nil, func() {} }
+func isTerminal(*os.File) bool                       { return false }
+func fileSystem(string) string                       { return "" }

@@ -4,9 +4,11 @@ package cli
 
 import (
 	"io/fs"
+	"net"
 	"os"
 	"strconv"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,6 +26,42 @@ func owner(fi fs.FileInfo) (int, bool) {
 // waiting for it.
 func openForReading(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+}
+
+// hangup returns a channel that is closed when the connection's other side is
+// closed, not only one direction of it. The function ends the watch.
+func hangup(c *net.UnixConn) (hung <-chan struct{}, unwatch func()) {
+	up, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(up)
+		for !hungUp(c, pollFor) {
+			select {
+			case <-done:
+				return
+			default:
+			}
+		}
+	}()
+	return up, func() { close(done) }
+}
+
+// pollFor bounds how long a watch goes on that nobody wants any more.
+const pollFor = 50 * time.Millisecond
+
+// hungUp waits for a hang-up, not longer than within. POLLHUP, which comes when
+// both directions are over, is reported without being asked for (poll(2)).
+func hungUp(c *net.UnixConn, within time.Duration) bool {
+	conn, err := c.SyscallConn()
+	if err != nil {
+		return true
+	}
+	hung := false
+	err = conn.Control(func(fd uintptr) {
+		fds := []unix.PollFd{{Fd: int32(fd)}}
+		n, _ := unix.Poll(fds, int(within.Milliseconds()))
+		hung = n > 0 && fds[0].Revents&(unix.POLLHUP|unix.POLLERR|unix.POLLNVAL) != 0
+	})
+	return hung || err != nil
 }
 
 func errnoName(e syscall.Errno) string {

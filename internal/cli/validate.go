@@ -81,6 +81,9 @@ func (a *app) validate(path string) (*fileDefinition, error) {
 		}
 		full = filepath.Join(wd, path)
 	}
+	if err := a.trusted(filepath.Dir(full)); err != nil {
+		return nil, err
+	}
 	d, err := a.readFile(full, name)
 	if fe, ok := err.(*fileError); ok {
 		fe.path = path // as it was given: editors jump to it

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fastbind/fastbind/internal/journal"
+	"github.com/fastbind/fastbind/internal/jsonlite"
 	"github.com/fastbind/fastbind/internal/launch"
 )
 
@@ -173,6 +175,37 @@ type event struct {
 	Signal     string `json:"signal"`
 	BoundAfter *int64 `json:"bound_after_us"`
 	After      *int64 `json:"after_us"` // of a fallback: what the dial had taken
+
+	differs []string // "FIELD: have …, want …"
+}
+
+// eventMembers are the members of every event that is printed as JSON, null
+// where the journal's line has none. Others follow as they are.
+var eventMembers = []string{"schema", "time", "event", "service", "instance", "generation", "pid", "reason",
+	"stage", "status", "signal", "errno", "bound_after_us", "after_us"}
+
+// fill takes what encoding/json left of a journal's line, and makes raw of it.
+func (e *event) fill(b []byte) {
+	e.raw = slices.Clone(b)
+	v, err := jsonlite.Parse(b)
+	if err != nil {
+		return // shown as it is
+	}
+	out := []byte{'{'}
+	for _, name := range eventMembers {
+		out = v.Get(name).Append(jsonlite.AppendName(out, name))
+	}
+	for name, value := range v.All() {
+		if slices.Contains(eventMembers, name) {
+			continue
+		}
+		out = value.Append(jsonlite.AppendName(out, name))
+		if field, ok := strings.CutPrefix(name, "differs "); ok {
+			text, _ := value.Text()
+			e.differs = append(e.differs, field+": "+text)
+		}
+	}
+	e.raw = append(out, '}')
 }
 
 // events returns the newest events of a service's journal, newest first.
@@ -198,7 +231,7 @@ func (a *app) events(v view, n int) []event {
 			if json.Unmarshal(s.Bytes(), &e) != nil {
 				continue
 			}
-			e.raw = json.RawMessage(append([]byte(nil), s.Bytes()...))
+			e.fill(s.Bytes())
 			e.when, _ = time.Parse(time.RFC3339Nano, e.Time)
 			list = append(list, e)
 			if len(list) > 2*n+64 {
@@ -251,7 +284,11 @@ func (e event) sentence() string {
 		}
 		return s
 	case "refused":
-		return "refused to launch: " + e.Reason
+		s := "refused to launch: "
+		if e.Stage == launch.StagePolicy || e.Stage == launch.StageWait {
+			s = "refused: "
+		}
+		return strings.Join(append([]string{s + e.Reason}, e.differs...), "; ")
 	case "fallback":
 		return "fell back: " + e.Reason
 	case "restored":

@@ -218,7 +218,7 @@ func refusedEvent(f *Fault) journal.Event {
 	e := journal.Event{Kind: "refused", Generation: f.Generation, Reason: errText(f.Err),
 		Fields: []journal.Field{{Key: "stage", Value: f.Stage}}}
 	for _, d := range f.Differences {
-		e.Fields = append(e.Fields, journal.Field{Key: "differs " + d.Field, Value: d.Have + " / " + d.Want})
+		e.Fields = append(e.Fields, journal.Field{Key: "differs " + d.Field, Value: strings.TrimPrefix(d.String(), d.Field+": ")})
 	}
 	return e
 }
@@ -228,6 +228,14 @@ func errText(err error) string {
 		return ""
 	}
 	return err.Error()
+}
+
+// NoteRefusal journals a refusal that the caller decided on. A service that does
+// not exist has no journal.
+func (b *Broker) NoteRefusal(f *Fault) {
+	if place, err := b.find(); err == nil {
+		b.Note(place.Root, refusedEvent(f))
+	}
 }
 
 // NoteFallback journals that a tool goes on without the service, and how long

@@ -55,7 +55,7 @@ func (b *Broker) Inspect(ctx context.Context) (Status, error) {
 	}
 	s := Status{Place: place}
 	if s.Generations, err = Generations(place.Dir); err != nil {
-		return s, b.fault(LaunchFailed, StageDirectory, err)
+		return s, b.listFault(place, err)
 	}
 	s.Shown = shown(place.Dir, s.Generations)
 	s.LastFailure = lastFailure(s.Generations)

@@ -177,6 +177,15 @@ func (b *Broker) DirectoryFault(err error) *Fault {
 	return f
 }
 
+// listFault is the fault of a service's directory that cannot be read: a refusal
+// if that is because it is not as it must be.
+func (b *Broker) listFault(place runtimedir.Place, err error) *Fault {
+	if refused := b.Env.Verify(place.Dir); refused != nil && errors.Is(err, os.ErrPermission) {
+		return b.DirectoryFault(refused)
+	}
+	return b.fault(LaunchFailed, StageDirectory, err)
+}
+
 // connectFault is the refusal for a connect that found what is no daemon of
 // ours, or that the system forbids, or the failure of one that it cannot do.
 func (b *Broker) connectFault(reach endpoint.Reach, err error) *Fault {

@@ -65,7 +65,7 @@ func (b *Broker) Stored() (definition.Definition, error) {
 	}
 	entries, err := Generations(place.Dir)
 	if err != nil {
-		return definition.Definition{}, b.fault(LaunchFailed, StageDirectory, err)
+		return definition.Definition{}, b.listFault(place, err)
 	}
 	if e := shown(place.Dir, entries); e != nil && e.Err == nil && len(e.Record.Definition.Command) > 0 {
 		d := e.Record.Definition.Complete()
@@ -79,6 +79,9 @@ func (b *Broker) Stored() (definition.Definition, error) {
 // anything; both are "" if there is neither. place is where the service lives.
 func (b *Broker) Files(place runtimedir.Place) (log, journal string) {
 	for _, dir := range b.Env.StateDirs(place.Root, b.Def.Instance) {
+		if b.Env.VerifyState(place.Root, dir) != nil {
+			continue
+		}
 		log, journal = logPath(dir, b.DirName()), journalPath(dir, b.DirName())
 		for _, path := range []string{log, journal} {
 			if _, err := os.Lstat(path); err == nil {

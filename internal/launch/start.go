@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/fastbind/fastbind/internal/control"
-	"github.com/fastbind/fastbind/internal/definition"
 	"github.com/fastbind/fastbind/internal/dirwatch"
 	"github.com/fastbind/fastbind/internal/handover"
 	"github.com/fastbind/fastbind/internal/proc"
@@ -76,6 +75,10 @@ func (b *Broker) AwaitReady(ctx context.Context, progress func(message string, f
 		case ctx.Err() != nil:
 			return b.DeadlineFault(ctx)
 		case err != nil:
+			var f *Fault
+			if errors.As(err, &f) && f.Class == Refusal {
+				b.NoteRefusal(f)
+			}
 			return err
 		}
 		// It ended, which its record will say, or it had no place for one more
@@ -184,9 +187,10 @@ func (b *Broker) endedFault(e Entry) error {
 
 // awaitBackend waits for a program that was launched as a foreign daemon to
 // show that it is an SDK backend after all. One that knows nothing of fastbind
-// never will, so it gets as long as adopting may take.
+// never will, so it gets as long as adopting may take, from its launch on.
 func (b *Broker) awaitBackend(ctx context.Context, e Entry) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, definition.DefaultBoundWithin)
+	left := e.Record.Definition.Complete().AdoptWithin - (proc.BootTime() - e.Record.LaunchedBoot)
+	ctx, cancel := context.WithTimeout(ctx, left)
 	defer cancel()
 	w, err := dirwatch.OpenFiles(e.Dir)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -271,6 +271,9 @@ func (b *Broker) Purge(ctx context.Context, dry bool) ([]string, error) {
 		return nil, nil
 	}
 	for _, state := range b.Env.StateDirs(place.Root, b.Def.Instance) {
+		if b.Env.VerifyState(place.Root, state) != nil {
+			continue // nothing of ours was written there
+		}
 		for _, p := range []string{logPath(state, b.DirName()), journalPath(state, b.DirName())} {
 			for _, f := range []string{p, p + ".1"} {
 				if _, err := os.Lstat(f); err == nil {
@@ -279,8 +282,9 @@ func (b *Broker) Purge(ctx context.Context, dry bool) ([]string, error) {
 			}
 		}
 	}
+	placements := b.Env.Placements(place, b.Def.Instance, b.DirName())
 	if dry {
-		return paths, nil
+		return append(paths, placements...), nil
 	}
 	for _, p := range paths {
 		if err := os.RemoveAll(p); err != nil {
@@ -290,7 +294,13 @@ func (b *Broker) Purge(ctx context.Context, dry bool) ([]string, error) {
 	// The last service takes the instance's directory along. One that is being
 	// launched there meanwhile makes it again.
 	_ = os.Remove(filepath.Dir(place.Dir))
-	return paths, nil
+	if err := b.Env.Unplace(ctx, place, b.Def.Instance, b.DirName()); err != nil {
+		if ctx.Err() != nil {
+			return paths, b.DeadlineFault(ctx)
+		}
+		return paths, b.fault(LaunchFailed, StageDirectory, err)
+	}
+	return append(paths, placements...), nil
 }
 
 // RemoveNames removes the endpoint's names from a service's directory if they

@@ -441,7 +441,9 @@ func (s *system) executable() Outcome {
 		if err == nil {
 			err = &fs.PathError{Op: "chdir", Path: s.b.Def.Dir, Err: syscall.ENOTDIR}
 		}
-		return s.fault(StageExecutable, err)
+		s.fault(StageExecutable, err)
+		s.err.Cure = "check the service's working directory"
+		return Failed
 	}
 	if s.b.Def.Self {
 		s.program = selfExe
@@ -451,9 +453,7 @@ func (s *system) executable() Outcome {
 	}
 	p, err := program(s.b.Def, s.b.Contract())
 	if err != nil {
-		s.b.Note(s.place.Root, journal.Event{Kind: "failed", Reason: err.Error(),
-			Fields: []journal.Field{{Key: "stage", Value: StageExecutable}}})
-		s.err = s.b.fault(LaunchFailed, StageExecutable, err)
+		s.fault(StageExecutable, err)
 		s.err.Cure = "check the service's command"
 		return Failed
 	}
@@ -937,8 +937,12 @@ func (s *system) outlook(m Machine) (Outlook, error) {
 	if s.err == nil {
 		s.err = s.b.fault(LaunchFailed, StagePrepare, errors.New("unexpected outcome of a launch step"))
 	}
-	if s.err.Class == Refusal && s.placed {
+	switch {
+	case !s.placed:
+	case s.err.Class == Refusal:
 		s.b.Note(s.place.Root, refusedEvent(s.err))
+	case s.err.Class == LaunchFailed && s.err.Generation == 0: // that of a generation is noted where it is abandoned
+		s.b.Note(s.place.Root, failedEvent(0, 0, newFailure(s.err.Stage, s.err.Err, proc.BootTime(), time.Now())))
 	}
 	return Outlook{Place: s.place, Result: Gave}, s.err
 }

@@ -285,6 +285,48 @@ func (e Env) placements(instance, service string) []string {
 	return roots
 }
 
+// Placements returns the links that lead a service to a place; there are none
+// with FASTBIND_RUNTIME_DIR.
+func (e Env) Placements(p Place, instance, service string) []string {
+	if e.RuntimeDir != "" {
+		return nil
+	}
+	var links []string
+	for _, a := range e.anchors() {
+		link := filepath.Join(a, placedName, instance, service)
+		if root, err := os.Readlink(link); err == nil && root == p.Root && e.verify(a) == nil {
+			links = append(links, link)
+		}
+	}
+	return links
+}
+
+// Unplace removes a service's Placements, and their directories with the last
+// one, under the lock under which they are made. A service that has been made
+// again since keeps them. ctx bounds the wait for the locks.
+func (e Env) Unplace(ctx context.Context, p Place, instance, service string) error {
+	for _, link := range e.Placements(p, instance, service) {
+		instances := filepath.Dir(link)
+		placed := filepath.Dir(instances)
+		unlock, err := lockDir(ctx, filepath.Dir(placed))
+		if err != nil {
+			return err
+		}
+		root, err := os.Readlink(link)
+		if _, made := os.Lstat(p.Dir); errors.Is(made, fs.ErrNotExist) && err == nil && root == p.Root {
+			if err = os.Remove(link); err == nil {
+				_ = os.Remove(instances)
+				_ = os.Remove(placed)
+			}
+		}
+		unlock()
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
 func escapeGlob(s string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(s)
 }
@@ -735,28 +777,135 @@ func (e Env) State(root, instance string) (string, error) {
 	}
 	var last *Refused
 	for _, dir := range e.StateDirs(root, instance) {
+		// Before anything is made, which a link could lead anywhere.
+		if last = e.verifyState(root, dir); last != nil {
+			continue
+		}
 		if err := mkdirAll(dir); err != nil {
 			last = &Refused{Path: dir, Reason: "cannot create it for logs", Err: err}
 			continue
 		}
-		if last = e.verifyState(dir); last == nil {
+		if last = e.verifyState(root, dir); last == nil {
 			return dir, nil
 		}
 	}
 	return "", last
 }
 
-// verifyState refuses a directory in which another user could replace a log.
-func (e Env) verifyState(dir string) *Refused {
-	if err := e.verifyOwner(dir); err != nil {
+// VerifyState refuses one of StateDirs in which another user could replace a log,
+// as far as it exists. The error is nil or a *Refused.
+func (e Env) VerifyState(root, dir string) error {
+	if err := e.verifyState(root, dir); err != nil {
 		return err
-	}
-	fi, err := os.Stat(dir)
-	if err != nil {
-		return &Refused{Path: dir, Reason: "cannot be used", Err: err}
-	}
-	if fi.Mode().Perm()&0o022 != 0 {
-		return &Refused{Path: dir, Reason: "others can write to it (mode " + octal(fi.Mode()) + ")"}
 	}
 	return nil
 }
+
+// verifyState verifies the directory and the way to it. Of a directory that was
+// named for us, or a runtime root that is verified already, the way there is the
+// user's own choice, as that to FASTBIND_RUNTIME_DIR is.
+func (e Env) verifyState(root, dir string) *Refused {
+	from := ""
+	if own := filepath.Join(root, ".state"); e.StateDir != "" {
+		from = e.StateDir
+	} else if root != "" && filepath.Dir(dir) == own {
+		from = own
+	}
+	if err := e.verifyWay(from, dir); err != nil {
+		return err
+	}
+	fi, err := os.Lstat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return &Refused{Path: dir, Reason: "cannot be used", Err: err}
+	case fi.Mode()&fs.ModeSymlink != 0:
+		return &Refused{Path: dir, Reason: "it is a symbolic link"}
+	case fi.Mode().Perm()&0o022 != 0:
+		return &Refused{Path: dir, Reason: "others can write to it (mode " + octal(fi.Mode()) + ")"}
+	}
+	return e.verifyOwner(dir)
+}
+
+// maxLinks is how many links a path may have, as in the kernel
+// (path_resolution(7)).
+const maxLinks = 40
+
+// verifyWay refuses a path on whose way another user could put something else:
+// each directory and link from one of its parents on, "" being the file system's
+// root, is ours or the system's, and others can write to no directory that is not
+// sticky. A directory of ours may be our group's too: that is what umask 002
+// makes. What does not exist yet will be ours.
+func (e Env) verifyWay(from, path string) *Refused {
+	if reason := misnamed(path); reason != "" {
+		return &Refused{Path: path, Reason: reason}
+	}
+	top := filepath.VolumeName(path) + string(filepath.Separator)
+	at, rest := top, strings.TrimPrefix(path, top)
+	system := 0
+	if fi, err := os.Lstat(top); err == nil {
+		// In a user namespace the system's files need not belong to uid 0.
+		if uid, ok := owner(fi); ok {
+			system = uid
+		}
+	}
+	if from != "" {
+		from = filepath.Clean(from)
+		var err error
+		if at, err = filepath.EvalSymlinks(filepath.Dir(from)); err != nil {
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+			return &Refused{Path: from, Reason: "cannot be used", Err: err}
+		}
+		rest = strings.TrimPrefix(path, strings.TrimSuffix(filepath.Dir(from), top)+string(filepath.Separator))
+	}
+	names := strings.Split(rest, string(filepath.Separator))
+	for links := 0; len(names) > 0; {
+		name := names[0]
+		names = names[1:]
+		if name == "" || name == "." {
+			continue
+		}
+		if name == ".." { // only in links; at has none
+			at = filepath.Dir(at)
+			continue
+		}
+		next := filepath.Join(at, name)
+		fi, err := os.Lstat(next)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return &Refused{Path: next, Reason: "cannot be used", Err: err}
+		}
+		uid, ok := owner(fi)
+		if ok && uid != e.EUID && uid != 0 && uid != system {
+			return &Refused{Path: next, Reason: "it belongs to uid " + strconv.Itoa(uid) + ", not to uid " + e.uid()}
+		}
+		switch {
+		case fi.Mode()&fs.ModeSymlink != 0:
+			target, err := os.Readlink(next)
+			if links++; links > maxLinks {
+				err = errLinks
+			}
+			if err != nil {
+				return &Refused{Path: next, Reason: "cannot be used", Err: err}
+			}
+			if filepath.IsAbs(target) {
+				at = top
+			}
+			names = append(strings.Split(target, string(filepath.Separator)), names...)
+		case !fi.IsDir():
+			return &Refused{Path: next, Reason: "it is not a directory"}
+		case ok && fi.Mode()&fs.ModeSticky == 0 && (fi.Mode().Perm()&0o002 != 0 || fi.Mode().Perm()&0o020 != 0 && uid != e.EUID):
+			return &Refused{Path: next, Reason: "others can write to it (mode " + octal(fi.Mode()) + ")"}
+		default:
+			at = next
+		}
+	}
+	return nil
+}
+
+var errLinks = errors.New("too many symbolic links")

@@ -1093,3 +1093,139 @@ func TestState(t *testing.T) {
 		}
 	}
 }
+
+// TestStateWay: R33. Logs and journals are written nowhere that another user
+// could lead us to; such a candidate is passed over and left as it is.
+func TestStateWay(t *testing.T) {
+	link := func(target, path string) {
+		t.Helper()
+		if err := os.Symlink(target, path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, c := range map[string]struct {
+		root bool // it needs another user
+		make func(m machine, xdg string)
+		why  string // "": it is used
+	}{
+		"plain":     {make: func(m machine, xdg string) {}},
+		"umask 002": {make: func(m machine, xdg string) { mkdirs(t, 0o775, xdg) }},
+		"our link":  {make: func(m machine, xdg string) { mkdirs(t, 0o700, m.base+"/disk"); link("../disk/../disk", xdg) }},
+		"instance a link": {make: func(m machine, xdg string) {
+			mkdirs(t, 0o700, xdg+"/fastbind")
+			link(m.base+"/target", xdg+"/fastbind/ci")
+		}, why: "symbolic link"},
+		"open to others":    {make: func(m machine, xdg string) { mkdirs(t, 0o777, xdg) }, why: "others can write to it (mode 0777)"},
+		"open further up":   {make: func(m machine, xdg string) { mkdirs(t, 0o700, xdg); mkdirs(t, 0o777, filepath.Dir(xdg)) }, why: "others can write to it"},
+		"links in a circle": {make: func(m machine, xdg string) { link(xdg, xdg) }, why: "too many symbolic links"},
+		"a file":            {make: func(m machine, xdg string) { link("/dev/null", xdg) }, why: "not a directory"},
+		"another's": {root: true, make: func(m machine, xdg string) {
+			mkdirs(t, 0o700, xdg)
+			chown(t, xdg, 4321)
+		}, why: "belongs to uid 4321"},
+		"another's link to ours": {root: true, make: func(m machine, xdg string) {
+			mkdirs(t, 0o755, xdg+"/fastbind")
+			link(m.base+"/target", xdg+"/fastbind/ci")
+			for _, p := range []string{xdg, xdg + "/fastbind", xdg + "/fastbind/ci"} {
+				if err := os.Lchown(p, 4321, 4321); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}, why: "belongs to uid 4321"},
+		"another's link on the way": {root: true, make: func(m machine, xdg string) {
+			mkdirs(t, fs.ModeSticky|0o777, filepath.Dir(xdg))
+			link(m.base+"/target", xdg)
+			if err := os.Lchown(xdg, 4321, 4321); err != nil {
+				t.Fatal(err)
+			}
+		}, why: "belongs to uid 4321"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c.root {
+				needRoot(t)
+			}
+			m := newMachine(t)
+			xdg, target := m.base+"/up/xdg", m.base+"/target"
+			mkdirs(t, 0o700, m.base+"/up", target)
+			c.make(m, xdg)
+			e := m.env("XDG_STATE_HOME=" + xdg)
+			got, err := e.State("", "ci")
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := xdg + "/fastbind/ci"
+			verr := e.VerifyState("", want)
+			if c.why != "" {
+				want = m.home + "/.local/state/fastbind/ci"
+				if r := refused(t, verr); !strings.Contains(r.Reason+": "+fmt.Sprint(r.Err), c.why) {
+					t.Errorf("refused for %v", r)
+				}
+			} else if verr != nil {
+				t.Error(verr)
+			}
+			if got != want {
+				t.Errorf("it is %s, want %s", got, want)
+			}
+			if left, _ := os.ReadDir(target); len(left) > 0 {
+				t.Errorf("%s was made behind the link", left[0].Name())
+			}
+			// Of a directory that was named for us only what is below counts.
+			if named, err := m.env("FASTBIND_STATE_DIR="+target).State("", "ci"); err != nil || named != target+"/ci" {
+				t.Errorf("FASTBIND_STATE_DIR: %q, %v", named, err)
+			}
+		})
+	}
+}
+
+// TestUnplace: a placement goes with its service and nobody else's, under the
+// lock under which it was made.
+func TestUnplace(t *testing.T) {
+	m := newMachine(t)
+	m.login(t)
+	e := m.env()
+	p := resolve(t, e, dead)
+	other, err := e.Resolve(t.Context(), "default", "other", dead)
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := m.runRoot() + "/" + placedName + "/default/svc"
+	if got := e.Placements(p, "default", "svc"); !slices.Equal(got, []string{link}) {
+		t.Fatalf("placements %q", got)
+	}
+	if err := e.MakeService(p); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Unplace(t.Context(), p, "default", "svc"); err != nil || len(e.Placements(p, "default", "svc")) != 1 {
+		t.Errorf("that of a service that was made again is removed: %v", err)
+	}
+	if err := os.Remove(p.Dir); err != nil {
+		t.Fatal(err)
+	}
+	unlock, err := lockDir(t.Context(), m.runRoot())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := e.Unplace(ctx, p, "default", "svc"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("without the lock: %v", err)
+	}
+	unlock()
+	for range 2 { // the second finds nothing to do
+		if err := e.Unplace(t.Context(), p, "default", "svc"); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := os.Lstat(link); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it is left: %v", err)
+	}
+	if len(e.Placements(other, "default", "other")) != 1 {
+		t.Error("another service's is gone too")
+	}
+	if err := e.Unplace(t.Context(), other, "default", "other"); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(m.runRoot() + "/" + placedName); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the empty directory is left: %v", err)
+	}
+}

@@ -515,7 +515,7 @@ func answer(ctx context.Context, conn net.Conn, s *state) {
 		if line == "hangup" {
 			cctx := daemon.ConnContext(ctx, conn)
 			<-cctx.Done()
-			fmt.Fprintln(os.Stderr, "hung up", ctx.Err())
+			fmt.Fprintln(os.Stderr, "hung up", cctx.Err(), ctx.Err())
 			return
 		}
 		if n, err := strconv.Atoi(line); err == nil && n < 0 {
