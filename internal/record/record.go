@@ -2,8 +2,9 @@
 //
 // A record is append-only text: a header line with the format's major version,
 // then one "key value" pair a line. The last pair of a key wins, except that
-// the first report of a failure is kept; keys this release does not know
-// survive because no line is ever rewritten. One process writes at a time:
+// the first report of a failure is kept and a phase never goes back, since a
+// launcher's "bound" may come after its child's "ready"; keys this release does
+// not know survive because no line is ever rewritten. One process writes at a time:
 // the launcher before it forks, then the daemon (or the trampoline in front of
 // a foreign one), and after its death whoever saw it die; what a launcher still
 // adds after the fork is the same as its child writes, or its own to say. Each
@@ -60,6 +61,19 @@ const (
 
 // Final reports whether nothing follows the phase.
 func (p Phase) Final() bool { return p == Gone || p == Failed }
+
+// precludes reports whether q, written after p, is a line that came late. What a
+// later release calls a phase is taken as it comes.
+func (p Phase) precludes(q Phase) bool {
+	if p.Final() {
+		return p != q
+	}
+	return q.rank() >= 0 && q.rank() < p.rank()
+}
+
+func (p Phase) rank() int {
+	return slices.Index([]Phase{Launching, Bound, Loading, Ready, Draining, Gone, Failed}, p)
+}
 
 // Inode is a file system object's identity on this machine.
 type Inode struct{ Dev, Ino uint64 }
@@ -393,6 +407,7 @@ func Parse(b []byte) (Record, error) {
 		}
 		return r, errors.New("not a record: the first line is not " + strconv.Quote(header+" "+strconv.Itoa(Major)))
 	}
+	late := false // the last phase was not taken, nor is its time
 	for n := 2; len(rest) > 0; n++ {
 		line, tail, ok := bytes.Cut(rest, []byte("\n"))
 		if !ok {
@@ -404,6 +419,12 @@ func Parse(b []byte) (Record, error) {
 		}
 		key, raw, _ := strings.Cut(string(line), " ")
 		value, err := unquote(raw)
+		if key == "phase" {
+			late = r.Phase.precludes(Phase(value))
+		}
+		if late && (key == "phase" || key == "phase-at") {
+			continue
+		}
 		if err == nil {
 			err = r.set(key, value)
 		}
