@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -246,4 +247,65 @@ func TestByHandBindInUse(t *testing.T) {
 	if err == nil || !strings.Contains(out, "already in use") {
 		t.Errorf("%v: %s", err, out)
 	}
+}
+
+// inNamespace starts a shell script as the first process of a new pid namespace,
+// which ends with it. It has variables for the programs.
+func (w *world) inNamespace(script string, options ...string) *client {
+	w.t.Helper()
+	if os.Getuid() != 0 {
+		w.t.Skip("only root can make a pid namespace")
+	}
+	if err := exec.Command("unshare", "-pf", "true").Run(); err != nil {
+		w.t.Skip("this root may not make a pid namespace: ", err)
+	}
+	cmd := exec.Command("unshare", append(append([]string{"-pf", "--kill-child"}, options...), "/bin/sh", "-c", script)...)
+	cmd.Env = append(w.env[:len(w.env):len(w.env)], "PLAIND="+w.plaind(), "TESTPROG="+filepath.Join(w.bin, "testprog"), "FASTBIND="+filepath.Join(w.bin, "fastbind"))
+	cmd.Dir = w.dir
+	return w.startCommand(cmd)
+}
+
+// plaind is the path of the foreign daemon.
+func (w *world) plaind() string {
+	w.t.Helper()
+	dir, err := plaind()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return filepath.Join(dir, "plaind")
+}
+
+// TestNoIdentity: R10. Where /proc is not that of the own pid namespace, a pid
+// cannot be told from a stranger's. A foreign daemon is not launched there; one
+// made with the SDK is, since its life lock tells that it lives, and nobody is
+// signalled for it.
+func TestNoIdentity(t *testing.T) {
+	w := newWorld(t)
+	c := w.inNamespace(`$FASTBIND start web -- "$PLAIND" 2>&1; echo status $?; $TESTPROG start; $TESTPROG dial; echo done; read -r _`)
+	var out []string
+	for l := c.line(); l != "done" && len(out) < 20; l = c.line() {
+		out = append(out, l)
+	}
+	all := strings.Join(out, "\n")
+	for _, want := range []string{"status 4", "failed in stage prepare", "no process here can be told from another", "hint: mount this pid namespace's own /proc", "\nok "} {
+		if !strings.Contains(all, want) {
+			t.Errorf("%q is missing:\n%s", want, all)
+		}
+	}
+	if len(w.generations("web")) != 0 {
+		t.Error("a foreign daemon was launched")
+	}
+	alive := w.living("t")
+	if len(alive) != 1 || alive[0].Record.PIDNamespace != "" || alive[0].Record.Start != 0 {
+		t.Fatalf("living: %+v", alive)
+	}
+	stop, err := w.output(w.command("fastbind", "stop", "t"))
+	if err == nil || !strings.Contains(stop, "so the pid may be another's") || !strings.Contains(stop, "hint: end it in the pid namespace") {
+		t.Errorf("stop: %v: %s", err, stop)
+	}
+	if len(w.living("t")) != 1 {
+		t.Error("it was stopped")
+	}
+	_, _ = c.finish()
+	w.eventually("it ended with its namespace", func() bool { return len(w.living("t")) == 0 })
 }

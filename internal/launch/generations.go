@@ -99,10 +99,13 @@ func (e Entry) ID() proc.ID {
 }
 
 // Open opens the generation's process by handle; proc.ErrGone if it is dead or
-// the pid is a stranger's.
+// the pid is a stranger's, proc.ErrUnproven if it may be one.
 func (e Entry) Open() (*proc.Handle, error) {
-	if e.Record.PID == 0 {
+	if e.Record.PID == 0 || !thisBoot(e.Record) {
 		return nil, proc.ErrGone
+	}
+	if e.Record.Start == 0 {
+		return nil, proc.ErrUnproven
 	}
 	return proc.Open(e.ID())
 }

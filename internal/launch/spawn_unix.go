@@ -32,14 +32,17 @@ const shell = "/bin/sh"
 // client that connects and leaves, which is what a liveness check does. A shell
 // adds variables of its own, which are in no contract.
 //
-// Arguments: record, phase lines or "", program, its arguments. In /proc/PID/stat
-// the name is (sh), so that words can be counted: the 22nd is the start time.
+// Arguments: record, phase lines or "", program, its arguments. In /proc/self/stat
+// the name is (sh), so that words can be counted: the 22nd is the start time. It
+// counts only if the first is our own pid: in a new pid namespace under the old
+// /proc, /proc/$$ is a stranger, whom a stop would end.
 const trampoline = `umask 022
 trap '' PIPE
-start=0
-if [ -r /proc/$$/stat ]; then
-	read -r _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ start _ </proc/$$/stat
+self=
+if [ -r /proc/self/stat ]; then
+	read -r self _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ start _ </proc/self/stat
 fi
+[ "$self" = $$ ] || start=0
 printf 'pid %s\nstart %s\n%s' $$ "$start" "$2" >>"$1" || exit 126
 FASTBIND_HANDOVER="$FASTBIND_HANDOVER
 pid=$$"

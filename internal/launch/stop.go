@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -159,13 +160,29 @@ func (b *Broker) signalLocked(ctx context.Context, place runtimedir.Place, sig s
 			if h != nil {
 				_ = h.Close()
 			}
-			err = b.fault(LaunchFailed, StageStop, oerr) // and on with the others
+			err = b.unstoppable(e, oerr) // and on with the others
 			continue
 		}
 		// A backend takes its own time to drain, then leaves by itself.
 		targets = append(targets, target{e, h, e.Record.Definition.Complete().StopWithin + time.Second})
 	}
 	return targets, false, err
+}
+
+// cureProc is the advice where /proc is not that of the own pid namespace.
+const cureProc = "mount this pid namespace's own /proc: mount -t proc proc /proc, or unshare --mount-proc"
+
+// unstoppable is the fault of a living generation that no signal can be sent to.
+func (b *Broker) unstoppable(e Entry, err error) *Fault {
+	f := b.fault(LaunchFailed, StageStop, err)
+	f.Generation = e.Number
+	switch {
+	case errors.Is(err, proc.ErrElsewhere), errors.Is(err, proc.ErrUnproven):
+		f.Cure = "end it in the pid namespace (the container) that it was launched in, where its pid is " + strconv.Itoa(e.Record.PID)
+	case errors.Is(err, errors.ErrUnsupported), errors.Is(err, os.ErrNotExist):
+		f.Cure = cureProc
+	}
+	return f
 }
 
 // lockService takes the launch lock of a service that exists, trying until ctx

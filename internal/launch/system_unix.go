@@ -491,12 +491,22 @@ func (s *system) prepare() Outcome {
 		if s.vanished(err) {
 			return Moved
 		}
-		return s.fault(StagePrepare, err)
+		o := s.fault(StagePrepare, err)
+		if errors.Is(err, errNoIdentity) {
+			s.err.Cure = cureProc
+		}
+		return o
 	}
 	return OK
 }
 
 func (s *system) makeGeneration(g *generation) error {
+	self, err := proc.Self()
+	if err != nil && s.b.Def.Foreign {
+		// Without a life lock nobody could ever tell it from a stranger of the
+		// same pid: to stop it, or to say that it lives.
+		return identityError{err}
+	}
 	if err := os.Mkdir(g.dir, 0o700); err != nil {
 		return err
 	}
@@ -512,9 +522,7 @@ func (s *system) makeGeneration(g *generation) error {
 		Generation: g.number, Definition: s.b.Def, Launcher: os.Getpid(),
 		Launched: time.Now(), LaunchedBoot: g.began,
 		Variables: environ.Variables(g.contract), ByHand: s.mode == ByHand,
-	}
-	if self, err := proc.Self(); err == nil {
-		r.BootID, r.PIDNamespace = self.BootID, self.PIDNS
+		BootID: proc.BootID(), PIDNamespace: self.PIDNS,
 	}
 	if s.mode != ByHand {
 		if err := s.openLog(g, &r); err != nil {
@@ -524,6 +532,15 @@ func (s *system) makeGeneration(g *generation) error {
 	g.record = r
 	return record.Create(filepath.Join(g.dir, record.FileName), record.LaunchLines(r))
 }
+
+// identityError: this process cannot tell who it is, nor who its child will be.
+type identityError struct{ err error }
+
+var errNoIdentity = errors.New("no process here can be told from another of the same pid")
+
+func (e identityError) Error() string        { return errNoIdentity.Error() + ": " + e.err.Error() }
+func (e identityError) Unwrap() error        { return e.err }
+func (e identityError) Is(target error) bool { return target == errNoIdentity }
 
 func (s *system) makeLifeAndControl(g *generation) error {
 	var err error
