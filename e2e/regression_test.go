@@ -309,3 +309,49 @@ func TestNoIdentity(t *testing.T) {
 	_, _ = c.finish()
 	w.eventually("it ended with its namespace", func() bool { return len(w.living("t")) == 0 })
 }
+
+// TestLogTailEndsWithItsGeneration: R3. What a failed generation is shown to have
+// written last is its own, however many have written since.
+func TestLogTailEndsWithItsGeneration(t *testing.T) {
+	w := newWorld(t)
+	if out, err := w.run("dial", "-fail=load"); err == nil {
+		t.Fatal(out)
+	}
+	tail := func() string {
+		t.Helper()
+		out, err := w.output(w.command("fastbind", "status", "t", "--json"))
+		_, rest, ok := strings.Cut(out, `"log_tail":[`)
+		rest, _, _ = strings.Cut(rest, "]")
+		if err != nil && !strings.Contains(err.Error(), "exit status 3") || !ok {
+			t.Fatalf("%v: %s", err, out)
+		}
+		return rest
+	}
+	want := tail()
+	if want == "" {
+		t.Fatal("the failed generation wrote nothing")
+	}
+	for range 2 {
+		w.dial()
+		if got := tail(); got != want {
+			t.Errorf("it is shown to have written %s, not %s", got, want)
+		}
+		w.must("stop")
+		if got := tail(); got != want {
+			t.Errorf("it is shown to have written %s, not %s", got, want)
+		}
+	}
+	// One that is moved aside keeps its lines.
+	log, err := os.OpenFile(filepath.Join(w.root, ".state", "default", "t.log"), os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	if _, err := log.WriteString(strings.Repeat("much\n", 1<<18)); err != nil {
+		t.Fatal(err)
+	}
+	w.dial()
+	if got := tail(); got != want {
+		t.Errorf("moved aside, it is shown to have written %s, not %s", got, want)
+	}
+}

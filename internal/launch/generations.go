@@ -233,6 +233,7 @@ type admission struct {
 	settle  []Entry       // dead without a verdict
 	orphans []Entry       // self-binders that have not bound, and whose launcher is gone
 	remove  []Entry       // no longer of interest
+	ended   []Entry       // dead, and kept
 	next    uint64        // the number of the next generation
 }
 
@@ -266,6 +267,8 @@ func admit(entries []Entry, currentName string, since, now time.Duration) admiss
 		recent := f != nil && thisBoot(r) && r.PhaseAt <= now && now-r.PhaseAt < budgetWindow
 		if !recent && e.Name != currentName {
 			a.remove = append(a.remove, e)
+		} else {
+			a.ended = append(a.ended, e)
 		}
 	}
 	if len(a.spent) >= budgetFailures {

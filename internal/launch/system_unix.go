@@ -602,6 +602,7 @@ func (s *system) openLog(g *generation, r *record.Record) error {
 		return err
 	}
 	path := logPath(state, s.dirName)
+	s.endLogs(path)
 	for _, p := range []string{path, journalPath(state, s.dirName)} {
 		if err := journal.Rotate(p); err != nil {
 			return err
@@ -625,6 +626,24 @@ func (s *system) openLog(g *generation, r *record.Record) error {
 	}
 	r.Log, r.LogOffset = path, fi.Size()
 	return nil
+}
+
+// endLogs notes where the output of dead generations ends, before ours is added
+// to the log or the log is moved aside. One that lives goes on writing.
+func (s *system) endLogs(path string) {
+	fi, err := os.Lstat(path)
+	if err != nil {
+		return
+	}
+	inode, err := endpoint.Inode(path)
+	if err != nil {
+		return
+	}
+	for _, e := range s.admission.ended {
+		if e.Record.Log == path && e.Record.LogInode.IsZero() {
+			_ = record.Append(filepath.Join(e.Dir, record.FileName), record.LogEndLines(fi.Size(), inode)...)
+		}
+	}
 }
 
 // unlink removes both stale names, once on one probe, and only those of the

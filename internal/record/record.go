@@ -129,6 +129,8 @@ type Record struct {
 
 	Log       string
 	LogOffset int64 // where this generation's output begins
+	LogEnd    int64 // where the next one's does, 0 if none has come since
+	LogInode  Inode // with LogEnd: of the file, which may have been moved aside since
 	Inode     Inode // of the endpoint's name; zero until bound
 	Variables []Variable
 
@@ -247,9 +249,19 @@ func LaunchLines(r Record) []Line {
 	return append(l, PhaseLines(Launching, r.LaunchedBoot)...)
 }
 
+// LogEndLines are the lines that a launcher adds to the record of a dead
+// generation when the next one is about to write to their log.
+func LogEndLines(end int64, log Inode) []Line {
+	return []Line{{"log-inode", inodeText(log)}, Int("log-end", end)}
+}
+
 // InodeLine is the line that names the bound endpoint's inode.
 func InodeLine(i Inode) Line {
-	return Line{"inode", strconv.FormatUint(i.Dev, 10) + ":" + strconv.FormatUint(i.Ino, 10)}
+	return Line{"inode", inodeText(i)}
+}
+
+func inodeText(i Inode) string {
+	return strconv.FormatUint(i.Dev, 10) + ":" + strconv.FormatUint(i.Ino, 10)
 }
 
 // LeaseLine is the line that a daemon writes when it takes a lease.
@@ -462,6 +474,10 @@ func (r *Record) set(key, value string) error {
 		r.Log = value
 	case "log-offset":
 		err = num(&r.LogOffset, value)
+	case "log-end":
+		err = num(&r.LogEnd, value)
+	case "log-inode":
+		r.LogInode, err = ParseInode(value)
 	case "inode":
 		r.Inode, err = ParseInode(value)
 	case "variable":
