@@ -134,8 +134,8 @@ func TestBudget(t *testing.T) {
 	}
 }
 
-// TestBudgetIsNotSpentByKills: a daemon that the user ends while it loads did
-// not fail by itself.
+// TestBudgetIsNotSpentByKills: a daemon that the user ends while it loads, and
+// whose launcher lives to see the signal, did not fail by itself.
 func TestBudgetIsNotSpentByKills(t *testing.T) {
 	w := newWorld(t)
 	for range 4 {
@@ -151,6 +151,66 @@ func TestBudgetIsNotSpentByKills(t *testing.T) {
 		_, _ = c.finish()
 	}
 	w.dial()
+}
+
+// TestBudgetIsNotSpentByStops: nor did one that was stopped, at once or by asking,
+// when nobody but the stop is left to see it; nor if the stop is killed before it
+// sees the end, or another dial comes first.
+func TestBudgetIsNotSpentByStops(t *testing.T) {
+	w := newWorld(t)
+	for _, how := range []string{"--now", "--now", "", "--now"} {
+		w.must("start", "-load=60s")
+		w.eventually("loading", func() bool { return w.readRecord("t").Phase == record.Loading })
+		args := strings.Fields("stop t " + how)
+		if out, err := w.output(w.command("fastbind", args...)); err != nil {
+			t.Fatalf("stop %s: %v: %s", how, err, out)
+		}
+		// Asked to end, its Load returns an error, which it reports.
+		if st := w.must("status"); how != "" && !strings.HasPrefix(st, "gone ") {
+			t.Errorf("status after stop %s: %q", how, st)
+		}
+	}
+	for range 4 {
+		w.must("start", "-load=60s")
+		w.eventually("loading", func() bool { return w.readRecord("t").Phase == record.Loading })
+		if err := record.Append(filepath.Join(w.living("t")[0].Dir, record.FileName), record.StoppedLine()); err != nil {
+			t.Fatal(err)
+		}
+		w.kill9("t") // as a stop does that is killed itself then
+		if st := w.must("status"); !strings.HasPrefix(st, "gone ") {
+			t.Errorf("status is %q", st)
+		}
+	}
+	w.dial()
+}
+
+// TestBudgetIsSpentByUnseenDeaths: a daemon that exits while it loads is refused
+// the fourth launch although no launcher stays to see its status. A kill -9 then
+// looks the same, and counts (README, Limits).
+func TestBudgetIsSpentByUnseenDeaths(t *testing.T) {
+	for name, end := range map[string]func(*world){
+		"exit":    nil,
+		"kill -9": func(w *world) { w.kill9("t") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			args := []string{"start", "-exit=load"}
+			if end != nil {
+				args[1] = "-load=60s"
+			}
+			for range 3 {
+				w.must(args...)
+				if end != nil {
+					w.eventually("loading", func() bool { return w.readRecord("t").Phase == record.Loading })
+					end(w)
+				}
+				w.eventually("it is dead", func() bool { return len(w.living("t")) == 0 })
+			}
+			if out, err := w.run(args...); err == nil || !strings.Contains(out, "stage=budget") {
+				t.Errorf("the fourth launch: %v: %s", err, out)
+			}
+		})
+	}
 }
 
 // TestLoading: R2, R25. A daemon that loads for a minute: connected at once, its

@@ -164,9 +164,18 @@ func Current(dir string, entries []Entry) (Entry, bool) {
 
 // counted reports whether a failure spends the budget: the daemon itself died
 // before it was ready, and neither we nor the user ended it.
+//
+// Of an end that nobody saw, because the launcher had left, only what is on
+// record can be said. An order to stop is there before the signal. An SDK backend
+// that said nothing more was killed by somebody else, or left by os.Exit or a
+// crash of its runtime: the kernel tells neither, to whom had no pidfd. It counts,
+// because the other mistake has no end: a tool whose daemon exits while it loads
+// would launch it with every call. The price is that three kills by hand within
+// 30 s, each during the load and without a launcher left, refuse the fourth
+// launch for the rest of these 30 s.
 func counted(r record.Record, now time.Duration) bool {
 	f := r.Failure
-	if f == nil || !thisBoot(r) || r.Reset || r.WasReady || now-f.At > budgetWindow || f.At > now {
+	if f == nil || !thisBoot(r) || r.Reset || r.Stopped || r.WasReady || now-f.At > budgetWindow || f.At > now {
 		return false
 	}
 	if f.Unknown && r.Definition.Foreign && !r.Backend {
@@ -208,7 +217,7 @@ func thisBoot(r record.Record) bool {
 // after its launch, so it is stamped with the only time that is certain, and
 // never becomes the failure of a dial that began later.
 func settleVerdict(r record.Record) *record.Failure {
-	if r.Phase.Final() || r.PID == 0 {
+	if r.Phase.Final() || r.PID == 0 || r.Stopped {
 		return nil
 	}
 	stage := StageServe

@@ -152,6 +152,7 @@ func (b *Broker) signalLocked(ctx context.Context, place runtimedir.Place, sig s
 			continue // it ended meanwhile
 		}
 		if oerr == nil {
+			_ = record.Append(filepath.Join(e.Dir, record.FileName), record.StoppedLine())
 			if oerr = h.Signal(sig); errors.Is(oerr, proc.ErrGone) {
 				oerr = nil
 			}

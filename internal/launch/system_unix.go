@@ -404,6 +404,7 @@ func (s *system) endOrphan(e Entry) {
 		return
 	}
 	defer h.Close()
+	_ = record.Append(filepath.Join(e.Dir, record.FileName), record.StoppedLine())
 	_ = h.Signal(syscall.SIGKILL)
 	ctx, cancel := context.WithTimeout(context.Background(), orphanWithin)
 	defer cancel()

@@ -158,6 +158,9 @@ type Record struct {
 	// Reset: a person has looked at the failure; it spends no budget.
 	Reset bool
 
+	// Stopped: somebody ordered its end. However it dies, it did not by itself.
+	Stopped bool
+
 	// Unknown holds the lines whose keys this release does not know.
 	Unknown []string
 }
@@ -254,6 +257,10 @@ func LaunchLines(r Record) []Line {
 func LogEndLines(end int64, log Inode) []Line {
 	return []Line{{"log-inode", inodeText(log)}, Int("log-end", end)}
 }
+
+// StoppedLine is the line that is written before a generation is signalled: who
+// ordered its end may die before it sees it.
+func StoppedLine() Line { return Line{"stopped", "true"} }
 
 // InodeLine is the line that names the bound endpoint's inode.
 func InodeLine(i Inode) Line {
@@ -512,6 +519,8 @@ func (r *Record) set(key, value string) error {
 	case "phase":
 		r.Phase = Phase(value)
 		r.WasReady = r.WasReady || r.Phase == Ready
+	case "stopped":
+		r.Stopped = value == "true"
 	case "reset":
 		r.Reset = value == "true"
 	case "phase-at":
