@@ -355,3 +355,83 @@ func TestLogTailEndsWithItsGeneration(t *testing.T) {
 		t.Errorf("moved aside, it is shown to have written %s, not %s", got, want)
 	}
 }
+
+// collect returns what a script prints up to the line "done".
+func (c *client) collect() string {
+	var out []string
+	for l := c.line(); l != "done" && len(out) < 50; l = c.line() {
+		out = append(out, l)
+	}
+	return strings.Join(out, "\n")
+}
+
+// fastbind runs the command and returns its output with its exit status.
+func (w *world) fastbind(args ...string) string {
+	w.t.Helper()
+	cmd := w.command("fastbind", args...)
+	out, err := w.output(cmd)
+	if err != nil && cmd.ProcessState == nil {
+		w.t.Fatal(err)
+	}
+	return out + "\nexit " + itoa(cmd.ProcessState.ExitCode())
+}
+
+// said fails unless the output has all of the texts.
+func (w *world) said(out string, want ...string) {
+	w.t.Helper()
+	for _, s := range want {
+		if !strings.Contains(out, s) {
+			w.t.Errorf("%q is missing:\n%s", s, out)
+		}
+	}
+}
+
+// TestForeignOfAnotherNamespace: R36. A foreign daemon of a container lives as
+// long as its endpoint accepts, and cannot be stopped from outside; when the
+// container has ended it is dead, and in nobody's way.
+func TestForeignOfAnotherNamespace(t *testing.T) {
+	w := newWorld(t)
+	for round := range 2 {
+		c := w.inNamespace(`$FASTBIND start web -- "$PLAIND" 2>&1; echo done; read -r _`, "--mount-proc")
+		w.said(c.collect(), "/web/sock")
+		w.said(w.fastbind("status", "web"), "web\tbound\t", "exit 0")
+		w.said(w.fastbind("stop", "web"), "process belongs to another pid namespace", "hint: end it in the pid namespace", "exit 4")
+		w.said(w.fastbind("purge", "web"), "exit 5")
+		_, _ = c.finish()
+		w.eventually("it ended with its namespace", func() bool {
+			return strings.HasSuffix(w.fastbind("status", "web"), "exit 3")
+		})
+		w.said(w.fastbind("stop", "web"), "it is not running", "exit 3")
+		if round == 0 {
+			w.said(w.fastbind("start", "web"), "/web/sock", "exit 0")
+			w.said(w.fastbind("stop", "web"), "stopped generation 2", "exit 0")
+		}
+	}
+	w.said(w.fastbind("purge", "web"), "exit 0")
+}
+
+// TestForeignWithoutProc: where /proc cannot be used, a living foreign daemon is
+// not taken for dead, and neither stopped nor forgotten.
+func TestForeignWithoutProc(t *testing.T) {
+	w := newWorld(t)
+	w.said(w.fastbind("start", "web", "--", w.plaind()), "exit 0")
+	h, err := w.living("web")[0].Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	c := w.inNamespace(`$FASTBIND status web 2>&1; echo status $?; $FASTBIND stop web 2>&1; echo stop $?; echo done
+		read -r _; $FASTBIND start web 2>&1; echo start $?; echo done; read -r _`)
+	w.said(c.collect(), "web\tbound\t", "status 0", "it shows another pid namespace", "hint: mount this pid namespace's own /proc", "stop 4")
+	for _, name := range []string{"sock", "keep"} {
+		remove(t, filepath.Join(w.service("web"), name))
+	}
+	_, _ = io.WriteString(c.stdin, "\n")
+	w.said(c.collect(), "failed in stage prepare", "start 4")
+	_, _ = c.finish()
+	if !h.Alive() {
+		t.Fatal("it was ended")
+	}
+	w.said(w.fastbind("stop", "web"), "stopped generation 1", "exit 0")
+	w.await(h)
+}

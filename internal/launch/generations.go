@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/fastbind/fastbind/internal/definition"
+	"github.com/fastbind/fastbind/internal/endpoint"
 	"github.com/fastbind/fastbind/internal/lock"
 	"github.com/fastbind/fastbind/internal/proc"
 	"github.com/fastbind/fastbind/internal/record"
@@ -59,6 +61,10 @@ type Entry struct {
 	Err    error // the record cannot be read
 	Alive  bool  // its life lock is held, or its recorded process lives
 	Locked bool  // its life lock is held
+
+	// Unproven: nothing shows that it lives, nor that it is dead. Nothing is
+	// written about it, and its directory stays.
+	Unproven bool
 }
 
 // Generations lists the generations in a service's directory, the newest
@@ -81,7 +87,7 @@ func Generations(dir string) ([]Entry, error) {
 		e.Record, e.Err = record.Read(filepath.Join(e.Dir, record.FileName))
 		e.Record.Generation = number
 		e.Locked, _ = lock.Held(filepath.Join(e.Dir, runtimedir.LifeName))
-		e.Alive = e.Locked || e.processLives()
+		e.Alive = e.Locked
 		// Put in its place: they are few, and a sort is 15 kB of code in every
 		// client.
 		i := 0
@@ -89,6 +95,12 @@ func Generations(dir string) ([]Entry, error) {
 			i++
 		}
 		entries = slices.Insert(entries, i, e)
+	}
+	name := current(dir)
+	for i := range entries {
+		if !entries[i].Alive {
+			entries[i].lookCloser(dir, name)
+		}
 	}
 	return entries, nil
 }
@@ -110,18 +122,54 @@ func (e Entry) Open() (*proc.Handle, error) {
 	return proc.Open(e.ID())
 }
 
-// processLives: no pid alone is believed.
-func (e Entry) processLives() bool {
+// lookCloser looks for the process of a generation whose life lock nobody holds.
+// No pid alone is believed. Only proc.ErrGone and a life lock that is there and
+// free prove a death: a process of another pid namespace, or where /proc cannot
+// be used, may well live. Of the generation that current names the endpoint tells
+// then: a listener that refuses is held by nobody.
+func (e *Entry) lookCloser(dir, currentName string) {
 	h, err := e.Open()
-	if err != nil {
-		// A process of another pid namespace on this machine may well live. If
-		// it had a life lock, that has told.
-		_, lerr := os.Lstat(filepath.Join(e.Dir, runtimedir.LifeName))
-		return errors.Is(err, proc.ErrElsewhere) && lerr != nil
+	switch {
+	case err == nil:
+		e.Alive = h.Alive()
+		_ = h.Close()
+		return
+	case errors.Is(e.Err, fs.ErrNotExist):
+		return // nothing is left that could be kept
+	case e.Err == nil && (err == proc.ErrGone || e.Record.Phase.Final()):
+		return
 	}
-	alive := h.Alive()
-	_ = h.Close()
-	return alive
+	if _, err := os.Lstat(filepath.Join(e.Dir, runtimedir.LifeName)); err == nil {
+		return
+	}
+	if e.Unproven = true; e.Name != currentName {
+		return
+	}
+	switch reach := answer(dir); {
+	case reach == endpoint.Refused:
+		e.Unproven = false
+	case reach != endpoint.Absent && e.Err == nil:
+		e.Alive, e.Unproven = true, false
+	}
+}
+
+// answer says what a connect to a service's endpoint finds, by either name.
+func answer(dir string) endpoint.Reach {
+	best := endpoint.Absent
+	for _, name := range []string{runtimedir.SockName, runtimedir.KeepName} {
+		conn, reach, _ := endpoint.Connect(context.Background(), filepath.Join(dir, name))
+		if conn != nil {
+			_ = conn.Close()
+		}
+		switch reach {
+		case endpoint.Absent:
+		case endpoint.Refused:
+			best = reach
+		default:
+			return reach
+		}
+	}
+	return best
 }
 
 // LeasesBefore returns the leases of the generation before the given one, if
@@ -258,6 +306,9 @@ func admit(entries []Entry, currentName string, since, now time.Duration) admiss
 			if r := e.Record; r.Phase == record.Launching && r.Definition.Bind == definition.BindDaemon && !r.ByHand {
 				a.orphans = append(a.orphans, e)
 			}
+			continue
+		}
+		if e.Unproven {
 			continue
 		}
 		r := e.Record

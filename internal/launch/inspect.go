@@ -124,7 +124,7 @@ func recordedPhase(e Entry) record.Phase {
 func lastFailure(entries []Entry) *Fault {
 	for _, e := range entries {
 		r := e.Record
-		if r.Failure == nil && !e.Alive && e.Err == nil {
+		if r.Failure == nil && !e.Alive && !e.Unproven && e.Err == nil {
 			r.Failure = settleVerdict(r)
 		}
 		if f := RecordedFault(r); f != nil && !r.Reset {
