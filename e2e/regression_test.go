@@ -435,3 +435,101 @@ func TestForeignWithoutProc(t *testing.T) {
 	w.said(w.fastbind("stop", "web"), "stopped generation 1", "exit 0")
 	w.await(h)
 }
+
+// serving waits until a foreign daemon's trampoline has done its part.
+func (w *world) serving(name string) {
+	w.t.Helper()
+	w.eventually("it serves", func() bool {
+		out, err := w.output(w.command("fastbind", "logs", name))
+		return err == nil && strings.Contains(out, "serving")
+	})
+}
+
+// TestCleanedForeign: R11. A foreign daemon whose record a cleaner took is found
+// by the copy in the state directory; without that, nobody says that it is gone.
+func TestCleanedForeign(t *testing.T) {
+	clean := func(w *world) {
+		for _, e := range w.generations("web") {
+			remove(t, e.Dir)
+		}
+		remove(t, filepath.Join(w.service("web"), "current"))
+		remove(t, filepath.Join(w.service("web"), "keep"))
+	}
+	for name, take := range map[string]func(*world){
+		"all but the socket": clean,
+		"only the record":    func(w *world) { remove(t, filepath.Join(w.generations("web")[0].Dir, record.FileName)) },
+		"unreadable record": func(w *world) {
+			if err := os.WriteFile(filepath.Join(w.generations("web")[0].Dir, record.FileName), []byte("fastbind-record 2\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"systemd-tmpfiles": func(w *world) {
+			if _, err := exec.LookPath("systemd-tmpfiles"); err != nil {
+				t.Skip("no systemd-tmpfiles here")
+			}
+			conf := filepath.Join(w.dir, "clean.conf")
+			if err := os.WriteFile(conf, []byte("d "+w.root+" 0700 - - 0\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if out, err := exec.Command("systemd-tmpfiles", "--clean", conf).CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			if len(w.living("web")) != 0 {
+				t.Skip("it took no record")
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, bind := range [][]string{{"--"}, {"--bind", "daemon", "--bound-within", "60s", "--"}} {
+				w := newWorld(t)
+				if bind = append(bind, w.plaind()); len(bind) > 2 {
+					bind = append(bind, "-path", "{socket}")
+				}
+				w.env = append(w.env, "FASTBIND_STATE_DIR="+filepath.Join(w.dir, "state"))
+				w.said(w.fastbind(append([]string{"start", "web"}, bind...)...), "exit 0")
+				h, err := w.living("web")[0].Open()
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer h.Close()
+				defer func() { _ = h.Signal(syscall.SIGKILL) }()
+				w.serving("web")
+				take(w)
+				pid := itoa(h.PID())
+				w.said(w.fastbind("status", "web"), "web\tbound\t", "\t"+pid+"\t", "exit 0")
+				w.said(w.fastbind("start", "web"), "exit 0")
+				w.said(w.fastbind("purge", "web"), "exit 5")
+				w.said(w.fastbind("restart", "web"), "exit 0")
+				w.await(h)
+				w.said(w.fastbind("stop", "web"), "stopped generation ", "exit 0")
+				w.said(w.fastbind("stop", "web"), "exit 3")
+				w.said(w.fastbind("purge", "web"), "exit 0")
+				if left, _ := filepath.Glob(filepath.Join(w.dir, "state", "*", "web*")); len(left) != 0 {
+					t.Errorf("purge left %q", left)
+				}
+			}
+		})
+	}
+	t.Run("the copy as well", func(t *testing.T) {
+		w := newWorld(t)
+		w.said(w.fastbind("start", "web", "--", w.plaind()), "exit 0")
+		h, err := w.living("web")[0].Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer h.Close()
+		defer func() { _ = h.Signal(syscall.SIGKILL) }()
+		w.serving("web")
+		clean(w)
+		remove(t, filepath.Join(w.root, ".state"))
+		w.said(w.fastbind("status", "web"), "web\tbound\tdefault\t-\t-\t", "exit 0")
+		w.said(w.fastbind("stop", "web"), "somebody accepts at its endpoint", "hint: find who listens, and end it: lsof "+w.root, "exit 4")
+		w.said(w.fastbind("purge", "web"), "exit 5")
+		if err := h.Signal(syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		w.await(h)
+		w.said(w.fastbind("status", "web"), "exit 3")
+		w.said(w.fastbind("stop", "web"), "it is not running", "exit 3")
+	})
+}

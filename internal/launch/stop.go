@@ -102,14 +102,15 @@ func (t target) await(ctx context.Context) (killed bool, err error) {
 
 // signalAll signals every living generation, under the launch lock.
 func (b *Broker) signalAll(ctx context.Context, place runtimedir.Place, sig syscall.Signal) ([]target, error) {
+	healed := time.Now().Add(healWithin)
 	for end := time.Now().Add(definition.DefaultAdoptWithin); ; {
 		unlock, err := b.lockService(ctx, place)
 		if err != nil || unlock == nil {
 			return nil, err
 		}
-		targets, again, err := b.signalLocked(ctx, place, sig, time.Now().Before(end))
+		targets, again, err := b.signalLocked(ctx, place, sig, time.Now().Before(end), healed)
 		unlock()
-		if err != nil || !again {
+		if !again {
 			return targets, err
 		}
 		if sleep(ctx, 5*time.Millisecond) != nil {
@@ -118,8 +119,11 @@ func (b *Broker) signalAll(ctx context.Context, place runtimedir.Place, sig sysc
 	}
 }
 
-func (b *Broker) signalLocked(ctx context.Context, place runtimedir.Place, sig syscall.Signal, patient bool) (targets []target, again bool, err error) {
-	entries, err := Generations(place.Dir)
+// healWithin is how long a stop waits for a backend to write its record again.
+const healWithin = 2 * time.Second
+
+func (b *Broker) signalLocked(ctx context.Context, place runtimedir.Place, sig syscall.Signal, patient bool, healed time.Time) (targets []target, again bool, err error) {
+	entries, err := b.generations(place)
 	if err != nil {
 		return nil, false, b.fault(LaunchFailed, StageStop, err)
 	}
@@ -166,6 +170,13 @@ func (b *Broker) signalLocked(ctx context.Context, place runtimedir.Place, sig s
 		}
 		// A backend takes its own time to drain, then leaves by itself.
 		targets = append(targets, target{e, h, e.Record.Definition.Complete().StopWithin + time.Second})
+	}
+	if len(targets) == 0 && err == nil && accepts(place) {
+		// Under the lock nobody is about to launch. A backend whose record an
+		// outsider removed is about to write it again.
+		f := b.fault(LaunchFailed, StageStop, errUnrecorded)
+		f.Cure = "find who listens, and end it: lsof " + place.Sock()
+		return nil, time.Now().Before(healed), f
 	}
 	return targets, false, err
 }
@@ -268,7 +279,7 @@ func (b *Broker) Purge(ctx context.Context, dry bool) ([]string, error) {
 		return nil, err
 	}
 	defer unlock()
-	entries, err := Generations(place.Dir)
+	entries, err := b.generations(place)
 	if err != nil {
 		return nil, b.fault(LaunchFailed, StageDirectory, err)
 	}
@@ -289,7 +300,7 @@ func (b *Broker) Purge(ctx context.Context, dry bool) ([]string, error) {
 		return nil, nil
 	}
 	for _, state := range b.Env.StateDirs(place.Root, b.Def.Instance) {
-		for _, p := range []string{logPath(state, b.DirName()), journalPath(state, b.DirName())} {
+		for _, p := range []string{logPath(state, b.DirName()), journalPath(state, b.DirName()), copyPath(state, b.DirName())} {
 			for _, f := range []string{p, p + ".1"} {
 				if _, err := os.Lstat(f); err == nil {
 					paths = append(paths, f)

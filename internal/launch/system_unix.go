@@ -77,6 +77,7 @@ type generation struct {
 	dir      string
 	contract []string
 	record   record.Record
+	copy     string // path of the record's copy, "" without one
 
 	sock    *endpoint.Socket // nil with DaemonBinds and ByHand
 	ln      net.Listener     // ByHand
@@ -424,7 +425,7 @@ const verdictGrace = 100 * time.Millisecond
 // while our dial waited gets a moment for its verdict: it is ours too.
 func (s *system) generations() ([]Entry, error) {
 	for end := time.Now().Add(verdictGrace); ; time.Sleep(2 * time.Millisecond) {
-		entries, err := Generations(s.place.Dir)
+		entries, err := s.b.generations(s.place)
 		if err != nil || len(entries) == 0 || time.Now().After(end) {
 			return entries, err
 		}
@@ -531,7 +532,14 @@ func (s *system) makeGeneration(g *generation) error {
 		}
 	}
 	g.record = r
-	return record.Create(filepath.Join(g.dir, record.FileName), record.LaunchLines(r))
+	lines := record.LaunchLines(r)
+	if err := record.Create(filepath.Join(g.dir, record.FileName), lines); err != nil {
+		return err
+	}
+	if state, err := s.b.Env.State(s.place.Root, s.b.Def.Instance); err == nil && s.b.Def.Foreign {
+		g.copy = createCopy(state, s.dirName, g.name, lines)
+	}
+	return nil
 }
 
 // identityError: this process cannot tell who it is, nor who its child will be.
@@ -900,6 +908,9 @@ func (s *system) abandon(giving bool) {
 	}
 	if !written {
 		_ = os.RemoveAll(g.dir)
+		if g.copy != "" {
+			_ = os.Remove(g.copy)
+		}
 		if s.dir != nil && current(s.place.Dir) == g.name {
 			s.restoreCurrent()
 		}

@@ -19,7 +19,7 @@ func TestTrampoline(t *testing.T) {
 	run := func(prefix ...string) (pid int, start uint64, self proc.ID) {
 		t.Helper()
 		path := filepath.Join(t.TempDir(), "record")
-		argv := append(prefix, shell, "-c", trampoline, "sh", path, "", "/bin/sh", "-c", "echo $$; read -r _")
+		argv := append(prefix, shell, "-c", trampoline, "sh", path, path+".copy", "", "/bin/sh", "-c", "echo $$; read -r _")
 		cmd := exec.Command(argv[0], argv[1:]...)
 		in, err := cmd.StdinPipe()
 		if err != nil {
@@ -47,6 +47,9 @@ func TestTrampoline(t *testing.T) {
 		text, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if copied, err := os.ReadFile(path + ".copy"); err != nil || string(copied) != string(text) {
+			t.Errorf("the copy has %q, %v", copied, err)
 		}
 		lines := strings.Split(string(text), "\n")
 		if len(lines) < 2 || lines[0] != "pid "+strconv.Itoa(pid) {

@@ -134,6 +134,10 @@ type Record struct {
 	Inode     Inode // of the endpoint's name; zero until bound
 	Variables []Variable
 
+	// Directory is the name of the generation's directory, in a copy of a record
+	// that is kept elsewhere.
+	Directory string
+
 	// Written by the daemon, or by the trampoline for it.
 	PID        int
 	Start      uint64 // kernel start time, clock ticks since boot
@@ -257,6 +261,9 @@ func LaunchLines(r Record) []Line {
 func LogEndLines(end int64, log Inode) []Line {
 	return []Line{{"log-inode", inodeText(log)}, Int("log-end", end)}
 }
+
+// DirectoryLine is the line by which a copy of a record says whose it is.
+func DirectoryLine(name string) Line { return Line{"directory", name} }
 
 // StoppedLine is the line that is written before a generation is signalled: who
 // ordered its end may die before it sees it.
@@ -519,6 +526,8 @@ func (r *Record) set(key, value string) error {
 	case "phase":
 		r.Phase = Phase(value)
 		r.WasReady = r.WasReady || r.Phase == Ready
+	case "directory":
+		r.Directory = value
 	case "stopped":
 		r.Stopped = value == "true"
 	case "reset":
