@@ -533,3 +533,45 @@ func TestCleanedForeign(t *testing.T) {
 		w.said(w.fastbind("stop", "web"), "it is not running", "exit 3")
 	})
 }
+
+// TestRefuseWithoutCurrent: R18. That a cleaner took current opens no daemon to a
+// client with another environment, and the next client finds it again.
+func TestRefuseWithoutCurrent(t *testing.T) {
+	w := newWorld(t)
+	base := w.env
+	with := func(v string) { w.env = append(base[:len(base):len(base)], "FLAVOUR="+v) }
+	flags := []string{"dial", "-env=FLAVOUR", "-env-policy=refuse"}
+	current := filepath.Join(w.service("t"), "current")
+	with("a")
+	pid := w.dial(flags[1:]...)
+	want, err := os.Readlink(current)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range []string{"b", "a"} {
+		remove(t, current)
+		with(v)
+		out, err := w.run(flags...)
+		if v == "b" {
+			if err == nil || !strings.Contains(out, "refused=true") || !strings.Contains(out, "env FLAVOUR") {
+				t.Errorf("another environment: %v: %s", err, out)
+			}
+		} else if err != nil || !strings.HasPrefix(out, "ok "+pid+" ") {
+			t.Errorf("the same environment: %v: %s", err, out)
+		}
+		if got, err := os.Readlink(current); got != want {
+			t.Errorf("current leads to %q, %v, not %q", got, err, want)
+		}
+	}
+	// With nothing on record it is closed to all.
+	remove(t, current)
+	for _, e := range w.generations("t") {
+		if err := os.Rename(e.Dir, filepath.Join(w.dir, "aside")); err != nil {
+			t.Fatal(err)
+		}
+		defer os.Rename(filepath.Join(w.dir, "aside"), e.Dir)
+	}
+	if out, err := w.run(flags...); err == nil || !strings.Contains(out, "nothing tells which environment") {
+		t.Errorf("with nothing on record: %v: %s", err, out)
+	}
+}
