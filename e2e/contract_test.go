@@ -165,6 +165,9 @@ func TestBudgetIsNotSpentByStops(t *testing.T) {
 		if out, err := w.output(w.command("fastbind", args...)); err != nil {
 			t.Fatalf("stop %s: %v: %s", how, err, out)
 		}
+		if !w.readRecord("t").Stopped {
+			t.Error("the order is not on record")
+		}
 		// Asked to end, its Load returns an error, which it reports.
 		if st := w.must("status"); how != "" && !strings.HasPrefix(st, "gone ") {
 			t.Errorf("status after stop %s: %q", how, st)
