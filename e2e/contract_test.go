@@ -134,8 +134,8 @@ func TestBudget(t *testing.T) {
 	}
 }
 
-// TestBudgetIsNotSpentByKills: a daemon that the user ends while it loads did
-// not fail by itself.
+// TestBudgetIsNotSpentByKills: a daemon that the user ends while it loads, and
+// whose launcher lives to see the signal, did not fail by itself.
 func TestBudgetIsNotSpentByKills(t *testing.T) {
 	w := newWorld(t)
 	for range 4 {
@@ -153,12 +153,82 @@ func TestBudgetIsNotSpentByKills(t *testing.T) {
 	w.dial()
 }
 
+// TestBudgetIsNotSpentByStops: nor did one that was stopped, at once or by asking,
+// when nobody but the stop is left to see it; nor if the stop is killed before it
+// sees the end, or another dial comes first.
+func TestBudgetIsNotSpentByStops(t *testing.T) {
+	w := newWorld(t)
+	for _, how := range []string{"--now", "--now", "", "--now"} {
+		w.must("start", "-load=60s")
+		w.eventually("loading", func() bool { return w.readRecord("t").Phase == record.Loading })
+		args := strings.Fields("stop t " + how)
+		if out, err := w.output(w.command("fastbind", args...)); err != nil {
+			t.Fatalf("stop %s: %v: %s", how, err, out)
+		}
+		if !w.readRecord("t").Stopped {
+			t.Error("the order is not on record")
+		}
+		// Asked to end, its Load returns an error, which it reports.
+		if st := w.must("status"); how != "" && !strings.HasPrefix(st, "gone ") {
+			t.Errorf("status after stop %s: %q", how, st)
+		}
+	}
+	for range 4 {
+		w.must("start", "-load=60s")
+		w.eventually("loading", func() bool { return w.readRecord("t").Phase == record.Loading })
+		if err := record.Append(filepath.Join(w.living("t")[0].Dir, record.FileName), record.StoppedLine()); err != nil {
+			t.Fatal(err)
+		}
+		w.kill9("t") // as a stop does that is killed itself then
+		if st := w.must("status"); !strings.HasPrefix(st, "gone ") {
+			t.Errorf("status is %q", st)
+		}
+	}
+	w.dial()
+}
+
+// TestBudgetIsSpentByUnseenDeaths: a daemon that exits while it loads is refused
+// the fourth launch although no launcher stays to see its status. A kill -9 then
+// looks the same, and counts (README, Limits).
+func TestBudgetIsSpentByUnseenDeaths(t *testing.T) {
+	for name, end := range map[string]func(*world){
+		"exit":    nil,
+		"kill -9": func(w *world) { w.kill9("t") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			args := []string{"start", "-exit=load"}
+			if end != nil {
+				args[1] = "-load=60s"
+			}
+			for range 3 {
+				w.must(args...)
+				if end != nil {
+					w.eventually("loading", func() bool { return w.readRecord("t").Phase == record.Loading })
+					end(w)
+				}
+				w.eventually("it is dead", func() bool { return len(w.living("t")) == 0 })
+			}
+			if out, err := w.run(args...); err == nil || !strings.Contains(out, "stage=budget") {
+				t.Errorf("the fourth launch: %v: %s", err, out)
+			}
+		})
+	}
+}
+
 // TestLoading: R2, R25. A daemon that loads for a minute: connected at once, its
 // progress is told, only the caller's deadline counts.
 func TestLoading(t *testing.T) {
 	w := newWorld(t)
-	if out := w.must("start", "-load=60s"); !strings.HasPrefix(out, "ok ") {
-		t.Fatal(out)
+	const load = 10 * time.Minute // longer than any deadline here: nobody waits for it
+	began := time.Now()
+	held := w.startClient("hold", "-load="+load.String())
+	if line := held.line(); line != "holding" {
+		t.Fatalf("a dial said %q", line)
+	}
+	// Far from the end of the load; a cold launch on a busy machine takes less.
+	if d := time.Since(began); d > deadline/4 || w.readRecord("t").WasReady {
+		t.Errorf("connected after %v", d)
 	}
 	conn, err := net.Dial("unix", filepath.Join(w.service("t"), "sock"))
 	if err != nil {
@@ -178,10 +248,28 @@ func TestLoading(t *testing.T) {
 	if _, err := conn.Read(make([]byte, 1)); err == nil {
 		t.Error("the killed daemon answered")
 	}
+	w.eventually("the launcher, which lives, has said how it ended", func() bool {
+		f := w.readRecord("t").Failure
+		return f != nil && f.Signal == "killed"
+	})
 	st := w.must("status")
 	if !strings.HasPrefix(st, "failed 1 0") {
 		t.Errorf("status after the kill is %q", st)
 	}
+	// The next caller is told what is known, and launches.
+	w.said(w.fastbind("status", "t", "--json"), `"stage":"load"`, `"signal":"SIGKILL"`, "exit 3")
+	w.dial()
+	if out, err := held.finish(); err != nil {
+		t.Error(err, out)
+	}
+
+	// Nobody was left to see this one.
+	w.must("stop")
+	w.must("start", "-load="+load.String())
+	w.eventually("loading", func() bool { return w.readRecord("t").Phase == record.Loading })
+	w.kill9("t")
+	w.said(w.fastbind("status", "t", "--json"), `"stage":"load"`, "the process is gone", "launcher left", "exit 3")
+	w.dial()
 }
 
 // TestServeWhileLoading: the daemon answers before it is ready, and says ready

@@ -363,6 +363,13 @@ func TestForeignProcessesAreLeftAlone(t *testing.T) {
 			}
 			return []record.Line{record.Int("pid", pid), record.Int("start", id.Start), {Key: "boot-id", Value: "00000000-dead-beef-0000-000000000000"}}
 		}},
+		{"unknown pid namespace", func(pid int) []record.Line {
+			id, err := proc.Of(pid)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return []record.Line{record.Int("pid", pid), record.Int("start", id.Start), {Key: "pid-namespace"}}
+		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t)

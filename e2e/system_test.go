@@ -30,6 +30,7 @@ func TestLongRoot(t *testing.T) {
 		t.Fatalf("the printed endpoint cannot be dialled: %v", err)
 	}
 	_ = conn.Close()
+	t.Run("curl", func(t *testing.T) { curlLongRoot(t, w) })
 	// A cleaner removes the alias: it is made again.
 	remove(t, filepath.Dir(sock))
 	if again := w.dial(); again != pid {
@@ -37,6 +38,26 @@ func TestLongRoot(t *testing.T) {
 	}
 	w.must("stop")
 	remove(t, filepath.Dir(sock))
+}
+
+// curlLongRoot asks a foreign web server below a root that no socket address can
+// hold, by the path that start prints.
+func curlLongRoot(t *testing.T, w *world) {
+	curl, err := exec.LookPath("curl")
+	if err != nil {
+		t.Skip("no curl here")
+	}
+	sock, err := w.output(w.command("fastbind", "start", "web", "--", w.plaind(), "-http"))
+	if err != nil {
+		t.Fatal(err, sock)
+	}
+	cmd := exec.Command(curl, "-sS", "--unix-socket", sock, "http://web/hello")
+	if out, err := w.output(cmd); err != nil || out != "GET /hello" {
+		t.Errorf("curl --unix-socket %s: %v: %s", sock, err, out)
+	}
+	if out, err := w.output(w.command("fastbind", "stop", "web")); err != nil {
+		t.Error(err, out)
+	}
 }
 
 // TestSameDaemonEverywhere: R13. A shell with an odd XDG_RUNTIME_DIR, one with a

@@ -166,7 +166,9 @@ func (a *app) block(v view) {
 	line(a.out.w, head)
 	a.field("Instance", notDefault(v.instance))
 	a.field("Endpoint", v.endpoint)
-	if v.alive {
+	if v.alive && v.generation == 0 {
+		a.field("Process", "unknown: somebody accepts at the endpoint, and no living generation is on record")
+	} else if v.alive {
 		process := "generation " + number(v.generation)
 		if v.pid != 0 {
 			process += ", pid " + number(v.pid)

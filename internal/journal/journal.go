@@ -10,6 +10,7 @@ package journal
 import (
 	"errors"
 	"io/fs"
+	"math"
 	"os"
 	"strconv"
 	"syscall"
@@ -149,6 +150,11 @@ func ignoreMissing(err error) error {
 // offset, at most n lines and limit bytes of them, newlines included. Of a last
 // line longer than limit it returns the end. A missing file has no lines.
 func Tail(path string, offset int64, n, limit int) ([]string, error) {
+	return TailTo(path, offset, math.MaxInt64, n, limit)
+}
+
+// TailTo is Tail of the file's first end bytes.
+func TailTo(path string, offset, end int64, n, limit int) ([]string, error) {
 	// Asked before the open, which would wait for the writer of a FIFO.
 	fi, err := os.Stat(path)
 	if err != nil {
@@ -165,18 +171,19 @@ func Tail(path string, offset int64, n, limit int) ([]string, error) {
 	if fi, err = f.Stat(); err != nil {
 		return nil, err
 	}
-	if offset < 0 || offset > fi.Size() {
+	end = min(end, fi.Size())
+	if offset < 0 || offset > end {
 		offset = 0 // the file was moved aside since, and this one is all new
 	}
-	from := max(fi.Size()-int64(max(limit, 0)), offset)
-	if from >= fi.Size() {
+	from := max(end-int64(max(limit, 0)), offset)
+	if from >= end {
 		return nil, nil
 	}
 	cut := from > offset
 	if cut {
 		from-- // this byte tells whether a line begins behind it
 	}
-	b := make([]byte, fi.Size()-from)
+	b := make([]byte, end-from)
 	read, err := f.ReadAt(b, from)
 	b = b[:read]
 	if read == 0 && err != nil {

@@ -71,6 +71,7 @@ func TestCounted(t *testing.T) {
 		"no failure":          {record.Record{PID: 7, Phase: record.Gone, PhaseAt: now}, false},
 		"was ready":           {failedAt(now, func(r *record.Record) { r.WasReady = true }), false},
 		"reset":               {failedAt(now, func(r *record.Record) { r.Reset = true }), false},
+		"stopped":             {failedAt(now, func(r *record.Record) { r.Stopped = true }), false},
 		"adopt":               {failedAt(now, stage(StageAdopt)), true},
 		"bind":                {failedAt(now, stage(StageBind)), true},
 		"bound":               {failedAt(now, stage(StageBound)), true},
@@ -113,6 +114,7 @@ func TestSettleVerdict(t *testing.T) {
 		"ready":                       {record.Record{PID: 7, Backend: true, Phase: record.Ready, WasReady: true}, StageServe},
 		"draining":                    {record.Record{PID: 7, Backend: true, Phase: record.Draining}, StageServe},
 		"gone":                        {record.Record{PID: 7, Backend: true, Phase: record.Gone}, ""},
+		"stopped":                     {record.Record{PID: 7, Backend: true, Phase: record.Loading, Stopped: true}, ""},
 		"failed":                      {failedAt(second), ""},
 		"a phase of later":            {record.Record{PID: 7, Backend: true, Phase: "dreaming"}, StageServe},
 	} {

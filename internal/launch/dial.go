@@ -2,6 +2,7 @@ package launch
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"github.com/fastbind/fastbind/internal/definition"
 	"github.com/fastbind/fastbind/internal/endpoint"
 	"github.com/fastbind/fastbind/internal/environ"
+	"github.com/fastbind/fastbind/internal/lock"
 	"github.com/fastbind/fastbind/internal/proc"
 	"github.com/fastbind/fastbind/internal/record"
 	"github.com/fastbind/fastbind/internal/runtimedir"
@@ -128,10 +130,18 @@ func (b *Broker) admitted(sock string) error {
 	dir := filepath.Dir(sock)
 	contract := b.Contract()
 	name, err := os.Readlink(filepath.Join(dir, runtimedir.CurrentName))
-	if err != nil || genIdentity(name) == environ.Digest(contract) {
+	if err == nil && genIdentity(name) == environ.Digest(contract) {
 		return nil
 	}
+	if err != nil || genNumber(name) == 0 {
+		if name = b.owner(dir); genIdentity(name) == environ.Digest(contract) {
+			return nil
+		}
+	}
 	f := b.fault(Refusal, StagePolicy, errEnvironment)
+	if name == "" {
+		f.Err = errWhichEnvironment
+	}
 	if r, err := record.Read(filepath.Join(dir, name, record.FileName)); err == nil {
 		f.Generation = r.Generation
 		f.Differences = environ.Diff(r.Variables, contract)
@@ -139,6 +149,52 @@ func (b *Broker) admitted(sock string) error {
 	f.Cure = "run: fastbind restart " + b.Def.Service + ", or use env_policy = \"coexist\""
 	b.Note(filepath.Dir(filepath.Dir(dir)), refusedEvent(f))
 	return f
+}
+
+var errWhichEnvironment = errors.New("nothing tells which environment the daemon runs with")
+
+// owner finds the generation at the endpoint where an outsider has removed
+// current: the newest that lives, "" if none is on record. It makes current again
+// if nobody is launching, so that the next client pays one readlink.
+func (b *Broker) owner(dir string) string {
+	place, err := b.find()
+	if err != nil || place.Dir != dir && place.Addr != dir {
+		place = runtimedir.Place{Root: filepath.Dir(filepath.Dir(dir)), Dir: dir, Addr: dir}
+	}
+	entries, err := b.generations(place)
+	if err != nil {
+		return ""
+	}
+	for _, e := range entries {
+		if e.Alive {
+			b.restoreCurrent(place, e)
+			return e.Name
+		}
+	}
+	return ""
+}
+
+// restoreCurrent makes current lead to the living generation, under the launch
+// lock if that is free.
+func (b *Broker) restoreCurrent(place runtimedir.Place, e Entry) {
+	f, err := os.Open(place.Dir)
+	if err != nil {
+		return
+	}
+	ok, err := lock.Try(f)
+	if err != nil || !ok {
+		_ = f.Close()
+		return
+	}
+	defer lock.Release(f)
+	path := filepath.Join(place.Dir, runtimedir.CurrentName)
+	// Whoever had the lock before us may have launched another one.
+	if h, err := e.Open(); err == nil && atPath(f, place.Dir) {
+		if h.Alive() && current(place.Dir) == "" {
+			_ = os.Symlink(e.Name, path) // fails if anything is there
+		}
+		_ = h.Close()
+	}
 }
 
 // flights are the launches that this process waits for, one for each service:

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/fastbind/fastbind/internal/definition"
+	"github.com/fastbind/fastbind/internal/endpoint"
 	"github.com/fastbind/fastbind/internal/journal"
 	"github.com/fastbind/fastbind/internal/record"
 )
@@ -205,12 +206,29 @@ func RecordedFault(r record.Record) *Fault {
 		Log:     r.Log,
 	}
 	if r.Log != "" {
-		f.LogTail, _ = journal.Tail(r.Log, r.LogOffset, tailLines, tailBytes)
+		f.LogTail = logTail(r)
 	}
 	if r.Failure.Kind == KindHung {
 		f.Class = Hung
 	}
 	return f
+}
+
+// logTail returns the last lines that a generation wrote, and none of a later
+// one's. The log may have been moved aside, once or more often; what a
+// generation that lived beside the next one wrote cannot be told apart.
+func logTail(r record.Record) (lines []string) {
+	if r.LogInode.IsZero() {
+		lines, _ = journal.Tail(r.Log, r.LogOffset, tailLines, tailBytes)
+		return lines
+	}
+	for _, path := range []string{r.Log, r.Log + ".1"} {
+		if at, err := endpoint.Inode(path); err == nil && at == r.LogInode {
+			lines, _ = journal.TailTo(path, r.LogOffset, r.LogEnd, tailLines, tailBytes)
+			return lines
+		}
+	}
+	return nil
 }
 
 // refusedEvent is what the journal keeps of a refusal.

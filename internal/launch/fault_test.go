@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/fastbind/fastbind/internal/definition"
+	"github.com/fastbind/fastbind/internal/endpoint"
 	"github.com/fastbind/fastbind/internal/record"
 )
 
@@ -152,6 +153,44 @@ func TestRecordedFault(t *testing.T) {
 			t.Errorf("the fault is %v", target)
 		}
 	}
+
+	// The next generation's launcher notes where its own output begins; the log
+	// may be moved aside, and once more.
+	inode, err := endpoint.Inode(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := record.Append(path, record.LogEndLines(int64(len(before)+lines.Len()), inode)...); err != nil {
+		t.Fatal(err)
+	}
+	if read, err = record.Read(path); err != nil {
+		t.Fatal(err)
+	}
+	add := func(text string) {
+		t.Helper()
+		old, _ := os.ReadFile(log)
+		if err := os.WriteFile(log, append(old, text...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add("the generation after\n")
+	if diff := cmp.Diff(tail, RecordedFault(read).LogTail); diff != "" {
+		t.Errorf("with another generation's output behind it (-want +got):\n%s", diff)
+	}
+	if err := os.Rename(log, log+".1"); err != nil {
+		t.Fatal(err)
+	}
+	add("the generation after that\n")
+	if diff := cmp.Diff(tail, RecordedFault(read).LogTail); diff != "" {
+		t.Errorf("moved aside (-want +got):\n%s", diff)
+	}
+	if err := os.Rename(log, log+".1"); err != nil {
+		t.Fatal(err)
+	}
+	if got := RecordedFault(read).LogTail; got != nil {
+		t.Errorf("of a log that is gone: %q", got)
+	}
+	add("")
 
 	// A log that was removed takes only its lines along.
 	if err := os.Remove(log); err != nil {

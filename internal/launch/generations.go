@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/fastbind/fastbind/internal/definition"
+	"github.com/fastbind/fastbind/internal/endpoint"
 	"github.com/fastbind/fastbind/internal/lock"
 	"github.com/fastbind/fastbind/internal/proc"
 	"github.com/fastbind/fastbind/internal/record"
@@ -75,6 +77,10 @@ type Entry struct {
 	Err    error // the record cannot be read
 	Alive  bool  // its life lock is held, or its recorded process lives
 	Locked bool  // its life lock is held
+
+	// Unproven: nothing shows that it lives, nor that it is dead. Nothing is
+	// written about it, and its directory stays.
+	Unproven bool
 }
 
 // Generations lists the generations in a service's directory, the newest
@@ -97,7 +103,7 @@ func Generations(dir string) ([]Entry, error) {
 		e.Record, e.Err = record.Read(filepath.Join(e.Dir, record.FileName))
 		e.Record.Generation = number
 		e.Locked, _ = lock.Held(filepath.Join(e.Dir, runtimedir.LifeName))
-		e.Alive = e.Locked || e.processLives()
+		e.Alive = e.Locked
 		// Put in its place: they are few, and a sort is 15 kB of code in every
 		// client.
 		i := 0
@@ -105,6 +111,12 @@ func Generations(dir string) ([]Entry, error) {
 			i++
 		}
 		entries = slices.Insert(entries, i, e)
+	}
+	name := current(dir)
+	for i := range entries {
+		if !entries[i].Alive {
+			entries[i].lookCloser(dir, name)
+		}
 	}
 	return entries, nil
 }
@@ -115,26 +127,65 @@ func (e Entry) ID() proc.ID {
 }
 
 // Open opens the generation's process by handle; proc.ErrGone if it is dead or
-// the pid is a stranger's.
+// the pid is a stranger's, proc.ErrUnproven if it may be one.
 func (e Entry) Open() (*proc.Handle, error) {
-	if e.Record.PID == 0 {
+	if e.Record.PID == 0 || !thisBoot(e.Record) {
 		return nil, proc.ErrGone
+	}
+	if e.Record.Start == 0 {
+		return nil, proc.ErrUnproven
 	}
 	return proc.Open(e.ID())
 }
 
-// processLives: no pid alone is believed.
-func (e Entry) processLives() bool {
+// lookCloser looks for the process of a generation whose life lock nobody holds.
+// No pid alone is believed. Only proc.ErrGone and a life lock that is there and
+// free prove a death: a process of another pid namespace, or where /proc cannot
+// be used, may well live. Of the generation that current names the endpoint tells
+// then: a listener that refuses is held by nobody.
+func (e *Entry) lookCloser(dir, currentName string) {
 	h, err := e.Open()
-	if err != nil {
-		// A process of another pid namespace on this machine may well live. If
-		// it had a life lock, that has told.
-		_, lerr := os.Lstat(filepath.Join(e.Dir, runtimedir.LifeName))
-		return errors.Is(err, proc.ErrElsewhere) && lerr != nil
+	switch {
+	case err == nil:
+		e.Alive = h.Alive()
+		_ = h.Close()
+		return
+	case errors.Is(e.Err, fs.ErrNotExist):
+		return // nothing is left that could be kept
+	case e.Err == nil && (err == proc.ErrGone || e.Record.Phase.Final()):
+		return
 	}
-	alive := h.Alive()
-	_ = h.Close()
-	return alive
+	if _, err := os.Lstat(filepath.Join(e.Dir, runtimedir.LifeName)); err == nil {
+		return
+	}
+	if e.Unproven = true; e.Name != currentName {
+		return
+	}
+	switch reach := answer(dir); {
+	case reach == endpoint.Refused:
+		e.Unproven = false
+	case reach != endpoint.Absent && e.Err == nil:
+		e.Alive, e.Unproven = true, false
+	}
+}
+
+// answer says what a connect to a service's endpoint finds, by either name.
+func answer(dir string) endpoint.Reach {
+	best := endpoint.Absent
+	for _, name := range []string{runtimedir.SockName, runtimedir.KeepName} {
+		conn, reach, _ := endpoint.Connect(context.Background(), filepath.Join(dir, name))
+		if conn != nil {
+			_ = conn.Close()
+		}
+		switch reach {
+		case endpoint.Absent:
+		case endpoint.Refused:
+			best = reach
+		default:
+			return reach
+		}
+	}
+	return best
 }
 
 // LeasesBefore returns the leases of the generation before the given one, if
@@ -178,9 +229,18 @@ func Current(dir string, entries []Entry) (Entry, bool) {
 // counted reports whether a failure spends the budget: the daemon itself died
 // before it was ready, and neither we nor the user ended it. One that we kill
 // because it hangs spends nothing, however it ends.
+//
+// Of an end that nobody saw, because the launcher had left, only what is on
+// record can be said. An order to stop is there before the signal. An SDK backend
+// that said nothing more was killed by somebody else, or left by os.Exit or a
+// crash of its runtime: the kernel tells neither, to whom had no pidfd. It counts,
+// because the other mistake has no end: a tool whose daemon exits while it loads
+// would launch it with every call. The price is that three kills by hand within
+// 30 s, each during the load and without a launcher left, refuse the fourth
+// launch for the rest of these 30 s.
 func counted(r record.Record, now time.Duration) bool {
 	f := r.Failure
-	if f == nil || f.Kind == KindHung || !thisBoot(r) || r.Reset || r.WasReady || now-f.At > budgetWindow || f.At > now {
+	if f == nil || f.Kind == KindHung || !thisBoot(r) || r.Reset || r.Stopped || r.WasReady || now-f.At > budgetWindow || f.At > now {
 		return false
 	}
 	if f.Unknown && r.Definition.Foreign && !r.Backend {
@@ -223,7 +283,7 @@ func thisBoot(r record.Record) bool {
 // after its launch, so it is stamped with the only time that is certain, and
 // never becomes the failure of a dial that began later.
 func settleVerdict(r record.Record) *record.Failure {
-	if r.Phase.Final() || r.PID == 0 {
+	if r.Phase.Final() || r.PID == 0 || r.Stopped {
 		return nil
 	}
 	stage := StageServe
@@ -248,6 +308,7 @@ type admission struct {
 	settle  []Entry       // dead without a verdict
 	orphans []Entry       // self-binders that have not bound, and whose launcher is gone
 	remove  []Entry       // no longer of interest
+	ended   []Entry       // dead, and kept
 	next    uint64        // the number of the next generation
 }
 
@@ -268,6 +329,9 @@ func admit(entries []Entry, currentName string, since, now time.Duration, succes
 			}
 			continue
 		}
+		if e.Unproven {
+			continue
+		}
 		r := e.Record
 		if v := settleVerdict(r); v != nil && e.Err == nil {
 			a.settle = append(a.settle, e)
@@ -286,6 +350,8 @@ func admit(entries []Entry, currentName string, since, now time.Duration, succes
 		recent := f != nil && thisBoot(r) && r.PhaseAt <= now && now-r.PhaseAt < budgetWindow
 		if !recent && e.Name != currentName {
 			a.remove = append(a.remove, e)
+		} else {
+			a.ended = append(a.ended, e)
 		}
 	}
 	if len(a.spent) >= budgetFailures {

@@ -2,6 +2,7 @@ package launch
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"time"
 
@@ -20,7 +21,8 @@ type Status struct {
 	Generations []Entry // the newest first
 
 	// Shown is the generation that the rest is about: the one current names,
-	// or a living one if that is dead. Nil if there is none.
+	// or a living one if that is dead. Nil if there is none. If somebody accepts
+	// at the endpoint and none lives, it has no number and pid, and an Err.
 	Shown *Entry
 	Phase record.Phase
 
@@ -54,10 +56,13 @@ func (b *Broker) Inspect(ctx context.Context) (Status, error) {
 		return Status{}, err
 	}
 	s := Status{Place: place}
-	if s.Generations, err = Generations(place.Dir); err != nil {
+	if s.Generations, err = b.generations(place); err != nil {
 		return s, b.listFault(place, err)
 	}
 	s.Shown = shown(place.Dir, s.Generations)
+	if (s.Shown == nil || !s.Shown.Alive) && accepts(place) {
+		s.Shown = &Entry{Dir: place.Dir, Alive: true, Err: errUnrecorded, Record: record.Record{Phase: record.Bound}}
+	}
 	s.LastFailure = lastFailure(s.Generations)
 	now := proc.BootTime()
 	if a := admit(s.Generations, current(place.Dir), now, now, false); a.retry > now {
@@ -65,6 +70,10 @@ func (b *Broker) Inspect(ctx context.Context) (Status, error) {
 	}
 	if s.Shown == nil {
 		s.Phase = record.Gone
+		return s, nil
+	}
+	if s.Shown.Err == errUnrecorded {
+		s.Phase = record.Bound
 		return s, nil
 	}
 	s.Environment = environ.Diff(s.Shown.Record.Variables, b.Contract())
@@ -75,6 +84,18 @@ func (b *Broker) Inspect(ctx context.Context) (Status, error) {
 		}
 	}
 	return s, nil
+}
+
+// errUnrecorded stands for the record of a generation that has none.
+var errUnrecorded = errors.New("somebody accepts at its endpoint, and no living generation is on record")
+
+// accepts reports whether somebody accepts connections at the endpoint.
+func accepts(place runtimedir.Place) bool {
+	conn, reach, _ := endpoint.Connect(context.Background(), place.Sock())
+	if conn != nil {
+		_ = conn.Close()
+	}
+	return reach == endpoint.Reached || reach == endpoint.Busy
 }
 
 func (b *Broker) find() (runtimedir.Place, error) {
@@ -124,7 +145,7 @@ func recordedPhase(e Entry) record.Phase {
 func lastFailure(entries []Entry) *Fault {
 	for _, e := range entries {
 		r := e.Record
-		if r.Failure == nil && !e.Alive && e.Err == nil {
+		if r.Failure == nil && !e.Alive && !e.Unproven && e.Err == nil {
 			r.Failure = settleVerdict(r)
 		}
 		if f := RecordedFault(r); f != nil && !r.Reset {

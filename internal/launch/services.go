@@ -63,7 +63,7 @@ func (b *Broker) Stored() (definition.Definition, error) {
 	if err != nil {
 		return definition.Definition{}, err
 	}
-	entries, err := Generations(place.Dir)
+	entries, err := b.generations(place)
 	if err != nil {
 		return definition.Definition{}, b.listFault(place, err)
 	}

@@ -32,21 +32,27 @@ const shell = "/bin/sh"
 // client that connects and leaves, which is what a liveness check does. A shell
 // adds variables of its own, which are in no contract.
 //
-// Arguments: record, phase lines or "", program, its arguments. In /proc/PID/stat
-// the name is (sh), so that words can be counted: the 22nd is the start time.
+// Arguments: record, its copy or "", phase lines or "", program, its arguments. In /proc/self/stat
+// the name is (sh), so that words can be counted: the 22nd is the start time. It
+// counts only if the first is our own pid: in a new pid namespace under the old
+// /proc, /proc/$$ is a stranger, whom a stop would end.
 const trampoline = `umask 022
 trap '' PIPE
-start=0
-if [ -r /proc/$$/stat ]; then
-	read -r _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ start _ </proc/$$/stat
+self=
+if [ -r /proc/self/stat ]; then
+	read -r self _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ start _ </proc/self/stat
 fi
-printf 'pid %s\nstart %s\n%s' $$ "$start" "$2" >>"$1" || exit 126
+[ "$self" = $$ ] || start=0
+printf 'pid %s\nstart %s\n%s' $$ "$start" "$3" >>"$1" || exit 126
+if [ -n "$2" ]; then
+	printf 'pid %s\nstart %s\n%s' $$ "$start" "$3" >>"$2"
+fi
 FASTBIND_HANDOVER="$FASTBIND_HANDOVER
 pid=$$"
 if [ -n "$LISTEN_FDS" ]; then
 	export LISTEN_PID=$$
 fi
-shift 2
+shift 3
 unset PWD OLDPWD SHLVL
 exec "$@"
 `
@@ -96,7 +102,7 @@ func (s *system) prepareSpawn() error {
 			sp.phase = record.PhaseLines(record.Bound, proc.BootTime())
 		}
 		sp.argv = append([]string{"sh", "-c", trampoline, "sh",
-			filepath.Join(g.dir, record.FileName), string(record.Encode(sp.phase)), sp.path}, sp.argv[1:]...)
+			filepath.Join(g.dir, record.FileName), g.copy, string(record.Encode(sp.phase)), sp.path}, sp.argv[1:]...)
 		sp.path = shell
 	}
 	strays, err := strays(len(files))
@@ -161,10 +167,18 @@ func (s *system) spawn() Outcome {
 	// milliseconds later, in case that we die here. Until somebody does, nobody
 	// can stop it, or say that it died before it adopted.
 	if id, err := proc.Of(pid); err == nil {
-		_ = record.Append(g.child.record, append([]record.Line{record.Int("pid", id.PID), record.Int("start", id.Start)}, g.spawning.phase...)...)
+		g.append(append([]record.Line{record.Int("pid", id.PID), record.Int("start", id.Start)}, g.spawning.phase...)...)
 	}
 	s.outcome = s.launched(pid)
 	return OK
+}
+
+// append adds to the generation's record and its copy.
+func (g *generation) append(lines ...record.Line) {
+	_ = record.Append(filepath.Join(g.dir, record.FileName), lines...)
+	if g.copy != "" {
+		_ = record.Append(g.copy, lines...)
+	}
 }
 
 // fork starts the child with an empty signal mask and no signal ignored,

@@ -60,7 +60,7 @@ func (b *Broker) AwaitReady(ctx context.Context, progress func(message string, f
 	}
 	since := proc.BootTime()
 	for {
-		entries, err := Generations(place.Dir)
+		entries, err := b.generations(place)
 		if err != nil {
 			return b.fault(LaunchFailed, StageDirectory, err)
 		}

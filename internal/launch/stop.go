@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -101,14 +102,15 @@ func (t target) await(ctx context.Context) (killed bool, err error) {
 
 // signalAll signals every living generation, under the launch lock.
 func (b *Broker) signalAll(ctx context.Context, place runtimedir.Place, sig syscall.Signal) ([]target, error) {
+	healed := time.Now().Add(healWithin)
 	for end := time.Now().Add(definition.DefaultAdoptWithin); ; {
 		unlock, err := b.lockService(ctx, place)
 		if err != nil || unlock == nil {
 			return nil, err
 		}
-		targets, again, err := b.signalLocked(ctx, place, sig, time.Now().Before(end))
+		targets, again, err := b.signalLocked(ctx, place, sig, time.Now().Before(end), healed)
 		unlock()
-		if err != nil || !again {
+		if !again {
 			return targets, err
 		}
 		if sleep(ctx, 5*time.Millisecond) != nil {
@@ -117,8 +119,11 @@ func (b *Broker) signalAll(ctx context.Context, place runtimedir.Place, sig sysc
 	}
 }
 
-func (b *Broker) signalLocked(ctx context.Context, place runtimedir.Place, sig syscall.Signal, patient bool) (targets []target, again bool, err error) {
-	entries, err := Generations(place.Dir)
+// healWithin is how long a stop waits for a backend to write its record again.
+const healWithin = 2 * time.Second
+
+func (b *Broker) signalLocked(ctx context.Context, place runtimedir.Place, sig syscall.Signal, patient bool, healed time.Time) (targets []target, again bool, err error) {
+	entries, err := b.generations(place)
 	if err != nil {
 		return nil, false, b.fault(LaunchFailed, StageStop, err)
 	}
@@ -151,6 +156,7 @@ func (b *Broker) signalLocked(ctx context.Context, place runtimedir.Place, sig s
 			continue // it ended meanwhile
 		}
 		if oerr == nil {
+			_ = record.Append(filepath.Join(e.Dir, record.FileName), record.StoppedLine())
 			if oerr = h.Signal(sig); errors.Is(oerr, proc.ErrGone) {
 				oerr = nil
 			}
@@ -159,13 +165,36 @@ func (b *Broker) signalLocked(ctx context.Context, place runtimedir.Place, sig s
 			if h != nil {
 				_ = h.Close()
 			}
-			err = b.fault(LaunchFailed, StageStop, oerr) // and on with the others
+			err = b.unstoppable(e, oerr) // and on with the others
 			continue
 		}
 		// A backend takes its own time to drain, then leaves by itself.
 		targets = append(targets, target{e, h, e.Record.Definition.Complete().StopWithin + time.Second})
 	}
+	if len(targets) == 0 && err == nil && accepts(place) {
+		// Under the lock nobody is about to launch. A backend whose record an
+		// outsider removed is about to write it again.
+		f := b.fault(LaunchFailed, StageStop, errUnrecorded)
+		f.Cure = "find who listens, and end it: lsof " + place.Sock()
+		return nil, time.Now().Before(healed), f
+	}
 	return targets, false, err
+}
+
+// cureProc is the advice where /proc is not that of the own pid namespace.
+const cureProc = "mount this pid namespace's own /proc: mount -t proc proc /proc, or unshare --mount-proc"
+
+// unstoppable is the fault of a living generation that no signal can be sent to.
+func (b *Broker) unstoppable(e Entry, err error) *Fault {
+	f := b.fault(LaunchFailed, StageStop, err)
+	f.Generation = e.Number
+	switch {
+	case errors.Is(err, proc.ErrElsewhere), errors.Is(err, proc.ErrUnproven):
+		f.Cure = "end it in the pid namespace (the container) that it was launched in, where its pid is " + strconv.Itoa(e.Record.PID)
+	case errors.Is(err, errors.ErrUnsupported), errors.Is(err, os.ErrNotExist):
+		f.Cure = cureProc
+	}
+	return f
 }
 
 // lockService takes the launch lock of a service that exists, trying until ctx
@@ -250,7 +279,7 @@ func (b *Broker) Purge(ctx context.Context, dry bool) ([]string, error) {
 		return nil, err
 	}
 	defer unlock()
-	entries, err := Generations(place.Dir)
+	entries, err := b.generations(place)
 	if err != nil {
 		return nil, b.fault(LaunchFailed, StageDirectory, err)
 	}
@@ -274,7 +303,7 @@ func (b *Broker) Purge(ctx context.Context, dry bool) ([]string, error) {
 		if b.Env.VerifyState(place.Root, state) != nil {
 			continue // nothing of ours was written there
 		}
-		for _, p := range []string{logPath(state, b.DirName()), journalPath(state, b.DirName())} {
+		for _, p := range []string{logPath(state, b.DirName()), journalPath(state, b.DirName()), copyPath(state, b.DirName())} {
 			for _, f := range []string{p, p + ".1"} {
 				if _, err := os.Lstat(f); err == nil {
 					paths = append(paths, f)

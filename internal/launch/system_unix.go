@@ -74,6 +74,7 @@ type generation struct {
 	dir      string
 	contract []string
 	record   record.Record
+	copy     string // path of the record's copy, "" without one
 
 	sock    *endpoint.Socket // nil with DaemonBinds and ByHand
 	ln      net.Listener     // ByHand
@@ -403,6 +404,7 @@ func (s *system) endOrphan(e Entry) {
 		return
 	}
 	defer h.Close()
+	_ = record.Append(filepath.Join(e.Dir, record.FileName), record.StoppedLine())
 	_ = h.Signal(syscall.SIGKILL)
 	ctx, cancel := context.WithTimeout(context.Background(), orphanWithin)
 	defer cancel()
@@ -422,7 +424,7 @@ const verdictGrace = 100 * time.Millisecond
 // while our dial waited gets a moment for its verdict: it is ours too.
 func (s *system) generations() ([]Entry, error) {
 	for end := time.Now().Add(verdictGrace); ; time.Sleep(2 * time.Millisecond) {
-		entries, err := Generations(s.place.Dir)
+		entries, err := s.b.generations(s.place)
 		if err != nil || len(entries) == 0 || time.Now().After(end) {
 			return entries, err
 		}
@@ -490,12 +492,22 @@ func (s *system) prepare() Outcome {
 		if s.vanished(err) {
 			return Moved
 		}
-		return s.fault(StagePrepare, err)
+		o := s.fault(StagePrepare, err)
+		if errors.Is(err, errNoIdentity) {
+			s.err.Cure = cureProc
+		}
+		return o
 	}
 	return OK
 }
 
 func (s *system) makeGeneration(g *generation) error {
+	self, err := proc.Self()
+	if err != nil && s.b.Def.Foreign {
+		// Without a life lock nobody could ever tell it from a stranger of the
+		// same pid: to stop it, or to say that it lives.
+		return identityError{err}
+	}
 	if err := os.Mkdir(g.dir, 0o700); err != nil {
 		return err
 	}
@@ -511,9 +523,7 @@ func (s *system) makeGeneration(g *generation) error {
 		Generation: g.number, Definition: s.b.Def, Launcher: os.Getpid(),
 		Launched: time.Now(), LaunchedBoot: g.began,
 		Variables: environ.Variables(g.contract), ByHand: s.mode == ByHand,
-	}
-	if self, err := proc.Self(); err == nil {
-		r.BootID, r.PIDNamespace = self.BootID, self.PIDNS
+		BootID: proc.BootID(), PIDNamespace: self.PIDNS,
 	}
 	if s.old != nil {
 		r.Succeeds, r.Replacements = s.old.Name, s.wanted.history
@@ -524,8 +534,24 @@ func (s *system) makeGeneration(g *generation) error {
 		}
 	}
 	g.record = r
-	return record.Create(filepath.Join(g.dir, record.FileName), record.LaunchLines(r))
+	lines := record.LaunchLines(r)
+	if err := record.Create(filepath.Join(g.dir, record.FileName), lines); err != nil {
+		return err
+	}
+	if state, err := s.b.Env.State(s.place.Root, s.b.Def.Instance); err == nil && s.b.Def.Foreign {
+		g.copy = createCopy(state, s.dirName, g.name, lines)
+	}
+	return nil
 }
+
+// identityError: this process cannot tell who it is, nor who its child will be.
+type identityError struct{ err error }
+
+var errNoIdentity = errors.New("no process here can be told from another of the same pid")
+
+func (e identityError) Error() string        { return errNoIdentity.Error() + ": " + e.err.Error() }
+func (e identityError) Unwrap() error        { return e.err }
+func (e identityError) Is(target error) bool { return target == errNoIdentity }
 
 func (s *system) makeLifeAndControl(g *generation) error {
 	var err error
@@ -587,6 +613,7 @@ func (s *system) openLog(g *generation, r *record.Record) error {
 		return err
 	}
 	path := logPath(state, s.dirName)
+	s.endLogs(path)
 	for _, p := range []string{path, journalPath(state, s.dirName)} {
 		if err := journal.Rotate(p); err != nil {
 			return err
@@ -610,6 +637,24 @@ func (s *system) openLog(g *generation, r *record.Record) error {
 	}
 	r.Log, r.LogOffset = path, fi.Size()
 	return nil
+}
+
+// endLogs notes where the output of dead generations ends, before ours is added
+// to the log or the log is moved aside. One that lives goes on writing.
+func (s *system) endLogs(path string) {
+	fi, err := os.Lstat(path)
+	if err != nil {
+		return
+	}
+	inode, err := endpoint.Inode(path)
+	if err != nil {
+		return
+	}
+	for _, e := range s.admission.ended {
+		if e.Record.Log == path && e.Record.LogInode.IsZero() {
+			_ = record.Append(filepath.Join(e.Dir, record.FileName), record.LogEndLines(fi.Size(), inode)...)
+		}
+	}
 }
 
 // unlink removes both stale names, once on one probe, and only those of the
@@ -874,6 +919,9 @@ func (s *system) abandon(giving bool) {
 	}
 	if !written {
 		_ = os.RemoveAll(g.dir)
+		if g.copy != "" {
+			_ = os.Remove(g.copy)
+		}
 		if s.dir != nil && current(s.place.Dir) == g.name {
 			s.restoreCurrent()
 		}

@@ -84,7 +84,7 @@ func (l Lost) generation(entries []Entry) *Entry {
 // lostTo is the fault of a connection to a generation that has ended.
 func (b *Broker) lostTo(e Entry) *Fault {
 	r := e.Record
-	if r.Phase == record.Gone || r.Phase == record.Draining && r.Failure == nil {
+	if r.Phase == record.Gone || (r.Phase == record.Draining || r.Stopped) && r.Failure == nil {
 		f := b.fault(LaunchFailed, StageServe, errStoppedUnanswered)
 		f.Generation, f.Log = r.Generation, r.Log
 		return f

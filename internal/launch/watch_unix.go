@@ -165,7 +165,7 @@ func (s *system) awaitBound(ctx context.Context) Outcome {
 		g.boundAt = proc.BootTime()
 		s.outcome.BoundAfter = g.boundAt - g.began
 		if def.Foreign {
-			_ = record.Append(filepath.Join(g.dir, record.FileName), record.PhaseLines(record.Bound, g.boundAt)...)
+			g.append(record.PhaseLines(record.Bound, g.boundAt)...)
 		}
 		return OK
 	}

@@ -41,6 +41,10 @@ var (
 	// ErrElsewhere is the answer for an ID from another pid namespace of the
 	// same boot. Its process may well live, its number says nothing here.
 	ErrElsewhere = errors.New("process belongs to another pid namespace")
+
+	// ErrUnproven is the answer for an ID that could not be made unique where it
+	// was made: its number may be anybody's by now, and always was here.
+	ErrUnproven = errors.New("process was recorded without its pid namespace or start time, so the pid may be another's")
 )
 
 // pollInterval is the time between two looks at a process where the kernel
@@ -54,7 +58,8 @@ const pollInterval = 50 * time.Millisecond
 // of /proc/PID/stat (proc_pid_stat(5)), as seen from the reader's time
 // namespace; on macOS and FreeBSD microseconds since 1970. Zero names no process.
 //
-// BootID and PIDNS are "" where unknown, and are not compared then.
+// BootID and PIDNS are "" where unknown, and are not compared then; but on Linux
+// no process is opened without a PIDNS, since its pid may be of any namespace.
 type ID struct {
 	PID    int
 	Start  uint64
@@ -144,7 +149,8 @@ type Handle struct {
 //
 // It is [ErrGone] if the process is dead, if the pid is another's by now, or if
 // id is from another boot: IDs are for files that never leave the machine.
-// It is [ErrElsewhere] for another pid namespace, [syscall.EINVAL] for an id without pid or
+// It is [ErrElsewhere] for another pid namespace, [ErrUnproven] where it must be
+// known and is not, [syscall.EINVAL] for an id without pid or
 // start time, else as for [Of]. Only ErrGone means that the process is over.
 func Open(id ID) (*Handle, error) {
 	if id.PID <= 0 || id.Start == 0 {

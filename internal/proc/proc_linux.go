@@ -38,11 +38,14 @@ func FromPidfd(fd, pid int) *Handle {
 }
 
 func open(id ID) (*Handle, error) {
+	if id.PIDNS == "" {
+		return nil, ErrUnproven
+	}
 	here, err := pidNS()
 	if err != nil {
 		return nil, err
 	}
-	if id.PIDNS != "" && id.PIDNS != here {
+	if id.PIDNS != here {
 		return nil, ErrElsewhere
 	}
 	fd, err := pidfdOpen(id.PID)

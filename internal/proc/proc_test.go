@@ -161,7 +161,13 @@ func TestOpenComparesIdentity(t *testing.T) {
 		t.Errorf("other namespace: %v", err)
 	}
 
-	mustOpen(t, ID{PID: id.PID, Start: id.Start}) // what is unknown is not compared
+	mustOpen(t, ID{PID: id.PID, Start: id.Start, PIDNS: id.PIDNS}) // what is unknown is not compared
+	if id.PIDNS != "" {
+		// But a pid of no known namespace is no process (R10).
+		if _, err := Open(ID{PID: id.PID, Start: id.Start, BootID: id.BootID}); err != ErrUnproven {
+			t.Errorf("without a pid namespace: %v", err)
+		}
+	}
 	for _, bad := range []ID{{}, {PID: id.PID}, {PID: -1, Start: 1}} {
 		if _, err := Open(bad); !errors.Is(err, syscall.EINVAL) {
 			t.Errorf("Open(%+v) = %v, want EINVAL", bad, err)
@@ -187,7 +193,7 @@ func TestOpenRefusesThreads(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			wantGone(t, ID{PID: n, Start: start})
+			wantGone(t, ID{PID: n, Start: start, PIDNS: mustID(t, os.Getpid()).PIDNS})
 		}
 	}
 }

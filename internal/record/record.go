@@ -2,8 +2,9 @@
 //
 // A record is append-only text: a header line with the format's major version,
 // then one "key value" pair a line. The last pair of a key wins, except that
-// the first report of a failure is kept; keys this release does not know
-// survive because no line is ever rewritten. One process writes at a time:
+// the first report of a failure is kept and a phase never goes back, since a
+// launcher's "bound" may come after its child's "ready"; keys this release does
+// not know survive because no line is ever rewritten. One process writes at a time:
 // the launcher before it forks, then the daemon (or the trampoline in front of
 // a foreign one), and after its death whoever saw it die; what a launcher still
 // adds after the fork is the same as its child writes, or its own to say. Each
@@ -60,6 +61,19 @@ const (
 
 // Final reports whether nothing follows the phase.
 func (p Phase) Final() bool { return p == Gone || p == Failed }
+
+// precludes reports whether q, written after p, is a line that came late. What a
+// later release calls a phase is taken as it comes.
+func (p Phase) precludes(q Phase) bool {
+	if p.Final() {
+		return p != q
+	}
+	return q.rank() >= 0 && q.rank() < p.rank()
+}
+
+func (p Phase) rank() int {
+	return slices.Index([]Phase{Launching, Bound, Loading, Ready, Draining, Gone, Failed}, p)
+}
 
 // Inode is a file system object's identity on this machine.
 type Inode struct{ Dev, Ino uint64 }
@@ -121,8 +135,14 @@ type Record struct {
 
 	Log       string
 	LogOffset int64 // where this generation's output begins
+	LogEnd    int64 // where the next one's does, 0 if none has come since
+	LogInode  Inode // with LogEnd: of the file, which may have been moved aside since
 	Inode     Inode // of the endpoint's name; zero until bound
 	Variables []Variable
+
+	// Directory is the name of the generation's directory, in a copy of a record
+	// that is kept elsewhere.
+	Directory string
 
 	// Written by the daemon, or by the trampoline for it.
 	PID        int
@@ -157,6 +177,9 @@ type Record struct {
 	// HungAt is the boot-time clock when evidence of a hang was last written to
 	// the log and the generation left as it was, zero if never.
 	HungAt time.Duration
+
+	// Stopped: somebody ordered its end. However it dies, it did not by itself.
+	Stopped bool
 
 	// Unknown holds the lines whose keys this release does not know.
 	Unknown []string
@@ -261,9 +284,26 @@ func LaunchLines(r Record) []Line {
 	return append(l, PhaseLines(Launching, r.LaunchedBoot)...)
 }
 
+// LogEndLines are the lines that a launcher adds to the record of a dead
+// generation when the next one is about to write to their log.
+func LogEndLines(end int64, log Inode) []Line {
+	return []Line{{"log-inode", inodeText(log)}, Int("log-end", end)}
+}
+
+// DirectoryLine is the line by which a copy of a record says whose it is.
+func DirectoryLine(name string) Line { return Line{"directory", name} }
+
+// StoppedLine is the line that is written before a generation is signalled: who
+// ordered its end may die before it sees it.
+func StoppedLine() Line { return Line{"stopped", "true"} }
+
 // InodeLine is the line that names the bound endpoint's inode.
 func InodeLine(i Inode) Line {
-	return Line{"inode", strconv.FormatUint(i.Dev, 10) + ":" + strconv.FormatUint(i.Ino, 10)}
+	return Line{"inode", inodeText(i)}
+}
+
+func inodeText(i Inode) string {
+	return strconv.FormatUint(i.Dev, 10) + ":" + strconv.FormatUint(i.Ino, 10)
 }
 
 // LeaseLine is the line that a daemon writes when it takes a lease.
@@ -421,6 +461,7 @@ func Parse(b []byte) (Record, error) {
 		}
 		return r, errors.New("not a record: the first line is not " + strconv.Quote(header+" "+strconv.Itoa(Major)))
 	}
+	late := false // the last phase was not taken, nor is its time
 	for n := 2; len(rest) > 0; n++ {
 		line, tail, ok := bytes.Cut(rest, []byte("\n"))
 		if !ok {
@@ -432,6 +473,12 @@ func Parse(b []byte) (Record, error) {
 		}
 		key, raw, _ := strings.Cut(string(line), " ")
 		value, err := unquote(raw)
+		if key == "phase" {
+			late = r.Phase.precludes(Phase(value))
+		}
+		if late && (key == "phase" || key == "phase-at") {
+			continue
+		}
 		if err == nil {
 			err = r.set(key, value)
 		}
@@ -469,6 +516,10 @@ func (r *Record) set(key, value string) error {
 		r.Log = value
 	case "log-offset":
 		err = num(&r.LogOffset, value)
+	case "log-end":
+		err = num(&r.LogEnd, value)
+	case "log-inode":
+		r.LogInode, err = ParseInode(value)
 	case "inode":
 		r.Inode, err = ParseInode(value)
 	case "variable":
@@ -511,6 +562,10 @@ func (r *Record) set(key, value string) error {
 	case "phase":
 		r.Phase = Phase(value)
 		r.WasReady = r.WasReady || r.Phase == Ready
+	case "directory":
+		r.Directory = value
+	case "stopped":
+		r.Stopped = value == "true"
 	case "reset":
 		r.Reset = value == "true"
 	case "hung-at":

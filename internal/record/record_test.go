@@ -208,10 +208,10 @@ func TestAppendAfterTornLine(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := Append(path, Line{"build-id", "after"}, Line{"phase", "draining"}); err != nil {
+		if err := Append(path, Line{"build-id", "after"}, Line{"ended", "idle"}); err != nil {
 			t.Fatal(err)
 		}
-		want.BuildID, want.Phase = "after", Draining
+		want.BuildID, want.Ended = "after", "idle"
 		got, err := Read(path)
 		if err != nil {
 			t.Fatalf("cut after %q: %v", whole[max(0, n-20):n], err)
@@ -340,6 +340,40 @@ func TestPhases(t *testing.T) {
 	}
 	if r := parse(t, Line{"variable", "HOME 12"}, Line{"variable", "LC_A B 34"}, Line{"variable", "bare"}); !slices.Equal(r.Variables, []Variable{{"HOME", "12"}, {"LC_A B", "34"}, {"", "bare"}}) {
 		t.Errorf("%q", r.Variables)
+	}
+}
+
+// TestPhaseNeverGoesBack: what a launcher, a second after its child, or a stop
+// says late changes neither the phase nor its time; the first end stands.
+func TestPhaseNeverGoesBack(t *testing.T) {
+	for _, c := range []struct{ first, late, want Phase }{
+		{Ready, Bound, Ready},
+		{Loading, Launching, Loading},
+		{Draining, Ready, Draining},
+		{Failed, Bound, Failed},
+		{Failed, Gone, Failed},
+		{Gone, Failed, Gone},
+		{Gone, Ready, Gone},
+		{"dreaming", Ready, Ready}, // of a release to come
+		{Ready, "dreaming", "dreaming"},
+		{Gone, "dreaming", Gone},
+		{Failed, Failed, Failed},
+	} {
+		r := parse(t, append(PhaseLines(c.first, 1), PhaseLines(c.late, 2)...)...)
+		at := time.Duration(2)
+		if c.want != c.late {
+			at = 1
+		}
+		if r.Phase != c.want || r.PhaseAt != at {
+			t.Errorf("%s after %s: %s at %d", c.late, c.first, r.Phase, r.PhaseAt)
+		}
+	}
+	// A verdict whose "phase failed" was followed by a late "bound" stays one:
+	// what a launcher adds about the end makes no inference of it.
+	f := Failure{Stage: "load", Cause: "broken", Status: -1, At: 1}
+	r := parse(t, slices.Concat(FailureLines(f), PhaseLines(Bound, 2), FailureLines(Failure{Stage: "load", Cause: "gone", Status: -1, At: 3, Unknown: true}))...)
+	if r.Phase != Failed || r.Failure.Unknown || r.Failure.Cause != "broken" {
+		t.Errorf("%s, %+v", r.Phase, r.Failure)
 	}
 }
 
@@ -509,9 +543,9 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%d bytes of %d", kept, len(b))
 		}
 		// What is appended to any record that can be read is read.
-		next, err := Parse(append(append(slices.Clone(b), tornEnd...), Encode(PhaseLines(Draining, 7))...))
-		if len(b) < MaxSize-100 && (err != nil || next.Phase != Draining || next.PhaseAt != 7) {
-			t.Fatalf("after one more phase: %+v, %v", next, err)
+		next, err := Parse(append(append(slices.Clone(b), tornEnd...), Encode([]Line{{"build-id", "next"}, Int("bound-after", 7)})...))
+		if len(b) < MaxSize-100 && (err != nil || next.BuildID != "next" || next.BoundAfter != 7) {
+			t.Fatalf("after two more lines: %+v, %v", next, err)
 		}
 	})
 }

@@ -1,7 +1,8 @@
 // Command plaind is a foreign echo daemon: it knows nothing of fastbind and
 // takes its listener as descriptor 3 by systemd's convention, as the descriptor
 // in its argument, or as the one in the variable PLAIND. With -path it binds the
-// path itself. For each line that it echoes it logs one.
+// path itself. For each line that it echoes it logs one. With -http it is a web
+// server that says what was asked for.
 package main
 
 import (
@@ -20,6 +21,7 @@ func main() {
 	fd := flag.Int("fd", 3, "descriptor of the listener")
 	path := flag.String("path", "", "bind this path")
 	stubborn := flag.Bool("stubborn", false, "do not end when asked to")
+	web := flag.Bool("http", false, "answer one HTTP request a connection with what it asks for")
 	flag.Parse()
 	ln, err := listen(*fd, *path)
 	if err != nil {
@@ -38,6 +40,13 @@ func main() {
 		go func() {
 			defer c.Close()
 			r := bufio.NewScanner(c)
+			if *web && r.Scan() {
+				asked := strings.TrimSuffix(r.Text(), " HTTP/1.1")
+				for r.Scan() && r.Text() != "" {
+				}
+				fmt.Fprintf(c, "HTTP/1.0 200 OK\r\n\r\n%s\n", asked)
+				return
+			}
 			for r.Scan() {
 				fmt.Println("plaind: echo", r.Text())
 				fmt.Fprintln(c, r.Text())
