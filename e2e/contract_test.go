@@ -512,14 +512,14 @@ func TestLogIsBounded(t *testing.T) {
 		if _, err := conn.Read(make([]byte, 64)); err != nil {
 			t.Fatal(err)
 		}
+		// Between two looks a fast writer can write a burst of one request.
+		const burst = 40_000 * 80
+		w.eventually("the log is moved aside", func() bool {
+			now, err := os.Stat(log)
+			old, oldErr := os.Stat(log + ".1")
+			return err == nil && oldErr == nil && now.Size() <= 1<<20 && old.Size() <= 1<<20+burst
+		})
 	}
-	// Between two looks a fast writer can write a burst of one request.
-	const burst = 40_000 * 80
-	w.eventually("the log is moved aside", func() bool {
-		now, err := os.Stat(log)
-		old, oldErr := os.Stat(log + ".1")
-		return err == nil && oldErr == nil && now.Size() <= 1<<20 && old.Size() <= 1<<20+burst
-	})
 	w.dial("-name=t")
 	if _, err := io.WriteString(conn, "1\n"); err != nil {
 		t.Fatal(err)

@@ -242,6 +242,7 @@ func TestJobBound(t *testing.T) {
 func TestStacks(t *testing.T) {
 	w := newWorld(t)
 	w.must("start", "-load=60s")
+	w.eventually("it loads", func() bool { return w.readRecord("t").Phase == record.Loading })
 	out, err := w.output(w.command("fastbind", "stacks", "t"))
 	if err != nil || !strings.Contains(out, "goroutine 1 [") || !strings.Contains(out, "main.loading") {
 		t.Errorf("%v: %s", err, out)

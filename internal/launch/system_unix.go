@@ -416,20 +416,17 @@ func (s *system) endOrphan(e Entry) {
 // orphanWithin bounds the wait for a killed process, under the launch lock.
 const orphanWithin = time.Second
 
-// verdictGrace is how long a launcher that lives may take to write how its
-// child ended, from the moment the child's listener is gone.
-const verdictGrace = 100 * time.Millisecond
-
-// generations lists what is on disk. A generation that was launched, and died,
-// while our dial waited gets a moment for its verdict: it is ours too.
+// generations lists what is on disk. A generation that was launched while our
+// dial waited, and has died or is dying, gets a moment for its verdict: it is
+// ours too, and a dial whose launch failed does not launch again.
 func (s *system) generations() ([]Entry, error) {
-	for end := time.Now().Add(verdictGrace); ; time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(verdictWithin); ; time.Sleep(2 * time.Millisecond) {
 		entries, err := s.b.generations(s.place)
 		if err != nil || len(entries) == 0 || time.Now().After(end) {
 			return entries, err
 		}
 		e := entries[0]
-		if e.Alive || e.Record.Phase.Final() || e.Record.LaunchedBoot <= s.since || !launcherLives(e.Record) {
+		if e.Record.LaunchedBoot <= s.since || !e.ending() || !e.Alive && told(e) {
 			return entries, nil
 		}
 	}

@@ -21,13 +21,21 @@ type Lost struct {
 	Reset bool          // it was reset, not ended
 }
 
-// verdictWithin bounds the wait for who saw a generation die to write it down.
-const verdictWithin = 100 * time.Millisecond
+// verdictWithin bounds the wait for a process that is dying to be dead, and for
+// who saw it die to write that down. It takes a few milliseconds; on an
+// overloaded machine 100 ms was too little, and a launcher that lived was said to
+// have left.
+const verdictWithin = time.Second
+
+// ending reports whether the generation has failed or its process is dead or
+// dying: its descriptors are closed before it counts as dead.
+func (e Entry) ending() bool {
+	return !e.Alive || e.Record.Failure != nil || proc.Exiting(e.Record.PID)
+}
 
 // Verdict returns why a connection was lost, nil if its generation lives. It
-// waits, at most 100 ms, for a generation that is dying and for who saw it die
-// to write that down: a process's descriptors are closed before it counts as
-// dead.
+// waits, at most a second, for a generation that is dying and for who saw it die
+// to write that down.
 func (b *Broker) Verdict(l Lost) *Fault {
 	place, err := b.find()
 	if err != nil {
@@ -42,8 +50,7 @@ func (b *Broker) Verdict(l Lost) *Fault {
 		if e == nil {
 			return nil
 		}
-		ending := !e.Alive || e.Record.Failure != nil || proc.Exiting(e.Record.PID) ||
-			l.Reset && e.Record.Phase == record.Draining
+		ending := e.ending() || l.Reset && e.Record.Phase == record.Draining
 		if !ending || !l.Reset && e.Record.Phase == record.Gone {
 			return nil
 		}
