@@ -32,63 +32,37 @@ Where the definition comes from is the same as for start.`,
   printf 'GET / HTTP/1.0\r\n\r\n' | fastbind dial web --timeout 2s`,
 		ValidArgsFunction: a.completeNames(1),
 	}
-	flags := addDefinitionFlags(cmd)
-	wait := addWaitFlag(cmd)
-	lease := addLeaseFlags(cmd)
-	want := addWantFlag(cmd)
-	timeout := addTimeoutFlag(cmd, "the first byte of a reply")
-	replace := cmd.Flags().Bool("replace", false, "stop a running service that is defined otherwise")
+	flags := addCallFlags(cmd, "the first byte of a reply")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		name, command, err := nameAndCommand(cmd, args)
+		p, err := a.call(cmd, args, flags)
 		if err != nil {
 			return err
 		}
-		ready, err := wait.ready()
-		if err != nil {
-			return err
-		}
-		leases, err := lease.leases(a.cwd)
-		if err == nil {
-			err = checkWant(*want)
-		}
-		if err != nil {
-			return err
-		}
-		began := a.now()
-		ctx, cancel := withTimeout(cmd.Context(), *timeout)
-		defer cancel()
-		p, err := a.plan(name, command, flags)
-		if err != nil {
-			return err
-		}
-		p.broker.Want = *want
-		if err := a.settle(ctx, p, *replace); err != nil {
-			return err
-		}
+		defer p.cancel()
 		if err := p.broker.CheckSelf(); err != nil {
 			return err
 		}
-		conn, err := p.broker.Dial(ctx, began)
+		conn, err := p.broker.Dial(p.ctx, p.began)
 		if err != nil {
 			return err
 		}
 		defer conn.Close()
 		if p.given {
-			if err := a.checkAttached(p); err != nil {
+			if err := a.checkAttached(p.plan); err != nil {
 				return err
 			}
 		}
-		if err := take(ctx, p.broker, leases); err != nil {
+		if err := take(p.ctx, p.broker, p.leases); err != nil {
 			return err
 		}
-		if ready {
-			if err := a.awaitReady(ctx, p.broker); err != nil {
+		if p.ready {
+			if err := a.awaitReady(p.ctx, p.broker); err != nil {
 				return err
 			}
 		}
 		c := &connection{a: a, conn: conn, broker: p.broker}
-		p.broker.Watch(&c.watched, conn, began)
-		return c.carry(cmd.Context(), ctx)
+		p.broker.Watch(&c.watched, conn, p.began)
+		return c.carry(cmd.Context(), p.ctx)
 	}
 	return cmd
 }

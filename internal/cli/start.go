@@ -33,46 +33,21 @@ the daemon may still be loading. Why it failed later, fastbind why NAME tells.`,
   sock=$(fastbind start agent -- gpg-agent --supervised)`,
 		ValidArgsFunction: a.completeNames(1),
 	}
-	flags := addDefinitionFlags(cmd)
-	wait := addWaitFlag(cmd)
-	lease := addLeaseFlags(cmd)
-	want := addWantFlag(cmd)
-	timeout := addTimeoutFlag(cmd, "waiting")
-	replace := cmd.Flags().Bool("replace", false, "stop a running service that is defined otherwise")
+	flags := addCallFlags(cmd, "waiting")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		name, command, err := nameAndCommand(cmd, args)
+		p, err := a.call(cmd, args, flags)
 		if err != nil {
 			return err
 		}
-		ready, err := wait.ready()
-		if err != nil {
-			return err
-		}
-		leases, err := lease.leases(a.cwd)
+		defer p.cancel()
+		l, err := a.ensure(p.ctx, p.plan, p.ready)
 		if err == nil {
-			err = checkWant(*want)
+			err = take(p.ctx, p.broker, p.leases)
 		}
 		if err != nil {
 			return err
 		}
-		ctx, cancel := withTimeout(cmd.Context(), *timeout)
-		defer cancel()
-		p, err := a.plan(name, command, flags)
-		if err != nil {
-			return err
-		}
-		p.broker.Want = *want
-		if err := a.settle(ctx, p, *replace); err != nil {
-			return err
-		}
-		l, err := a.ensure(ctx, p, ready)
-		if err == nil {
-			err = take(ctx, p.broker, leases)
-		}
-		if err != nil {
-			return err
-		}
-		return a.printStarted(cmd.Context(), p, l)
+		return a.printStarted(cmd.Context(), p.plan, l)
 	}
 	return cmd
 }
