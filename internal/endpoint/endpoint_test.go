@@ -571,7 +571,9 @@ func TestShutLosesNobody(t *testing.T) {
 	dir := tempDir(t)
 	var connected, refused atomic.Int64
 	accepted, late := 0, 0
-	for round := range rounds {
+	// On a busy machine it can take many rounds until somebody is in the queue.
+	round := 0
+	for ; round < rounds || late == 0 && round < 20*rounds; round++ {
 		path := filepath.Join(dir, strconv.Itoa(round))
 		ln, err := listen(t, path).Listener()
 		must(t, err)
@@ -625,7 +627,7 @@ func TestShutLosesNobody(t *testing.T) {
 	if got := connected.Load(); got != int64(accepted) {
 		t.Errorf("%d connected, %d accepted", got, accepted)
 	}
-	if refused.Load() != rounds*clients {
+	if refused.Load() != int64(round)*clients {
 		t.Errorf("%d refused, want each client once", refused.Load())
 	}
 	t.Logf("%d clients, some in the queue of %d shut listeners", accepted, late)
