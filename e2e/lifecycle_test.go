@@ -3,6 +3,8 @@
 package e2e
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -249,6 +251,25 @@ func TestStacks(t *testing.T) {
 	}
 	if log, err := os.ReadFile(w.readRecord("t").Log); err != nil || !strings.Contains(string(log), "main.loading") {
 		t.Errorf("the log does not have them: %v %s", err, log)
+	}
+}
+
+// TestHash: the daemon says what it runs, also when that is at its path no more.
+func TestHash(t *testing.T) {
+	w := newWorld(t)
+	b, err := os.ReadFile(filepath.Join(w.bin, "testprog"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tool := filepath.Join(w.dir, "tool")
+	w.upgrade(tool, 1, true)
+	w.mustTool(tool, "dial")
+	want := fmt.Sprintf(`"sha256":"%x"`, sha256.Sum256(append(b, "build:00000001"...)))
+	w.upgrade(tool, 2, false)
+	for range 2 {
+		if out, err := w.output(w.command("fastbind", "status", "t", "--json", "--hash")); err != nil || !strings.Contains(out, want) {
+			t.Errorf("%v: %s, want %s", err, out, want)
+		}
 	}
 }
 

@@ -119,7 +119,7 @@ var (
 	errorMembers = []string{"stage", "status", "signal", "errno", "message", "log_tail", "log", "retry_at", "service", "instance",
 		"differences", "hint"}
 	serviceMembers = []string{"service", "instance", "variant", "phase", "generation", "pid", "version", "endpoint", "started_at",
-		"uptime_seconds", "connections", "leases", "ends_in_seconds", "log", "progress", "last_failure", "retry_at", "definition", "payoff", "environment"}
+		"uptime_seconds", "connections", "leases", "ends_in_seconds", "log", "progress", "last_failure", "retry_at", "definition", "payoff", "sha256", "environment"}
 )
 
 // object returns the members of v as JSON has them.
@@ -191,7 +191,7 @@ func TestServiceJSON(t *testing.T) {
 		`env: have a, want none, retry after ` + retry.Format(time.TimeOnly) + `","log_tail":["x <y>"],"log":"/l",` +
 		`"retry_at":"1970-01-01T00:00:03Z","service":"web","instance":"ci",` +
 		`"differences":[{"field":"env","have":"a","want":null}],"hint":"mend it"},` +
-		`"retry_at":"1970-01-01T00:00:02Z","definition":"/f","payoff":null,"environment":null}` + "\n"
+		`"retry_at":"1970-01-01T00:00:02Z","definition":"/f","payoff":null,"sha256":null,"environment":null}` + "\n"
 	if diff := cmp.Diff(want, b.String()); diff != "" {
 		t.Error(diff)
 	}

@@ -74,6 +74,7 @@ type serviceJSON struct {
 	Definition    *string       `json:"definition"` // the file that defines it
 
 	Payoff *payoffJSON `json:"payoff"` // of status and why
+	SHA256 *string     `json:"sha256"` // of the executable, with status --hash
 
 	// Environment are the variables in which the daemon and this client differ.
 	Environment []differenceJSON `json:"environment"`

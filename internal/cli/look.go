@@ -36,6 +36,7 @@ type view struct {
 	retry          time.Time
 	file           *fileDefinition
 	payoff         *payoffJSON
+	hash           string // of the executable, if that was asked for
 	status         launch.Status
 	broker         *launch.Broker
 }
@@ -166,7 +167,7 @@ func (v view) json() serviceJSON {
 		Service: v.name, Instance: v.instance, Variant: some(v.variant), Phase: some(v.phase),
 		Generation: some(v.generation), PID: some(v.pid), Version: some(v.version), Endpoint: some(v.endpoint),
 		StartedAt: stamp(v.started), Connections: v.connections, Leases: v.leases, Log: some(v.log), Progress: v.progress,
-		RetryAt: stamp(v.retry), Payoff: v.payoff, Environment: differencesOf(v.status.Environment),
+		RetryAt: stamp(v.retry), Payoff: v.payoff, SHA256: some(v.hash), Environment: differencesOf(v.status.Environment),
 	}
 	if v.alive {
 		seconds := int64(v.uptime / time.Second)

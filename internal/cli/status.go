@@ -36,6 +36,7 @@ answer costs it 300 ms.`,
 	}
 	everywhere := cmd.Flags().Bool("all-instances", false, "of every instance")
 	measure := addMeasureFlag(cmd)
+	hash := cmd.Flags().Bool("hash", false, "also tell the SHA-256 of the executable that each daemon runs, as it says")
 	cmd.RunE = func(cmd *cobra.Command, names []string) error {
 		if err := checkNames(names); err != nil {
 			return err
@@ -45,6 +46,7 @@ answer costs it 300 ms.`,
 			if err != nil {
 				return err
 			}
+			a.hashes(cmd.Context(), views, *hash)
 			a.payoffs(cmd.Context(), views, *measure)
 			a.printStatus(cmd.Context(), views, nil, false)
 			return nil
@@ -62,11 +64,27 @@ answer costs it 300 ms.`,
 				errs = append(errs, quiet(exitNotRunning))
 			}
 		}
+		a.hashes(cmd.Context(), views, *hash)
 		a.payoffs(cmd.Context(), views, *measure)
 		a.printStatus(cmd.Context(), views, errs, true)
 		return a.reportAll(cmd.Context(), errs)
 	}
 	return cmd
+}
+
+// hashWithin bounds the question: the daemon reads its whole executable once.
+const hashWithin = 5 * time.Second
+
+// hashes asks those that can be asked. Of the others there is none.
+func (a *app) hashes(ctx context.Context, views []view, wanted bool) {
+	for i, v := range views {
+		if !wanted || v.status.Identity == nil {
+			continue
+		}
+		hctx, cancel := context.WithTimeout(ctx, hashWithin)
+		views[i].hash, _ = v.broker.Hash(hctx)
+		cancel()
+	}
 }
 
 func anyAlive(views []view) bool {
@@ -188,6 +206,7 @@ func (a *app) block(v view) {
 	if v.endsIn != nil {
 		a.field("Ends", "in "+v.endsIn.Round(time.Second).String()+", unless somebody needs it")
 	}
+	a.field("SHA-256", v.hash)
 	a.field("Payoff", v.payoff.sentence())
 	if v.file != nil {
 		a.field("Definition", v.file.path)

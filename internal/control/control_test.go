@@ -97,6 +97,12 @@ func (s *fakeState) Drain() {
 	s.drains++
 }
 
+func (s *fakeState) Hash() (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return "c0ffee", s.refuse
+}
+
 func (s *fakeState) Stacks() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

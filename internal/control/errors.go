@@ -40,7 +40,7 @@ func (e *RemoteError) Error() string {
 
 // Refusal returns the reason of a refusal that has one, else "".
 func (e *RemoteError) Refusal() string {
-	if e.Name != errLeaseRefused && e.Name != errHandoverRefused && e.Name != errNoHandover {
+	if e.Name != errLeaseRefused && e.Name != errHandoverRefused && e.Name != errNoHandover && e.Name != errHashFailed {
 		return ""
 	}
 	f := fields{object: e.Parameters}

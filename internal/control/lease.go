@@ -82,6 +82,17 @@ func stacks(p *peer, c call) error {
 		jsonlite.Member{Name: "cut", Value: jsonlite.Bool(cutShort)}).Append)
 }
 
+// hash answers Hash.
+func hash(p *peer, c call) error {
+	sum, err := p.server.state.Hash()
+	if err != nil {
+		return p.fail(c, errHashFailed, "reason", err.Error())
+	}
+	return p.reply(c, false, jsonlite.Object(jsonlite.Member{Name: "sha256", Value: jsonlite.String(sum)}).Append)
+}
+
+const errHashFailed = "io.fastbind.Daemon.HashFailed"
+
 // maxStacks keeps a reply with goroutine stacks below MaxFrame: few of their
 // bytes have to be escaped, newlines and tabs, each with one more.
 const maxStacks = MaxFrame / 2
@@ -111,6 +122,16 @@ func heard(jsonlite.Value) (stop bool, err error) { return true, nil }
 // heard.
 func (c *Client) Drain(ctx context.Context) error {
 	return c.ask(ctx, call{method: "io.fastbind.Daemon.Drain"}, false, heard)
+}
+
+// Hash returns the SHA-256, in hexadecimal, of the file that the daemon runs.
+func (c *Client) Hash(ctx context.Context) (sum string, err error) {
+	err = c.ask(ctx, call{method: "io.fastbind.Daemon.Hash"}, false, func(v jsonlite.Value) (bool, error) {
+		f := fields{object: v}
+		sum = f.text("sha256")
+		return true, f.err
+	})
+	return sum, err
 }
 
 // Stacks returns the stacks of the daemon's goroutines, which it also writes to

@@ -132,6 +132,13 @@ func TestDrainAndStacks(t *testing.T) {
 		if err := c.Drain(t.Context()); err != nil || b.state.drains != 1 {
 			t.Errorf("%v, %d drains", err, b.state.drains)
 		}
+		if sum, err := c.Hash(t.Context()); err != nil || sum != "c0ffee" {
+			t.Errorf("%q, %v", sum, err)
+		}
+		b.state.refuse = errors.New("no such file")
+		if _, err := c.Hash(t.Context()); remoteName(err) != errHashFailed {
+			t.Error(err)
+		}
 		b.state.stacks = "goroutine 1 [running]:\nmain.main()\n"
 		text, short, err := c.Stacks(t.Context())
 		if err != nil || text != b.state.stacks || short {

@@ -24,6 +24,10 @@ type State interface {
 	// log.
 	Stacks() string
 
+	// Hash returns the SHA-256 of the file that runs, in hexadecimal. The first
+	// call may take as long as reading the file does.
+	Hash() (string, error)
+
 	// Lease ties the daemon's life to l. Of the connection's lease, the zero one,
 	// the server calls end when the peer is gone; the others end by themselves
 	// and end is nil.

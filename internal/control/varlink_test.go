@@ -101,7 +101,7 @@ func TestDescriptions(t *testing.T) {
 	if !slices.Equal(described, callable) {
 		t.Errorf("described %q, callable %q", described, callable)
 	}
-	want := []string{errInterfaceNotFound, errMethodNotFound, errMethodNotImplemented, errInvalidParameter, errUnsupportedFormat, errLeaseRefused, errHandoverRefused, errNoHandover}
+	want := []string{errInterfaceNotFound, errMethodNotFound, errMethodNotImplemented, errInvalidParameter, errUnsupportedFormat, errLeaseRefused, errHandoverRefused, errNoHandover, errHashFailed}
 	slices.Sort(want)
 	slices.Sort(errs)
 	if !slices.Equal(errs, want) {

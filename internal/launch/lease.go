@@ -75,6 +75,18 @@ func (b *Broker) Stacks(ctx context.Context) (text string, cut bool, err error) 
 	return text, cut, b.controlFault(ctx, err, errors.New("the daemon is of a release that does not tell its stacks"))
 }
 
+// Hash returns the SHA-256, in hexadecimal, of the file that the daemon runs,
+// which may be at no path any more.
+func (b *Broker) Hash(ctx context.Context) (string, error) {
+	c, err := b.control(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	sum, err := c.Hash(ctx)
+	return sum, b.controlFault(ctx, err, errors.New("the daemon is of a release that does not hash its executable"))
+}
+
 // controlFault tells a refusal by the daemon from one that does not know the
 // method, from a caller's deadline and from a connection that broke.
 func (b *Broker) controlFault(ctx context.Context, err, unknown error) error {
