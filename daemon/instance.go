@@ -37,6 +37,7 @@ type Instance struct {
 	changed     chan struct{} // closed and replaced at each change
 	phase       record.Phase
 	readyLater  bool
+	said        bool // that it is ready
 	connections func() int
 	started     time.Time
 
@@ -100,8 +101,9 @@ func (i *Instance) ReadyLater() {
 // does nothing when it was said already.
 func (i *Instance) Ready() {
 	i.mu.Lock()
-	ready := i.phase == record.Bound || i.phase == record.Loading
+	ready := !i.said && (i.phase == record.Bound || i.phase == record.Loading)
 	if ready {
+		i.said = true
 		i.identity.Progress = nil
 	}
 	i.mu.Unlock()

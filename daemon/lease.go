@@ -33,9 +33,14 @@ type leases struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // the watches
 
-	mu   sync.Mutex // guards held
-	held map[record.Lease]bool
+	mu      sync.Mutex // guards the fields below
+	held    map[record.Lease]bool
+	written int // bytes of leases in the record
 }
+
+// maxLeaseBytes bounds what leases add to the record, which is never rewritten. One
+// more is held all the same, but no next generation knows of it.
+const maxLeaseBytes = 128 << 10
 
 func newLeases(n *need, append func(...record.Line) error) *leases {
 	l := &leases{need: n, append: append, held: map[record.Lease]bool{}}
@@ -72,8 +77,11 @@ func (l *leases) add(want control.Lease) (end func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := l.append(record.LeaseLine(lease)); err != nil {
-		return nil, err
+	if line := record.LeaseLine(lease); l.written < maxLeaseBytes {
+		if err := l.append(line); err != nil {
+			return nil, err
+		}
+		l.written += len(line.Key) + len(line.Value)
 	}
 	l.held[lease] = true
 	release := l.need.lease()

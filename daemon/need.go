@@ -40,6 +40,7 @@ type need struct {
 	used    bool       // there was a connection
 	leases  int
 	leased  bool          // there was a lease
+	heirs   int           // successors that load: nothing is due meanwhile
 	since   time.Duration // when holds and leases became 0
 	lastEnd time.Duration // when the last lease ended
 	armed   bool          // someone waits for a time that is not later than the end
@@ -72,6 +73,21 @@ func (n *need) release() {
 	defer n.mu.Unlock()
 	n.holds--
 	n.unneededLocked()
+}
+
+// succession says that a successor loads, until the returned function is called,
+// once: it takes over what is due.
+func (n *need) succession() (end func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.heirs++
+	return func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.heirs--
+		n.armed = false // who waits has seen nothing due
+		n.unneededLocked()
+	}
 }
 
 // lease says that a lease is held, until the returned function is called, once.
@@ -124,7 +140,7 @@ func (n *need) seen() (leases int, left time.Duration) {
 // not.
 func (n *need) dueLocked() (at time.Duration, why string) {
 	switch {
-	case n.leases > 0:
+	case n.leases > 0, n.heirs > 0:
 	case n.leased:
 		return n.lastEnd + leaseGrace, endedLeases
 	case n.holds == 0 && n.after > 0 && !n.used:

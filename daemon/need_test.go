@@ -41,7 +41,9 @@ func TestNeed(t *testing.T) {
 		{"no lease any more: soon, connected or not", func() { ends[1]() }, 0, leaseGrace},
 		{"renewed in time", func() { *clock += leaseGrace / 2; ends = append(ends, n.lease()) }, 1, -1},
 		{"gone", func() { ends[2]() }, 0, leaseGrace},
-		{"late", func() { *clock += time.Hour }, 0, 0},
+		{"a successor loads", func() { ends = append(ends, n.succession()) }, 0, -1},
+		{"late", func() { *clock += time.Hour }, 0, -1},
+		{"it is gone", func() { ends[3]() }, 0, 0},
 	} {
 		step.do()
 		if leases, left := n.seen(); leases != step.leases || left != step.left && (left >= 0 || step.left >= 0) {

@@ -416,6 +416,7 @@ func (st *stand) live(ctx context.Context, p program) error {
 		if err := st.takeOver(ctx); err != nil {
 			return err
 		}
+		st.inst.leases.inherit(st.handover) // those taken of the old one meanwhile
 	}
 	st.inst.giver.serves()
 	if !st.inst.later() {

@@ -33,6 +33,7 @@ type giver struct {
 	stop     func()     // ends a load whose result nobody needs any more
 	stopping bool
 	gone     chan struct{} // of the present successor: closed when it is gone; nil without one
+	release  func()        // ends its hold on the need
 }
 
 func newGiver(n *need) *giver { return &giver{need: n, taken: make(chan struct{})} }
@@ -72,7 +73,7 @@ func (g *giver) begin() (*control.Succession, error) {
 	}
 	gone := make(chan struct{})
 	g.gone = gone
-	g.need.load() // it does not idle out meanwhile
+	g.release = g.need.succession() // it does not end by itself meanwhile
 	return &control.Succession{Listener: g.ln.ul, TakeOver: func() { g.takeOver(gone) }, End: func() { g.end(gone) }}, nil
 }
 
@@ -100,11 +101,14 @@ func (g *giver) end(successor chan struct{}) {
 		return
 	}
 	if g.isTaken() {
-		return // its work is done, and so is ours
+		// It has taken over, or died over it. Our copy of the listener would keep
+		// a queue alive that nobody accepts from, should it die later.
+		_ = g.ln.Close()
+		return
 	}
 	g.gone = nil
 	close(successor)
-	g.need.release()
+	g.release()
 }
 
 // successorWithin bounds the wait, in a stop, for a successor that is being

@@ -347,6 +347,71 @@ func TestSuccessionOfLoading(t *testing.T) {
 	}
 }
 
+// TestSuccessorDiesBesideDrain: the old daemon, which still serves a connection, keeps
+// no queue alive that nobody accepts from.
+func TestSuccessorDiesBesideDrain(t *testing.T) {
+	w := newWorld(t)
+	tool := filepath.Join(w.dir, "tool")
+	w.upgrade(tool, 1, true)
+	w.mustTool(tool, "dial", "-on-version=replace")
+	loop := w.startClient("loop")
+	if l := loop.line(); l != "looping" {
+		t.Fatal(l)
+	}
+	w.upgrade(tool, 2, false)
+	w.untilBuild(tool, 2)
+	next, ok := launch.Current(w.service("t"), w.generations("t"))
+	if !ok || len(w.living("t")) != 2 {
+		t.Fatalf("the old daemon does not drain: %+v", w.generations("t"))
+	}
+	w.killEntry(next)
+	if out := w.mustTool(tool, "dial", "-on-version=replace", "-timeout=5s"); answeredBy(out) != buildName(2) {
+		t.Errorf("answered by %s", out)
+	}
+	if out, err := loop.finish(); err != nil || !strings.HasPrefix(out, "ok") {
+		t.Error(out, err)
+	}
+}
+
+// TestUnadoptedSuccessor: one that never shows itself, and whose launcher is gone,
+// is in nobody's way for longer than adopting may take.
+func TestUnadoptedSuccessor(t *testing.T) {
+	w := newWorld(t)
+	tool := filepath.Join(w.dir, "tool")
+	w.upgrade(tool, 1, true)
+	w.mustTool(tool, "dial", "-on-version=replace")
+	w.upgrade(tool, 2, false)
+	w.mustTool(tool, "dial", "-on-version=replace", "-hang", "-adopt=100ms")
+	w.untilBuild(tool, 2, "-adopt=100ms")
+	w.eventually("one generation lives", func() bool { return len(w.living("t")) == 1 })
+}
+
+// TestLeaseDuringSuccession: what is agreed with the old daemon while its successor
+// loads holds for that one.
+func TestLeaseDuringSuccession(t *testing.T) {
+	w := newWorld(t)
+	tool := filepath.Join(w.dir, "tool")
+	first, second := filepath.Join(w.dir, "first"), filepath.Join(w.dir, "second")
+	for _, d := range []string{first, second} {
+		if err := os.Mkdir(d, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.upgrade(tool, 1, true)
+	w.mustTool(tool, "dial", "-on-version=replace", "-lease-dir="+first)
+	w.upgrade(tool, 2, false)
+	w.mustTool(tool, "dial", "-on-version=replace", "-load=2s")
+	w.mustTool(tool, "dial", "-lease-dir="+second)
+	w.untilBuild(tool, 2)
+	w.eventually("one generation lives", func() bool { return len(w.living("t")) == 1 })
+	remove(t, first)
+	w.still("t", 2*time.Second)
+	remove(t, second)
+	if r := w.gone("t"); r.Ended != "last lease gone" {
+		t.Errorf("it ended as %+v", r)
+	}
+}
+
 // TestWaitingBlocksNobody: who waits for a successor is connected to nobody, so
 // that a daemon which serves one client after the other serves the others.
 func TestWaitingBlocksNobody(t *testing.T) {

@@ -97,6 +97,11 @@ func (a *app) restart(ctx context.Context, name string, ready bool, r *restartRe
 // replaced replaces a running generation by one that takes its listener over;
 // done is false if there is none that can.
 func (a *app) replaced(ctx context.Context, p *plan, ready bool, r *restartReply) (done bool, err error) {
+	// Another program that may know nothing of fastbind would wait for a listener
+	// that nobody hands it.
+	if p.def.Foreign && (p.stored == nil || len(a.diff(*p.stored, p.def)) > 0) {
+		return false, nil
+	}
 	v, err := a.look(ctx, p.broker)
 	if err != nil || !v.alive || v.status.Identity == nil || p.broker.Mode() == launch.DaemonBinds {
 		return false, nil

@@ -62,6 +62,7 @@ func (p *peer) leaseConnection(c call) error {
 	}
 	select {
 	case <-p.hungUp:
+	case <-p.calls: // it was told that the connection carries nothing else
 	case <-p.server.closing:
 	}
 	return errHungUp

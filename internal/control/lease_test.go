@@ -65,6 +65,20 @@ func TestConnectionLease(t *testing.T) {
 	})
 }
 
+// A request behind the lease of a connection ends it, and hides no hang-up.
+func TestConnectionLeaseCarriesNothingElse(t *testing.T) {
+	inBubble(t, Ready, func(t *testing.T, b *bubble) {
+		p := b.dial()
+		p.say(`{"method":"io.fastbind.Daemon.Lease","more":true}` + "\n" + askIdentify)
+		p.hear()
+		p.over()
+		synctest.Wait()
+		if n := b.state.held(Lease{}); n != 0 {
+			t.Errorf("%d leases are held", n)
+		}
+	})
+}
+
 // TestLeasesKeepNobodyOut: peers that hold a lease do not count among those who
 // ask, and have a bound of their own.
 func TestLeasesKeepNobodyOut(t *testing.T) {

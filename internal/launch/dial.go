@@ -85,7 +85,7 @@ func (b *Broker) attempt(ctx context.Context, paths []string) (conn *net.UnixCon
 			if !b.judged() {
 				return conn, false, nil
 			}
-			return b.suited(ctx, conn, filepath.Dir(path))
+			return b.suited(ctx, conn, path)
 		case endpoint.Busy:
 			return nil, true, nil
 		case endpoint.Absent, endpoint.Refused:
@@ -106,10 +106,18 @@ func (b *Broker) attempt(ctx context.Context, paths []string) (conn *net.UnixCon
 
 // suited returns a connection whose generation suits this client. One that is
 // excluded is not kept waiting: it may serve one client after the other.
-func (b *Broker) suited(ctx context.Context, conn *net.UnixConn, dir string) (_ *net.UnixConn, again bool, err error) {
+func (b *Broker) suited(ctx context.Context, conn *net.UnixConn, path string) (_ *net.UnixConn, again bool, err error) {
+	dir := filepath.Dir(path)
 	switch action, _ := b.judge(dir); action {
 	case version.Use:
-		return conn, false, nil
+		if b.unlimited() {
+			return conn, false, nil
+		}
+		// The connection may be to an excluded one that was replaced before it
+		// was looked at. One that is made now is not: that accepts no more.
+		_ = conn.Close()
+		conn, reach, _ := endpoint.Connect(ctx, path)
+		return conn, reach != endpoint.Reached, nil
 	case version.UseAndReplace:
 		_ = b.Suit(ctx, dir) // it is served whatever comes of that
 		return conn, false, nil

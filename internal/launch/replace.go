@@ -64,6 +64,12 @@ func (b *Broker) judge(dir string) (version.Action, *Fault) {
 	}
 	want := b.build()
 	name, err := os.Readlink(filepath.Join(dir, runtimedir.CurrentName))
+	if err != nil {
+		// A cleaner may have removed it: whoever lives owns the endpoint.
+		if owner := b.owner(dir); owner != "" {
+			name, err = owner, nil
+		}
+	}
 	if err == nil && genBuild(name) == buildDigest(want) && (b.unlimited() || version.Meets(want.Version, limits)) {
 		return version.Use, nil
 	}
@@ -226,6 +232,10 @@ func (b *Broker) awaitTakeover(ctx context.Context, dir string, since time.Durat
 				break
 			}
 		}
+		if successor != nil && successor.Alive && unadopted(*successor) {
+			w.Close()
+			return nil // who looks again under the lock ends it
+		}
 		if successor == nil || !successor.Alive {
 			w.Close()
 			if successor != nil {
@@ -252,6 +262,12 @@ func (b *Broker) awaitTakeover(ctx context.Context, dir string, since time.Durat
 			return b.DeadlineFault(ctx)
 		}
 	}
+}
+
+// unadopted reports whether a successor's time to show itself is over. Its
+// launcher ends it, if that lives.
+func unadopted(e Entry) bool {
+	return !e.Record.Backend && proc.BootTime()-e.Record.LaunchedBoot > e.Record.Definition.Complete().AdoptWithin+time.Second
 }
 
 // takeoverLookEvery bounds how long the death of a successor goes unnoticed.

@@ -27,7 +27,10 @@ func (s *system) succeed() Outcome {
 	}
 	for _, e := range entries {
 		if e.Alive && e.Record.Succeeds == old.Name && e.Name != old.Name && !e.Record.Phase.Final() {
-			return InUse
+			if !unadopted(e) {
+				return InUse
+			}
+			s.endOrphan(e)
 		}
 	}
 	want := s.b.build()
