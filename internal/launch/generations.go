@@ -259,16 +259,18 @@ func counted(r record.Record, now time.Duration) bool {
 }
 
 // failsDial reports whether the recorded failure is that of a dial that began at
-// since: its launch was what the dial waited for. A daemon that had served is no
-// failed launch, and a foreign one, which does not say when it serves, only if
-// this dial waited for its launch from the start. One that was killed because it
-// hung was to be replaced: that is what the dial is for.
+// since: its launch was what the dial waited for. Of one that was launched
+// before, a daemon that had served is no failed launch, nor a foreign one, which
+// does not say when it serves. One that was launched while the dial waited, and
+// has died before the dial could connect, has failed it whatever it had done: a
+// dial does not launch again and again what dies at once. One that was killed
+// because it hung was to be replaced: that is what the dial is for.
 func failsDial(r record.Record, since time.Duration) bool {
 	f := r.Failure
-	if f == nil || f.Kind == KindHung || f.Unknown || r.WasReady || f.At <= since || !thisBoot(r) {
+	if f == nil || f.Kind == KindHung || f.Unknown || f.At <= since || !thisBoot(r) {
 		return false
 	}
-	return f.Stage != StageServe || r.Backend || r.LaunchedBoot > since
+	return r.LaunchedBoot > since || !r.WasReady && (f.Stage != StageServe || r.Backend)
 }
 
 // thisBoot reports whether the record's times are of the clock that runs now: a
