@@ -5,7 +5,6 @@ package handover
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -334,51 +333,4 @@ func TestReset(t *testing.T) {
 	if diff := cmp.Diff(before.Hard, r.Hard); diff != "" {
 		t.Errorf("hard limits (-want +got):\n%s", diff)
 	}
-}
-
-// TestResetLimits: the same for a foreign daemon, from outside.
-func TestResetLimits(t *testing.T) {
-	cmd := exec.Command("/bin/sh", "-c", odd+oddMemory+"; ulimit -S -n 100; ulimit -H -n 600; echo ready; exec cat")
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		in.Close()
-		if err := cmd.Wait(); err != nil {
-			t.Error(err)
-		}
-	}()
-	if _, err := io.ReadFull(out, make([]byte, len("ready\n"))); err != nil {
-		t.Fatal(err)
-	}
-	get := func() map[string][2]uint64 {
-		m := map[string][2]uint64{}
-		for name, resource := range limits {
-			var l unix.Rlimit
-			if err := unix.Prlimit(cmd.Process.Pid, resource, nil, &l); err != nil {
-				t.Fatal(err)
-			}
-			m[name] = [2]uint64{l.Cur, l.Max}
-		}
-		return m
-	}
-	before := get()
-	ResetLimits(cmd.Process.Pid)
-	const infinity = unix.RLIM_INFINITY & (1<<64 - 1)
-	want := map[string][2]uint64{"nofile": {600, 600}}
-	for name, soft := range map[string]uint64{"cpu": 4000, "fsize": 4000000 * 512, "data": infinity, "stack": 8 << 20, "core": 0, "as": infinity} {
-		want[name] = [2]uint64{min(soft, before[name][1]), before[name][1]}
-	}
-	if diff := cmp.Diff(want, get()); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
-	ResetLimits(1 << 30) // nobody: a limit is no reason to fail
 }

@@ -10,7 +10,8 @@ const Umask = 0o022
 // softLimits are the soft resource limits of every daemon that is launched,
 // as far as its hard limits allow: those the kernel gives to the first process
 // (INIT_RLIMITS), for what a caller's shell commonly lowers. RLIMIT_NOFILE is
-// left alone: the Go runtime of a backend raises it, and 1024 is its default.
+// left alone: the Go runtime of a backend raises it, and 1024 is its default. The
+// trampoline of foreign daemons (internal/launch) has the same.
 var softLimits = []struct {
 	resource int
 	soft     uint64
@@ -29,16 +30,29 @@ func closeOnExec(fd int) { unix.CloseOnExec(fd) }
 func resetProcess() {
 	unix.Umask(Umask)
 	for _, l := range softLimits {
-		resetLimit(0, l.resource, l.soft)
+		resetLimit(l.resource, l.soft)
 	}
 }
 
-// ResetLimits does to the foreign daemon with this pid, a child of ours, what
-// a backend does to itself, as far as the system lets a parent. RLIMIT_NOFILE
-// is set as well: a shell's low limit is no business of a daemon's.
-func ResetLimits(pid int) {
-	for _, l := range softLimits {
-		resetLimit(pid, l.resource, l.soft)
+// resetLimit sets a soft limit of this process as far as the hard limit allows.
+// What the system refuses stays as it is: a limit is no reason for a daemon to
+// fail.
+func resetLimit(resource int, soft uint64) {
+	var have unix.Rlimit
+	if unix.Getrlimit(resource, &have) != nil {
+		return
 	}
-	resetLimit(pid, unix.RLIMIT_NOFILE, 1024)
+	want := have
+	want.Cur = clamp(have.Max, soft)
+	if want != have {
+		_ = unix.Setrlimit(resource, &want)
+	}
+}
+
+// clamp is min for FreeBSD's signed rlim_t too.
+func clamp[N ~int64 | ~uint64](n N, limit uint64) N {
+	if uint64(n) > limit {
+		return N(limit)
+	}
+	return n
 }

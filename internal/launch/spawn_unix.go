@@ -32,12 +32,27 @@ const shell = "/bin/sh"
 // client that connects and leaves, which is what a liveness check does. A shell
 // adds variables of its own, which are in no contract.
 //
-// Arguments: record, its copy or "", phase lines or "", program, its arguments. In /proc/self/stat
-// the name is (sh), so that words can be counted: the 22nd is the start time. It
+// The soft limits are those that a backend gives itself (package handover), and
+// 1024 descriptors, as far as the hard limits allow. The shell sets them, not the
+// launcher from outside: Linux puts the stack limit of the moment an exec began
+// back when it ends (finalize_exec in fs/exec.c), over what was set in between.
+//
+// Arguments: record, its copy or "", phase lines or "", program, its arguments. In
+// /proc/self/stat the name is (sh), so that words can be counted: the 22nd is the start time. It
 // counts only if the first is our own pid: in a new pid namespace under the old
 // /proc, /proc/$$ is a stranger, whom a stop would end.
 const trampoline = `umask 022
 trap '' PIPE
+limit() {
+	ulimit -S "$1" "$2" 2>/dev/null || ulimit -S "$1" "$(ulimit -H "$1")"
+}
+limit -t unlimited
+limit -f unlimited
+limit -d unlimited
+limit -v unlimited
+limit -s 8192
+limit -c 0
+limit -n 1024
 self=
 if [ -r /proc/self/stat ]; then
 	read -r self _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ start _ </proc/self/stat
@@ -160,9 +175,6 @@ func (s *system) spawn() Outcome {
 		return s.fault(StageSpawn, &os.PathError{Op: "exec", Path: g.spawning.path, Err: err})
 	}
 	g.child = newChild(pid, g.spawning.pidfd, filepath.Join(g.dir, record.FileName))
-	if s.b.Def.Foreign {
-		handover.ResetLimits(pid)
-	}
 	// The daemon, or the trampoline in front of it, writes the same some
 	// milliseconds later, in case that we die here. Until somebody does, nobody
 	// can stop it, or say that it died before it adopted.
