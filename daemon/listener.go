@@ -81,7 +81,8 @@ type listener struct {
 	mu       sync.Mutex // guards the fields below
 	draining bool
 	closed   bool
-	handed   bool // the queue is another process's: nothing more is accepted
+	handed   bool          // the queue is another process's: nothing more is accepted
+	paused   chan struct{} // not nil: nothing is accepted until it is closed
 	inAccept int
 	accepted *sync.Cond // signalled when inAccept becomes 0
 	open     int
@@ -105,6 +106,7 @@ func (l *listener) Close() error {
 		return net.ErrClosed
 	}
 	l.closed = true
+	l.unpauseLocked()
 	return l.ul.Close()
 }
 
@@ -129,7 +131,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		case isLack(err):
 			time.Sleep(lack)
 			lack = min(2*lack, maxLack)
-		case errors.Is(err, os.ErrDeadlineExceeded) && (l.isDraining() || l.isHanded()):
+		case errors.Is(err, os.ErrDeadlineExceeded): // woken: things have changed
 		default:
 			return nil, err
 		}
@@ -163,9 +165,16 @@ func (l *listener) next() (*net.UnixConn, error) {
 	return uc, err
 }
 
-// acceptOne accepts, unless the listener was handed on, which waits for it.
+// acceptOne accepts, after a pause if there is one, unless the listener was
+// handed on.
 func (l *listener) acceptOne() (*net.UnixConn, error) {
 	l.mu.Lock()
+	for l.paused != nil {
+		paused := l.paused
+		l.mu.Unlock()
+		<-paused
+		l.mu.Lock()
+	}
 	if l.handed {
 		l.mu.Unlock()
 		return nil, &net.OpError{Op: "accept", Net: "unix", Addr: l.ul.Addr(), Err: net.ErrClosed}
@@ -181,6 +190,34 @@ func (l *listener) acceptOne() (*net.UnixConn, error) {
 	return uc, err
 }
 
+// pause stops accepting until resume or handOn: Accept blocks. It returns when
+// nothing is being accepted any more.
+func (l *listener) pause() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.paused == nil && !l.closed && !l.handed {
+		l.paused = make(chan struct{})
+	}
+	l.wakeLocked()
+}
+
+// resume ends a pause.
+func (l *listener) resume() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.unpauseLocked()
+	if !l.draining && !l.handed {
+		_ = l.ul.SetDeadline(time.Time{})
+	}
+}
+
+func (l *listener) unpauseLocked() {
+	if l.paused != nil {
+		close(l.paused)
+		l.paused = nil
+	}
+}
+
 // handOn ends accepting without touching the queue, which another process has:
 // Accept says net.ErrClosed from now on. It returns when nothing is being
 // accepted any more.
@@ -192,17 +229,17 @@ func (l *listener) handOn() {
 		if l.open == 0 {
 			close(l.none)
 		}
-		_ = l.ul.SetDeadline(time.Unix(1, 0))
 	}
+	l.unpauseLocked()
+	l.wakeLocked()
+}
+
+// wakeLocked waits until nobody is accepting.
+func (l *listener) wakeLocked() {
+	_ = l.ul.SetDeadline(time.Unix(1, 0))
 	for l.inAccept > 0 {
 		l.accepted.Wait()
 	}
-}
-
-func (l *listener) isHanded() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.handed
 }
 
 func (l *listener) isDraining() bool {

@@ -296,7 +296,7 @@ func newInstance(h *handover.Handover, o options) *Instance {
 		args: os.Args[1:], changed: make(chan struct{}), phase: record.Launching, started: time.Now(),
 		need: newNeed(h.IdleExit),
 	}
-	i.giver = newGiver(i.need)
+	i.giver = newGiver(i.need, func() bool { return isOwner(h) })
 	i.need.load() // until it is ready
 	if h.Dir != "" {
 		i.dir = h.GenPath()

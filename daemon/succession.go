@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -21,9 +22,17 @@ const endedReplaced = "replaced"
 // A giver is the old generation's side of a handover. There is one successor at
 // a time; its control connection is its life. As long as it has not taken over
 // the daemon serves as ever, and does not shut the listener down, which is the
-// successor's too. Safe for concurrent use.
+// successor's too.
+//
+// A takeover has two phases. At the successor's order the daemon pauses: it
+// accepts no more, and says so. When the successor's connection ends, current
+// tells how it ended: it names the successor, and the daemon drains; or it does
+// not, because the successor died over it, and the daemon accepts again.
+//
+// Safe for concurrent use.
 type giver struct {
-	need *need
+	need  *need
+	owner func() bool // current names this generation
 
 	taken chan struct{} // closed when a successor has taken over
 
@@ -32,11 +41,14 @@ type giver struct {
 	loaded   bool       // Serve accepts, or is about to
 	stop     func()     // ends a load whose result nobody needs any more
 	stopping bool
+	ordered  bool          // the present successor ordered to accept no more
 	gone     chan struct{} // of the present successor: closed when it is gone; nil without one
 	release  func()        // ends its hold on the need
 }
 
-func newGiver(n *need) *giver { return &giver{need: n, taken: make(chan struct{})} }
+func newGiver(n *need, owner func() bool) *giver {
+	return &giver{need: n, owner: owner, taken: make(chan struct{})}
+}
 
 func (g *giver) bound(ln *listener, stop func()) {
 	g.mu.Lock()
@@ -79,34 +91,37 @@ func (g *giver) begin() (*control.Succession, error) {
 
 func (g *giver) takeOver(successor chan struct{}) {
 	g.mu.Lock()
-	ln, loaded := g.ln, g.loaded
-	if g.gone != successor {
-		g.mu.Unlock()
-		return
-	}
-	if !g.isTaken() {
-		close(g.taken)
-	}
-	g.mu.Unlock()
-	ln.handOn()
-	if !loaded {
-		g.stop()
+	defer g.mu.Unlock()
+	if g.gone == successor && !g.isTaken() {
+		g.ordered = true
+		g.ln.pause()
 	}
 }
 
 func (g *giver) end(successor chan struct{}) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.gone != successor {
+	if g.gone != successor || g.isTaken() {
 		return
 	}
-	if g.isTaken() {
-		// It has taken over, or died over it. Our copy of the listener would keep
-		// a queue alive that nobody accepts from, should it die later.
+	if g.ordered && !g.owner() {
+		close(g.taken)
+		g.ln.handOn()
+		if !g.loaded {
+			g.stop()
+		}
+		// Our copy of the listener would keep a queue alive that nobody accepts
+		// from, should the successor die later.
 		_ = g.ln.Close()
 		return
 	}
-	g.gone = nil
+	if g.ordered {
+		// It listened again, perhaps, and would be the process that the kernel
+		// shows to clients.
+		_ = endpoint.Relisten(g.ln.ul)
+		g.ln.resume()
+	}
+	g.ordered, g.gone = false, nil
 	close(successor)
 	g.release()
 }
@@ -135,6 +150,13 @@ func (g *giver) drain() (handedOn bool) {
 	case <-t.C:
 	}
 	return true
+}
+
+// isOwner reports whether current names the generation. One whose directory was
+// deleted has no successor either.
+func isOwner(h *handover.Handover) bool {
+	target, err := os.Readlink(filepath.Join(h.Dir, runtimedir.CurrentName))
+	return err != nil || target == h.GenDir
 }
 
 // askWithin bounds the question for the listener: a control endpoint answers
@@ -167,7 +189,7 @@ func (st *stand) place() runtimedir.Place {
 }
 
 // takeOverWithin bounds the wait for the launch lock, which launchers hold for
-// milliseconds, and for the old generation to stop accepting.
+// milliseconds, and all that is done under it.
 const takeOverWithin = 30 * time.Second
 
 // takeOver makes this generation, which has loaded, the one that serves.
@@ -177,7 +199,7 @@ func (st *stand) takeOver(ctx context.Context) error {
 	defer st.old.Close()
 	// Listening again makes this process the one that the kernel shows to later
 	// clients (SO_PEERCRED in unix(7)).
-	err := launch.TakeOver(ctx, st.place(), st.old, st.handover.GenDir, st.handover.Inode,
+	err := launch.TakeOver(ctx, st.place(), st.old, st.handover.Succeeds, st.handover.GenDir, st.handover.Inode,
 		func() error { return endpoint.Relisten(st.listener) })
 	if err != nil {
 		return &stageError{launch.StageAdopt, errors.New("taking over: " + err.Error())}

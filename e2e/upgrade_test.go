@@ -3,7 +3,9 @@
 package e2e
 
 import (
+	"bufio"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,9 +13,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fastbind/fastbind/internal/endpoint"
 	"github.com/fastbind/fastbind/internal/launch"
+	"github.com/fastbind/fastbind/internal/peer"
 	"github.com/fastbind/fastbind/internal/proc"
 	"github.com/fastbind/fastbind/internal/record"
+	"github.com/fastbind/fastbind/internal/runtimedir"
 )
 
 // upgrade makes the executable at the path another build: renamed over, or as
@@ -370,6 +375,60 @@ func TestSuccessorDiesBesideDrain(t *testing.T) {
 	}
 	if out, err := loop.finish(); err != nil || !strings.HasPrefix(out, "ok") {
 		t.Error(out, err)
+	}
+}
+
+// TestTakeoverGivenUp: a successor that dies between its order to the old daemon
+// and moving current leaves that one serving, whoever waited meanwhile included.
+func TestTakeoverGivenUp(t *testing.T) {
+	w := newWorld(t)
+	w.dial()
+	old := w.living("t")[0]
+	place := runtimedir.Place{Dir: w.service("t"), Addr: w.service("t")}
+	c, f, err := launch.AskForListener(t.Context(), place, old.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for range 3 { // what the test's process does, a successor would
+		if err := c.TakeOver(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ln, err := endpoint.AdoptFile(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	if err := endpoint.Relisten(ln); err != nil {
+		t.Fatal(err)
+	}
+	queued, err := net.Dial("unix", w.service("t")+"/sock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer queued.Close()
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_ = queued.SetDeadline(time.Now().Add(time.Minute))
+	if _, err := fmt.Fprintln(queued, "0"); err != nil {
+		t.Fatal(err)
+	}
+	if reply, err := bufio.NewReader(queued).ReadString('\n'); err != nil {
+		t.Fatalf("the client that waited got %q, %v", reply, err)
+	}
+	w.dial()
+	if living := w.living("t"); len(living) != 1 || living[0].Name != old.Name {
+		t.Errorf("%+v live, want %s", living, old.Name)
+	}
+	conn, err := net.Dial("unix", w.service("t")+"/sock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if pid, err := peer.PID(conn.(*net.UnixConn)); err != nil || pid != old.Record.PID {
+		t.Errorf("the kernel shows %d, %v; want %d", pid, err, old.Record.PID)
 	}
 }
 

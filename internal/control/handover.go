@@ -69,12 +69,12 @@ type Succession struct {
 	// Listener is what is handed over. It stays the daemon's.
 	Listener syscall.Conn
 
-	// TakeOver stops the daemon's accepting, for good, and returns when nothing
-	// is accepted any more. The daemon then drains.
+	// TakeOver stops the daemon's accepting and returns when nothing is accepted
+	// any more.
 	TakeOver func()
 
-	// End says that the successor is gone. After TakeOver it means nothing,
-	// before that the daemon goes on alone.
+	// End says that the successor's connection has ended. If the successor has
+	// taken over, the daemon drains; else it goes on alone, and accepts again.
 	End func()
 }
 
@@ -101,7 +101,8 @@ func (c *Client) Handover(ctx context.Context) (*os.File, error) {
 }
 
 // TakeOver orders the daemon, which has handed its listener over on this
-// connection, to accept no more, and returns when it does not.
+// connection, to accept no more, and returns when it does not. The end of the
+// connection says that the takeover is done, or given up.
 func (c *Client) TakeOver(ctx context.Context) error {
 	return c.ask(ctx, call{method: "io.fastbind.Daemon.TakeOver"}, false, heard)
 }

@@ -332,9 +332,10 @@ func AskForListener(ctx context.Context, place runtimedir.Place, genName string)
 
 // TakeOver makes own the generation that serves: under the launch lock the old
 // one stops accepting, and current moves. accept is called in between, when
-// nobody else accepts any more. The error says why the successor must not serve;
-// an old one that has died is no error.
-func TakeOver(ctx context.Context, place runtimedir.Place, old *control.Client, own string, inode record.Inode, accept func() error) error {
+// nobody else accepts any more. The caller then closes the connection to the old
+// one, which looks at current to know whether it was replaced. The error says why
+// the successor must not serve; an old one that has died is no error.
+func TakeOver(ctx context.Context, place runtimedir.Place, old *control.Client, oldName, own string, inode record.Inode, accept func() error) error {
 	var b Broker
 	unlock, err := b.lockService(ctx, place)
 	if err != nil {
@@ -347,9 +348,7 @@ func TakeOver(ctx context.Context, place runtimedir.Place, old *control.Client, 
 	if !isNamed(place.Dir, inode) {
 		return errNotPlaced
 	}
-	// It answers when it does not accept any more, or is dead: then its
-	// connection ends. One that hangs is left to who finds it hung.
-	if err := old.TakeOver(ctx); err != nil && ctx.Err() != nil {
+	if err := orderTakeOver(ctx, place, old, oldName); err != nil {
 		return err
 	}
 	if err := accept(); err != nil {
@@ -361,6 +360,39 @@ func TakeOver(ctx context.Context, place runtimedir.Place, old *control.Client, 
 		return err
 	}
 	return os.Rename(path, filepath.Join(place.Dir, runtimedir.CurrentName))
+}
+
+// orderWithin bounds the wait for the old generation, under the launch lock: its
+// control endpoint answers whatever it does. One that hangs goes on being the
+// owner, and is left to who finds it hung.
+const orderWithin = 5 * time.Second
+
+// orderTakeOver returns nil when the old generation does not accept any more, or
+// is dead. That its connection has ended does not prove that: two that accept
+// would be worse than a successor that gives up.
+func orderTakeOver(ctx context.Context, place runtimedir.Place, old *control.Client, oldName string) error {
+	ctx, cancel := context.WithTimeout(ctx, orderWithin)
+	defer cancel()
+	err := old.TakeOver(ctx)
+	if err == nil {
+		return nil
+	}
+	if _, refused := errors.AsType[*control.RemoteError](err); refused || ctx.Err() != nil {
+		return err
+	}
+	r, readErr := record.Read(filepath.Join(place.Dir, oldName, record.FileName))
+	if readErr != nil {
+		return nil // its directory goes after its death only
+	}
+	h, openErr := Entry{Record: r}.Open()
+	if openErr != nil {
+		return nil
+	}
+	defer h.Close()
+	if h.Wait(ctx) != nil {
+		return errors.New("generation " + oldName + " has closed its control connection, and lives: " + err.Error())
+	}
+	return nil
 }
 
 // isNamed reports whether a name of the endpoint leads to the listener. A cleaner
