@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/fastbind/fastbind/internal/endpoint"
+	"github.com/fastbind/fastbind/internal/generation"
 	"github.com/fastbind/fastbind/internal/peer"
 )
 
@@ -79,10 +80,8 @@ type listener struct {
 	asked   chan struct{} // Accept was called in a drain
 
 	mu       sync.Mutex // guards the fields below
-	draining bool
-	closed   bool
-	handed   bool          // the queue is another process's: nothing more is accepted
-	paused   chan struct{} // not nil: nothing is accepted until it is closed
+	gate     generation.Gate
+	resumed  chan struct{} // while paused; closed when that is over
 	inAccept int
 	accepted *sync.Cond // signalled when inAccept becomes 0
 	open     int
@@ -102,11 +101,10 @@ func (l *listener) Addr() net.Addr { return l.ul.Addr() }
 func (l *listener) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed {
+	if l.gate.Closed {
 		return net.ErrClosed
 	}
-	l.closed = true
-	l.unpauseLocked()
+	l.turnLocked(l.gate.Close())
 	return l.ul.Close()
 }
 
@@ -144,8 +142,12 @@ func isLack(err error) bool {
 }
 
 func (l *listener) next() (*net.UnixConn, error) {
-	if !l.isDraining() {
+	switch entry := l.enter(); entry {
+	case generation.AcceptNext:
 		return l.acceptOne()
+	case generation.AcceptQueued:
+	default:
+		return nil, l.ended()
 	}
 	select {
 	case l.asked <- struct{}{}:
@@ -160,27 +162,39 @@ func (l *listener) next() (*net.UnixConn, error) {
 		default:
 			close(l.drained)
 		}
-		return nil, &net.OpError{Op: "accept", Net: "unix", Addr: l.ul.Addr(), Err: net.ErrClosed}
+		return nil, l.ended()
 	}
 	return uc, err
 }
 
-// acceptOne accepts, after a pause if there is one, unless the listener was
-// handed on.
-func (l *listener) acceptOne() (*net.UnixConn, error) {
+// ended is what Accept says when nothing is accepted any more.
+func (l *listener) ended() error {
+	return &net.OpError{Op: "accept", Net: "unix", Addr: l.ul.Addr(), Err: net.ErrClosed}
+}
+
+// enter waits until the gate is not paused and says what it lets Accept do. With
+// AcceptNext the caller is counted as accepting.
+func (l *listener) enter() generation.Entry {
 	l.mu.Lock()
-	for l.paused != nil {
-		paused := l.paused
-		l.mu.Unlock()
-		<-paused
-		l.mu.Lock()
+	defer l.mu.Unlock()
+	for {
+		switch entry := l.gate.Accept(); entry {
+		case generation.AcceptWait:
+			resumed := l.resumed
+			l.mu.Unlock()
+			<-resumed
+			l.mu.Lock()
+		case generation.AcceptNext:
+			l.inAccept++
+			return entry
+		default:
+			return entry
+		}
 	}
-	if l.handed {
-		l.mu.Unlock()
-		return nil, &net.OpError{Op: "accept", Net: "unix", Addr: l.ul.Addr(), Err: net.ErrClosed}
-	}
-	l.inAccept++
-	l.mu.Unlock()
+}
+
+// acceptOne accepts for who has entered.
+func (l *listener) acceptOne() (*net.UnixConn, error) {
 	uc, err := l.ul.AcceptUnix()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -190,14 +204,24 @@ func (l *listener) acceptOne() (*net.UnixConn, error) {
 	return uc, err
 }
 
+// turnLocked changes the gate.
+func (l *listener) turnLocked(to generation.Gate) {
+	was := l.gate.Paused
+	l.gate = to
+	switch {
+	case to.Paused && !was:
+		l.resumed = make(chan struct{})
+	case was && !to.Paused:
+		close(l.resumed)
+	}
+}
+
 // pause stops accepting until resume or handOn: Accept blocks. It returns when
 // nothing is being accepted any more.
 func (l *listener) pause() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.paused == nil && !l.closed && !l.handed {
-		l.paused = make(chan struct{})
-	}
+	l.turnLocked(l.gate.Pause())
 	l.wakeLocked()
 }
 
@@ -205,16 +229,9 @@ func (l *listener) pause() {
 func (l *listener) resume() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.unpauseLocked()
-	if !l.draining && !l.handed {
+	l.turnLocked(l.gate.Resume())
+	if l.gate.Accept() == generation.AcceptNext {
 		_ = l.ul.SetDeadline(time.Time{})
-	}
-}
-
-func (l *listener) unpauseLocked() {
-	if l.paused != nil {
-		close(l.paused)
-		l.paused = nil
 	}
 }
 
@@ -224,13 +241,12 @@ func (l *listener) unpauseLocked() {
 func (l *listener) handOn() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.handed {
-		l.handed = true
+	if !l.gate.Handed {
+		l.turnLocked(l.gate.HandOn())
 		if l.open == 0 {
 			close(l.none)
 		}
 	}
-	l.unpauseLocked()
 	l.wakeLocked()
 }
 
@@ -240,12 +256,6 @@ func (l *listener) wakeLocked() {
 	for l.inAccept > 0 {
 		l.accepted.Wait()
 	}
-}
-
-func (l *listener) isDraining() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.draining
 }
 
 // refuse makes the kernel refuse newcomers and begins the drain.
@@ -262,10 +272,10 @@ func (l *listener) refuse() error {
 func (l *listener) drain() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.draining {
+	if l.gate.Draining {
 		return
 	}
-	l.draining = true
+	l.turnLocked(l.gate.Drain())
 	if l.open == 0 {
 		close(l.none)
 	}
@@ -276,7 +286,7 @@ func (l *listener) track(uc *net.UnixConn) *Conn {
 	l.need.connect()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.open++; l.open == 1 && (l.draining || l.handed) {
+	if l.open++; l.open == 1 && (l.gate.Draining || l.gate.Handed) {
 		l.none = make(chan struct{})
 	}
 	return &Conn{UnixConn: uc, ln: l}
@@ -290,7 +300,7 @@ func (l *listener) forget(c *Conn) {
 	}
 	c.closed = true
 	unwatch := c.unwatch
-	if l.open--; l.open == 0 && (l.draining || l.handed) {
+	if l.open--; l.open == 0 && (l.gate.Draining || l.gate.Handed) {
 		close(l.none)
 	}
 	l.mu.Unlock()

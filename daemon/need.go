@@ -4,21 +4,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fastbind/fastbind/internal/generation"
 	"github.com/fastbind/fastbind/internal/proc"
-)
-
-// leaseGrace is how long a daemon outlives its last lease: who renews one, or
-// hands it on, needs a moment.
-const leaseGrace = time.Second
-
-// firstGrace is how long a daemon waits for its first connection at the least:
-// whoever launched it may not have connected yet.
-const firstGrace = time.Second
-
-// Why a daemon that nobody asked to stop ends.
-const (
-	endedIdle   = "idle"
-	endedLeases = "last lease gone"
 )
 
 // A need says whether anybody needs the daemon: connections, leases, and the
@@ -29,25 +16,19 @@ const (
 //
 // Times are of the boot clock, so that a suspend counts. Safe for concurrent use.
 type need struct {
-	after time.Duration // idle_exit; 0: never
-	now   func() time.Duration
-	at    func(time.Duration) (<-chan struct{}, func())
+	now func() time.Duration
+	at  func(time.Duration) (<-chan struct{}, func())
 
 	changed chan struct{} // holds one token: look again
 
-	mu      sync.Mutex // guards the fields below
-	holds   int        // open connections, and one while it loads
-	used    bool       // there was a connection
-	leases  int
-	leased  bool          // there was a lease
-	heirs   int           // successors that load: nothing is due meanwhile
-	since   time.Duration // when holds and leases became 0
-	lastEnd time.Duration // when the last lease ended
-	armed   bool          // someone waits for a time that is not later than the end
+	mu    sync.Mutex // guards the fields below
+	whose generation.Need
+	armed bool // someone waits for a time that is not later than the end
 }
 
 func newNeed(after time.Duration) *need {
-	return &need{after: after, now: proc.BootTime, at: proc.At, changed: make(chan struct{}, 1), since: proc.BootTime()}
+	return &need{now: proc.BootTime, at: proc.At, changed: make(chan struct{}, 1),
+		whose: generation.Need{IdleExit: after, Since: proc.BootTime()}}
 }
 
 // load says that the daemon loads, connect that a connection is open; release
@@ -55,15 +36,15 @@ func newNeed(after time.Duration) *need {
 func (n *need) load() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.holds++
+	n.whose.Holds++
 }
 
 func (n *need) connect() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.holds++
-	if !n.used {
-		n.used = true
+	n.whose.Holds++
+	if !n.whose.Used {
+		n.whose.Used = true
 		n.armed = false // the end may be nearer now
 	}
 }
@@ -71,7 +52,7 @@ func (n *need) connect() {
 func (n *need) release() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.holds--
+	n.whose.Holds--
 	n.unneededLocked()
 }
 
@@ -80,11 +61,11 @@ func (n *need) release() {
 func (n *need) succession() (end func()) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.heirs++
+	n.whose.Heirs++
 	return func() {
 		n.mu.Lock()
 		defer n.mu.Unlock()
-		n.heirs--
+		n.whose.Heirs--
 		n.armed = false // who waits has seen nothing due
 		n.unneededLocked()
 	}
@@ -94,13 +75,13 @@ func (n *need) succession() (end func()) {
 func (n *need) lease() (end func()) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.leases++
-	n.leased = true
+	n.whose.Leases++
+	n.whose.Leased = true
 	return func() {
 		n.mu.Lock()
 		defer n.mu.Unlock()
-		if n.leases--; n.leases == 0 {
-			n.lastEnd = n.now()
+		if n.whose.Leases--; n.whose.Leases == 0 {
+			n.whose.LastEnd = n.now()
 			n.armed = false // the end may be nearer now
 		}
 		n.unneededLocked()
@@ -108,11 +89,11 @@ func (n *need) lease() (end func()) {
 }
 
 func (n *need) unneededLocked() {
-	if n.leases > 0 || n.holds > 0 && !n.leased {
+	if n.whose.Leases > 0 || n.whose.Holds > 0 && !n.whose.Leased {
 		return
 	}
-	if n.holds == 0 {
-		n.since = n.now()
+	if n.whose.Holds == 0 {
+		n.whose.Since = n.now()
 	}
 	// A connection a millisecond must not cost a timer each: who waits already
 	// looks again when that time comes, which is too early at the most.
@@ -129,26 +110,11 @@ func (n *need) unneededLocked() {
 func (n *need) seen() (leases int, left time.Duration) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	at, why := n.dueLocked()
+	at, why := n.whose.Due()
 	if why == "" {
-		return n.leases, -1
+		return n.whose.Leases, -1
 	}
-	return n.leases, max(0, at-n.now())
-}
-
-// dueLocked says when the daemon ends if nothing changes, and why; "" if it does
-// not.
-func (n *need) dueLocked() (at time.Duration, why string) {
-	switch {
-	case n.leases > 0, n.heirs > 0:
-	case n.leased:
-		return n.lastEnd + leaseGrace, endedLeases
-	case n.holds == 0 && n.after > 0 && !n.used:
-		return n.since + max(n.after, firstGrace), endedIdle
-	case n.holds == 0 && n.after > 0:
-		return n.since + n.after, endedIdle
-	}
-	return 0, ""
+	return n.whose.Leases, max(0, at-n.now())
 }
 
 // await sends why the daemon ends, once that is so, or nothing if stop is closed
@@ -158,7 +124,7 @@ func (n *need) await(stop <-chan struct{}) <-chan string {
 	go func() {
 		for {
 			n.mu.Lock()
-			at, why := n.dueLocked()
+			at, why := n.whose.Due()
 			n.armed = why != ""
 			n.mu.Unlock()
 			var reached <-chan struct{}

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/fastbind/fastbind/internal/generation"
 )
 
 // fakeNeed is a need on a clock that stands still.
@@ -13,7 +15,7 @@ func fakeNeed(after time.Duration) (n *need, clock *time.Duration) {
 	*clock = time.Hour
 	n = newNeed(after)
 	n.now = func() time.Duration { return *clock }
-	n.since = *clock
+	n.whose.Since = *clock
 	return n, clock
 }
 
@@ -38,9 +40,9 @@ func TestNeed(t *testing.T) {
 		{"two leases", func() { ends = append(ends, n.lease()) }, 2, -1},
 		{"and a connection", n.connect, 2, -1},
 		{"one lease", func() { ends[0]() }, 1, -1},
-		{"no lease any more: soon, connected or not", func() { ends[1]() }, 0, leaseGrace},
-		{"renewed in time", func() { *clock += leaseGrace / 2; ends = append(ends, n.lease()) }, 1, -1},
-		{"gone", func() { ends[2]() }, 0, leaseGrace},
+		{"no lease any more: soon, connected or not", func() { ends[1]() }, 0, generation.LeaseGrace},
+		{"renewed in time", func() { *clock += generation.LeaseGrace / 2; ends = append(ends, n.lease()) }, 1, -1},
+		{"gone", func() { ends[2]() }, 0, generation.LeaseGrace},
 		{"a successor loads", func() { ends = append(ends, n.succession()) }, 0, -1},
 		{"late", func() { *clock += time.Hour }, 0, -1},
 		{"it is gone", func() { ends[3]() }, 0, 0},
@@ -57,10 +59,10 @@ func TestNeedFirst(t *testing.T) {
 	n, clock := fakeNeed(time.Millisecond)
 	n.load()
 	n.release()
-	if _, left := n.seen(); left != firstGrace {
+	if _, left := n.seen(); left != generation.FirstGrace {
 		t.Errorf("%v left", left)
 	}
-	*clock += firstGrace / 2
+	*clock += generation.FirstGrace / 2
 	n.connect()
 	n.release()
 	if _, left := n.seen(); left != time.Millisecond {
@@ -147,7 +149,7 @@ func TestNeedAfterFirst(t *testing.T) {
 	stop := make(chan struct{})
 	defer close(stop)
 	ended := n.await(stop)
-	if first := <-waits; first < firstGrace/2 {
+	if first := <-waits; first < generation.FirstGrace/2 {
 		t.Errorf("it waits %v for the first connection", first)
 	}
 	n.connect()

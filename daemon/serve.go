@@ -9,6 +9,7 @@ import (
 
 	"github.com/fastbind/fastbind/internal/dirwatch"
 	"github.com/fastbind/fastbind/internal/endpoint"
+	"github.com/fastbind/fastbind/internal/generation"
 	"github.com/fastbind/fastbind/internal/launch"
 	"github.com/fastbind/fastbind/internal/record"
 	"github.com/fastbind/fastbind/internal/runtimedir"
@@ -50,7 +51,7 @@ func (st *stand) serve(ctx context.Context, p program, ln *listener, state any, 
 	case <-stranded:
 	case <-st.inst.giver.taken:
 	case st.ended = <-st.inst.need.await(unwatched):
-		if st.ended == endedLeases {
+		if st.ended == generation.EndedLeases {
 			// Whoever is connected still is not who it was kept for. Of an idle
 			// one nobody is: who slipped in is served to the end.
 			done, end := context.WithCancel(ctx)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/fastbind/fastbind/internal/control"
 	"github.com/fastbind/fastbind/internal/endpoint"
+	"github.com/fastbind/fastbind/internal/generation"
 	"github.com/fastbind/fastbind/internal/handover"
 	"github.com/fastbind/fastbind/internal/launch"
 	"github.com/fastbind/fastbind/internal/record"
@@ -36,14 +37,12 @@ type giver struct {
 
 	taken chan struct{} // closed when a successor has taken over
 
-	mu       sync.Mutex // guards the fields below
-	ln       *listener  // nil until bound
-	loaded   bool       // Serve accepts, or is about to
-	stop     func()     // ends a load whose result nobody needs any more
-	stopping bool
-	ordered  bool          // the present successor ordered to accept no more
-	gone     chan struct{} // of the present successor: closed when it is gone; nil without one
-	release  func()        // ends its hold on the need
+	mu      sync.Mutex // guards the fields below
+	tenure  generation.Tenure
+	ln      *listener     // nil until bound
+	stop    func()        // ends a load whose result nobody needs any more
+	gone    chan struct{} // of the present successor: closed when it is gone; nil without one
+	release func()        // ends its hold on the need
 }
 
 func newGiver(n *need, owner func() bool) *giver {
@@ -54,12 +53,13 @@ func (g *giver) bound(ln *listener, stop func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.ln, g.stop = ln, stop
+	g.tenure.Bound = true
 }
 
 func (g *giver) serves() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.loaded = true
+	g.tenure.Loaded = true
 }
 
 func (g *giver) isTaken() bool {
@@ -75,16 +75,12 @@ func (g *giver) isTaken() bool {
 func (g *giver) begin() (*control.Succession, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	switch {
-	case g.ln == nil:
-		return nil, errors.New("the daemon has not bound yet")
-	case g.stopping:
-		return nil, errors.New("the daemon is ending")
-	case g.gone != nil:
-		return nil, errors.New("there is a successor already")
+	t, err := g.tenure.Begin()
+	if err != nil {
+		return nil, err
 	}
 	gone := make(chan struct{})
-	g.gone = gone
+	g.tenure, g.gone = t, gone
 	g.release = g.need.succession() // it does not end by itself meanwhile
 	return &control.Succession{Listener: g.ln.ul, TakeOver: func() { g.takeOver(gone) }, End: func() { g.end(gone) }}, nil
 }
@@ -92,8 +88,11 @@ func (g *giver) begin() (*control.Succession, error) {
 func (g *giver) takeOver(successor chan struct{}) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.gone == successor && !g.isTaken() {
-		g.ordered = true
+	if g.gone != successor {
+		return
+	}
+	t, pause := g.tenure.Order()
+	if g.tenure = t; pause {
 		g.ln.pause()
 	}
 }
@@ -101,27 +100,32 @@ func (g *giver) takeOver(successor chan struct{}) {
 func (g *giver) end(successor chan struct{}) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.gone != successor || g.isTaken() {
+	if g.gone != successor {
 		return
 	}
-	if g.ordered && !g.owner() {
+	t, parting := g.tenure.Lose(g.owner())
+	g.tenure = t
+	switch parting {
+	case generation.PartNothing:
+		return
+	case generation.PartHandOn:
 		close(g.taken)
 		g.ln.handOn()
-		if !g.loaded {
+		if !g.tenure.Loaded {
 			g.stop()
 		}
 		// Our copy of the listener would keep a queue alive that nobody accepts
 		// from, should the successor die later.
 		_ = g.ln.Close()
 		return
-	}
-	if g.ordered {
+	case generation.PartResume:
 		// It listened again, perhaps, and would be the process that the kernel
 		// shows to clients.
 		_ = endpoint.Relisten(g.ln.ul)
 		g.ln.resume()
+	case generation.PartAlone:
 	}
-	g.ordered, g.gone = false, nil
+	g.gone = nil
 	close(successor)
 	g.release()
 }
@@ -135,21 +139,22 @@ const successorWithin = 2 * time.Second
 // too, so that one which has not taken over yet gets a moment to go.
 func (g *giver) drain() (handedOn bool) {
 	g.mu.Lock()
-	g.stopping = true
-	gone := g.gone
+	g.tenure = g.tenure.End()
+	how, gone := g.tenure.Drain(false), g.gone
 	g.mu.Unlock()
-	if gone == nil {
-		return false
+	if how == generation.DrainAwait {
+		t := time.NewTimer(successorWithin)
+		defer t.Stop()
+		select {
+		case <-g.taken:
+		case <-gone:
+		case <-t.C:
+		}
+		g.mu.Lock()
+		how = g.tenure.Drain(true)
+		g.mu.Unlock()
 	}
-	t := time.NewTimer(successorWithin)
-	defer t.Stop()
-	select {
-	case <-g.taken:
-	case <-gone:
-		return false
-	case <-t.C:
-	}
-	return true
+	return how == generation.DrainHandOn
 }
 
 // isOwner reports whether current names the generation. One whose directory was

@@ -363,3 +363,23 @@ func admit(entries []Entry, currentName string, since, now time.Duration, succes
 	}
 	return a
 }
+
+// Admits is StepAdmit's decision for who runs the protocol on another system than
+// the real one: what comes of the step, and the generations on disk after it.
+func Admits(entries []Entry, currentName string, since, now time.Duration, successor bool) (Outcome, []Entry) {
+	a := admit(entries, currentName, since, now, successor)
+	var kept []Entry
+	for _, e := range entries {
+		if slices.ContainsFunc(a.remove, func(r Entry) bool { return r.Name == e.Name }) {
+			continue
+		}
+		if slices.ContainsFunc(a.settle, func(r Entry) bool { return r.Name == e.Name }) {
+			e.Record.Failure, e.Record.Phase, e.Record.PhaseAt = settleVerdict(e.Record), record.Failed, now
+		}
+		kept = append(kept, e)
+	}
+	if a.failure != nil || a.retry > now {
+		return Forbidden, kept
+	}
+	return OK, kept
+}

@@ -10,7 +10,6 @@ import (
 	"github.com/fastbind/fastbind/internal/control"
 	"github.com/fastbind/fastbind/internal/definition"
 	"github.com/fastbind/fastbind/internal/dirwatch"
-	"github.com/fastbind/fastbind/internal/endpoint"
 	"github.com/fastbind/fastbind/internal/proc"
 	"github.com/fastbind/fastbind/internal/record"
 	"github.com/fastbind/fastbind/internal/runtimedir"
@@ -329,81 +328,3 @@ func AskForListener(ctx context.Context, place runtimedir.Place, genName string)
 	}
 	return c, f, nil
 }
-
-// TakeOver makes own the generation that serves: under the launch lock the old
-// one stops accepting, and current moves. accept is called in between, when
-// nobody else accepts any more. The caller then closes the connection to the old
-// one, which looks at current to know whether it was replaced. The error says why
-// the successor must not serve; an old one that has died is no error.
-func TakeOver(ctx context.Context, place runtimedir.Place, old *control.Client, oldName, own string, inode record.Inode, accept func() error) error {
-	var b Broker
-	unlock, err := b.lockService(ctx, place)
-	if err != nil {
-		return err
-	}
-	if unlock == nil {
-		return errNotPlaced
-	}
-	defer unlock()
-	if !isNamed(place.Dir, inode) {
-		return errNotPlaced
-	}
-	if err := orderTakeOver(ctx, place, old, oldName); err != nil {
-		return err
-	}
-	if err := accept(); err != nil {
-		return err
-	}
-	path := filepath.Join(place.Dir, newName)
-	_ = os.Remove(path)
-	if err := os.Symlink(own, path); err != nil {
-		return err
-	}
-	return os.Rename(path, filepath.Join(place.Dir, runtimedir.CurrentName))
-}
-
-// orderWithin bounds the wait for the old generation, under the launch lock: its
-// control endpoint answers whatever it does. One that hangs goes on being the
-// owner, and is left to who finds it hung.
-const orderWithin = 5 * time.Second
-
-// orderTakeOver returns nil when the old generation does not accept any more, or
-// is dead. That its connection has ended does not prove that: two that accept
-// would be worse than a successor that gives up.
-func orderTakeOver(ctx context.Context, place runtimedir.Place, old *control.Client, oldName string) error {
-	ctx, cancel := context.WithTimeout(ctx, orderWithin)
-	defer cancel()
-	err := old.TakeOver(ctx)
-	if err == nil {
-		return nil
-	}
-	if _, refused := errors.AsType[*control.RemoteError](err); refused || ctx.Err() != nil {
-		return err
-	}
-	r, readErr := record.Read(filepath.Join(place.Dir, oldName, record.FileName))
-	if readErr != nil {
-		return nil // its directory goes after its death only
-	}
-	h, openErr := Entry{Record: r}.Open()
-	if openErr != nil {
-		return nil
-	}
-	defer h.Close()
-	if h.Wait(ctx) != nil {
-		return errors.New("generation " + oldName + " has closed its control connection, and lives: " + err.Error())
-	}
-	return nil
-}
-
-// isNamed reports whether a name of the endpoint leads to the listener. A cleaner
-// may have removed one: who dials puts it back.
-func isNamed(dir string, inode record.Inode) bool {
-	for _, name := range []string{runtimedir.SockName, runtimedir.KeepName} {
-		if at, err := endpoint.Inode(filepath.Join(dir, name)); err == nil && at == inode {
-			return true
-		}
-	}
-	return false
-}
-
-var errNotPlaced = errors.New("the endpoint is not this listener's any more")

@@ -1,0 +1,174 @@
+package launch
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/fastbind/fastbind/internal/control"
+	"github.com/fastbind/fastbind/internal/endpoint"
+	"github.com/fastbind/fastbind/internal/record"
+	"github.com/fastbind/fastbind/internal/runtimedir"
+)
+
+// A TakeStep is something a successor does to become the owner. What is safe
+// about a takeover is in the order of these steps.
+type TakeStep uint8
+
+// The steps, in the order of a takeover.
+const (
+	TakeLock    TakeStep = iota // get the launch lock of the directory that is at its path
+	TakeNamed                   // a name of the endpoint leads to the listener
+	TakeOrder                   // the old generation accepts no more and says so, or is dead
+	TakeAccept                  // listen again, as the process that the kernel shows
+	TakeCurrent                 // current names the successor
+	TakeUnlock                  // release the launch lock
+	TakeDone                    // the takeover has ended; Taken says how
+	numTakeSteps
+)
+
+var takeStepNames = [numTakeSteps]string{"lock", "look for a name", "order", "accept", "move current", "unlock", "done"}
+
+func (s TakeStep) String() string {
+	if s < numTakeSteps {
+		return takeStepNames[s]
+	}
+	return "step " + strconv.Itoa(int(s))
+}
+
+// A Taking decides a takeover, as a Machine decides a launch: Step says what to
+// do, Next takes what came of it. The zero Taking begins. When it has ended the
+// successor closes its connection to the old generation, which then looks at
+// current to know how.
+type Taking struct {
+	Step  TakeStep
+	Taken bool // the successor is the owner; else the driver has the error
+}
+
+// Next returns the taking after the outcome of its current step.
+func (t Taking) Next(o Outcome) Taking {
+	switch {
+	case t.Step == TakeDone:
+	case t.Step == TakeUnlock:
+		t.Step = TakeDone
+	case t.Step == TakeLock && o == Held:
+	case t.Step == TakeLock && o != OK:
+		t.Step = TakeDone
+	case o != OK:
+		t.Step = TakeUnlock
+	case t.Step == TakeCurrent:
+		t.Step, t.Taken = TakeUnlock, true
+	default:
+		t.Step++
+	}
+	return t
+}
+
+// A takeover is the effects of a Taking.
+type takeover struct {
+	place        runtimedir.Place
+	old          *control.Client
+	oldName, own string
+	inode        record.Inode
+	accept       func() error
+
+	unlock func()
+	err    error
+}
+
+// TakeOver makes own the generation that serves: under the launch lock the old
+// one stops accepting, and current moves. accept is called in between, when
+// nobody else accepts any more. The caller then closes the connection to the old
+// one, which looks at current to know whether it was replaced. The error says why
+// the successor must not serve; an old one that has died is no error.
+func TakeOver(ctx context.Context, place runtimedir.Place, old *control.Client, oldName, own string, inode record.Inode, accept func() error) error {
+	s := takeover{place: place, old: old, oldName: oldName, own: own, inode: inode, accept: accept}
+	var t Taking
+	for t.Step != TakeDone {
+		t = t.Next(s.do(ctx, t.Step))
+	}
+	if t.Taken {
+		return nil
+	}
+	return s.err
+}
+
+func (s *takeover) do(ctx context.Context, step TakeStep) Outcome {
+	switch step {
+	case TakeLock:
+		s.unlock, s.err = new(Broker).lockService(ctx, s.place) // waits while it is held
+		if s.err == nil && s.unlock == nil {
+			s.err = errNotPlaced
+		}
+	case TakeNamed:
+		if !isNamed(s.place.Dir, s.inode) {
+			s.err = errNotPlaced
+		}
+	case TakeOrder:
+		s.err = orderTakeOver(ctx, s.place, s.old, s.oldName)
+	case TakeAccept:
+		s.err = s.accept()
+	case TakeCurrent:
+		path := filepath.Join(s.place.Dir, newName)
+		_ = os.Remove(path)
+		if s.err = os.Symlink(s.own, path); s.err == nil {
+			s.err = os.Rename(path, filepath.Join(s.place.Dir, runtimedir.CurrentName))
+		}
+	case TakeUnlock:
+		s.unlock()
+		return OK
+	}
+	if s.err != nil {
+		return Failed
+	}
+	return OK
+}
+
+// orderWithin bounds the wait for the old generation, under the launch lock: its
+// control endpoint answers whatever it does. One that hangs goes on being the
+// owner, and is left to who finds it hung.
+const orderWithin = 5 * time.Second
+
+// orderTakeOver returns nil when the old generation does not accept any more, or
+// is dead. That its connection has ended does not prove that: two that accept
+// would be worse than a successor that gives up.
+func orderTakeOver(ctx context.Context, place runtimedir.Place, old *control.Client, oldName string) error {
+	ctx, cancel := context.WithTimeout(ctx, orderWithin)
+	defer cancel()
+	err := old.TakeOver(ctx)
+	if err == nil {
+		return nil
+	}
+	if _, refused := errors.AsType[*control.RemoteError](err); refused || ctx.Err() != nil {
+		return err
+	}
+	r, readErr := record.Read(filepath.Join(place.Dir, oldName, record.FileName))
+	if readErr != nil {
+		return nil // its directory goes after its death only
+	}
+	h, openErr := Entry{Record: r}.Open()
+	if openErr != nil {
+		return nil
+	}
+	defer h.Close()
+	if h.Wait(ctx) != nil {
+		return errors.New("generation " + oldName + " has closed its control connection, and lives: " + err.Error())
+	}
+	return nil
+}
+
+// isNamed reports whether a name of the endpoint leads to the listener. A cleaner
+// may have removed one: who dials puts it back.
+func isNamed(dir string, inode record.Inode) bool {
+	for _, name := range []string{runtimedir.SockName, runtimedir.KeepName} {
+		if at, err := endpoint.Inode(filepath.Join(dir, name)); err == nil && at == inode {
+			return true
+		}
+	}
+	return false
+}
+
+var errNotPlaced = errors.New("the endpoint is not this listener's any more")
