@@ -1,0 +1,327 @@
+package explore
+
+import (
+	"github.com/fastbind/fastbind/internal/generation"
+	"github.com/fastbind/fastbind/internal/launch"
+)
+
+// stepGen emits what generation g's process can do next, as package daemon does
+// it: its main goroutine, Serve's, and the one of its control endpoint.
+func (x *explorer) stepGen(s *state, g id) {
+	o := &s.gens[g-1]
+	if !o.alive() {
+		if o.used && o.onDisk && o.life == dead && o.launcher != 0 && o.pid && o.phase < phGone {
+			x.try(s, label{'w', g, "sees it killed, and writes that down", ""}, option, func(w *world) {
+				d := &w.gens[g-1]
+				d.phase, d.failure, d.failedS = phFailed, failKilled, w.active()
+			})
+		}
+		return
+	}
+	do := func(what string, kind kind, f func(w *world, o *gen)) {
+		x.try(s, label{'d', g, what, ""}, kind, func(w *world) { f(w, &w.gens[g-1]) })
+	}
+	fails := func(what string, f failure) {
+		if s.left.failures > 0 {
+			x.try(s, label{'d', g, what, "fails"}, fault, func(w *world) {
+				w.left.failures--
+				w.gens[g-1].injected = true
+				w.fail(g, f)
+			})
+		}
+	}
+	switch o.life {
+	case forked:
+		do("exec", progress, func(w *world, o *gen) {
+			d := o.takeDir
+			o.life, o.takeDir = adopting, 0
+			w.dropCopy(d)
+		})
+	case adopting:
+		do("adopt", progress, func(w *world, o *gen) { w.adopt(g) })
+		fails("adopt", failAdopt)
+	case loading:
+		do("load", progress, func(w *world, o *gen) {
+			if o.old != 0 {
+				o.life = taking
+				return
+			}
+			o.serve()
+		})
+		fails("load", failLoad)
+	case taking:
+		x.stepTaking(s, g)
+	case took:
+		do("close the old one's connection, serve", progress, func(w *world, o *gen) {
+			w.part(g)
+			o.serve()
+		})
+	case serving:
+		x.whyEnd(s, g, do)
+	case ending:
+		do("begin to end", progress, func(w *world, o *gen) {
+			o.tenure = o.tenure.End()
+			o.life, o.phase = awaiting, phDraining
+		})
+	case awaiting:
+		switch x.rules.drain(o.tenure, false) {
+		case generation.DrainAwait:
+			do("wait for its successor no longer", progress, func(w *world, o *gen) { x.rules.end(w, g, x.rules.drain(o.tenure, true)) })
+		case generation.DrainRefuse:
+			do("refuse newcomers", progress, func(w *world, o *gen) { x.rules.end(w, g, generation.DrainRefuse) })
+		case generation.DrainHandOn:
+			do("leave the queue to its successor", progress, func(w *world, o *gen) { x.rules.end(w, g, generation.DrainHandOn) })
+		}
+	case draining:
+		if o.sock == 0 || s.socks[o.sock-1].queue == 0 {
+			do("find its queue empty", progress, func(w *world, o *gen) { o.life = lingering })
+		}
+	case lingering:
+		if o.open == 0 || x.rules.impatient {
+			do("exit", progress, func(w *world, o *gen) {
+				o.phase = phGone
+				w.die(g)
+			})
+		}
+	case failing:
+		do("close its listener and exit", progress, func(w *world, o *gen) {
+			w.excuse = o.injected
+			w.die(g)
+		})
+	}
+	if x.rules.accepts(o) && o.sock != 0 {
+		for c := range numClients {
+			if s.socks[o.sock-1].queue&(1<<c) != 0 {
+				x.try(s, label{'d', g, "accept", clientNames[c]}, progress, func(w *world) {
+					w.socks[w.gens[g-1].sock-1].queue &^= 1 << c
+					w.gens[g-1].open |= 1 << c
+				})
+			}
+		}
+	}
+	for c := range numClients {
+		if o.open&(1<<c) != 0 && o.life >= serving && s.procs[c].m.Step == launch.StepDone { // who connects under the lock reads later
+			x.try(s, label{'d', g, "answer", clientNames[c]}, progress, func(w *world) {
+				w.hangUp(c)
+				w.end(c, false)
+			})
+		}
+	}
+	if o.lost {
+		do("see the end of its successor's connection", progress, func(w *world, o *gen) { x.rules.lose(w, g) })
+	}
+}
+
+// accepts reports whether Serve's goroutine can accept a queued connection.
+func accepts(g *gen) bool {
+	switch g.life {
+	case serving, ending, awaiting, draining, lingering:
+	default:
+		return false
+	}
+	switch g.gate.Accept() {
+	case generation.AcceptNext:
+		return true
+	case generation.AcceptQueued:
+		return g.life == draining
+	}
+	return false
+}
+
+// serve is what follows Load: Serve runs, and the record says ready.
+func (g *gen) serve() {
+	g.tenure.Loaded = true
+	g.life, g.phase, g.wasReady = serving, phReady, true
+}
+
+// fail is the end of a daemon that fails: first the verdict, then the rest.
+func (w *world) fail(g id, f failure) {
+	o := &w.gens[g-1]
+	o.life, o.phase, o.failure, o.failedS = failing, phFailed, f, w.active()
+	w.excuse = o.injected
+}
+
+// adopt is the way from exec to Load: the listener is there, or is asked for.
+func (w *world) adopt(g id) {
+	o := &w.gens[g-1]
+	o.pid, o.backend = true, true
+	if o.old != 0 {
+		old := &w.gens[o.old-1]
+		t, err := old.tenure.Begin()
+		if !old.alive() || old.life < loading || err != nil {
+			w.fail(g, failAdopt)
+			return
+		}
+		old.tenure = t
+		o.linked, o.sock = true, old.sock
+	}
+	o.tenure.Bound = true
+	o.life, o.phase = loading, phLoading
+}
+
+// part closes a successor's connection to the old generation.
+func (w *world) part(g id) {
+	o := &w.gens[g-1]
+	if o.linked {
+		o.linked = false
+		w.gens[o.old-1].lost = true
+	}
+}
+
+// whyEnd emits the reasons for which a generation that serves ends.
+func (x *explorer) whyEnd(s *state, g id, do func(string, kind, func(*world, *gen))) {
+	o := &s.gens[g-1]
+	end := func(w *world, o *gen) { o.life = ending }
+	need := generation.Need{IdleExit: 1, Used: true, Holds: queued(o.open)}
+	if o.tenure.Heir == generation.HeirLoads || o.tenure.Heir == generation.HeirOrdered {
+		need.Heirs = 1
+	}
+	if _, why := need.Due(); why == generation.EndedIdle && s.left.idles > 0 {
+		do("is idle", option, func(w *world, o *gen) {
+			w.left.idles--
+			end(w, o)
+		})
+	}
+	if o.tenure.Heir == generation.HeirTook {
+		do("is replaced", progress, end)
+	}
+	if !s.named(o.sock) && o.sock != 0 {
+		do("is stranded", progress, end)
+	}
+}
+
+// end is how a drain begins.
+func end(w *world, g id, how generation.Drain) {
+	o := &w.gens[g-1]
+	if how == generation.DrainHandOn {
+		o.gate = o.gate.HandOn()
+		o.life = lingering
+		return
+	}
+	if o.sock != 0 {
+		w.socks[o.sock-1].shut = true
+	}
+	o.gate = o.gate.Drain()
+	o.life = draining
+}
+
+// lose is the old generation seeing the end of its successor's connection.
+func lose(w *world, g id) {
+	o := &w.gens[g-1]
+	o.lost = false
+	owner := w.at().current == 0 || w.at().current == g
+	t, parting := w.rules.part(o.tenure, owner)
+	o.tenure = t
+	switch parting {
+	case generation.PartNothing:
+		return
+	case generation.PartHandOn:
+		o.gate = o.gate.HandOn()
+		if !o.tenure.Loaded {
+			o.life, o.phase = lingering, phDraining
+		}
+		o.gate = o.gate.Close()
+		o.sock = 0
+	case generation.PartResume:
+		o.gate = o.gate.Resume()
+	}
+}
+
+// stepTaking emits a successor's next step to become the owner.
+func (x *explorer) stepTaking(s *state, g id) {
+	if x.rules.upgraderDrives && s.procs[upgrader].status != running {
+		return
+	}
+	step := s.gens[g-1].taking.Step
+	take := func(how string, kind kind, f func(w *world) launch.Outcome) {
+		x.try(s, label{'d', g, takeNames[step], how}, kind, func(w *world) {
+			o := &w.gens[g-1]
+			o.taking = x.rules.take(o.taking, f(w))
+			if o.taking.Step == launch.TakeDone {
+				x.rules.taken(w, g)
+			}
+		})
+	}
+	if step == launch.TakeLock && s.path != 0 && s.at().lock != 0 && !x.rules.ignoresLock {
+		return // it waits
+	}
+	take("", progress, func(w *world) launch.Outcome { return x.rules.takeStep(w, g, step) })
+	if s.left.failures == 0 || step == launch.TakeUnlock {
+		return
+	}
+	fail := func(w *world) {
+		w.left.failures--
+		w.gens[g-1].injected = true
+	}
+	take("fails", fault, func(w *world) launch.Outcome {
+		fail(w)
+		return launch.Failed
+	})
+	if step == launch.TakeOrder {
+		take("fails, but was heard", fault, func(w *world) launch.Outcome {
+			fail(w)
+			_ = x.rules.takeStep(w, g, step)
+			return launch.Failed
+		})
+	}
+}
+
+// takeNames are the takeover's steps, as traces tell them.
+var takeNames = func() (names [launch.TakeDone + 1]string) {
+	for i := range names {
+		names[i] = "take over: " + launch.TakeStep(i).String()
+	}
+	return names
+}()
+
+// taken is the end of a takeover.
+func taken(w *world, g id) {
+	o := &w.gens[g-1]
+	if o.taking.Taken {
+		o.life = took
+		return
+	}
+	w.part(g)
+	w.fail(g, failAdopt)
+}
+
+// takeStep does the effect of a takeover's step as the real driver does it
+// (takeover.go in package launch).
+func takeStep(w *world, g id, step launch.TakeStep) launch.Outcome {
+	o := &w.gens[g-1]
+	switch step {
+	case launch.TakeLock:
+		if w.path == 0 {
+			return launch.Failed
+		}
+		if w.at().lock == 0 {
+			w.at().lock = lockGen + g
+			o.takeDir = w.path
+		}
+	case launch.TakeNamed:
+		if !w.named(o.sock) {
+			return launch.Failed
+		}
+	case launch.TakeOrder:
+		old := &w.gens[o.old-1]
+		if !old.alive() || !o.linked {
+			return launch.OK
+		}
+		t, pause := w.rules.order(old.tenure)
+		if old.tenure = t; pause {
+			old.gate = old.gate.Pause()
+		}
+	case launch.TakeAccept:
+	case launch.TakeCurrent:
+		if w.path == 0 {
+			return launch.Failed
+		}
+		w.at().current = g
+	case launch.TakeUnlock:
+		if d := o.takeDir; d != 0 && w.dirs[d-1].lock == lockGen+g {
+			w.unlock(d)
+		}
+		o.takeDir = 0
+	}
+	return launch.OK
+}

@@ -1,0 +1,64 @@
+package explore
+
+import (
+	"github.com/fastbind/fastbind/internal/generation"
+	"github.com/fastbind/fastbind/internal/launch"
+)
+
+// The invariants (DESIGN section 4), as far as they are about a state. I2 and I3,
+// and that no living listener loses its name, are about transitions: who dials in
+// vain or is dropped notes that where it happens.
+
+// owns reports whether a generation is one that clients at the path reach, and that
+// accepts them, or will when it has loaded.
+func (s *state) owns(g *gen) bool {
+	pending := g.old != 0 && !g.wasReady && g.life <= taking
+	return g.alive() && g.life <= awaiting && !pending && s.listens(g.sock) && s.named(g.sock) &&
+		g.gate.Accept() == generation.AcceptNext
+}
+
+// check notes what is broken in the state that a transition has led to.
+func (w *world) check() {
+	owners, launches := 0, 0
+	for i := range w.gens {
+		g := &w.gens[i]
+		if !w.owns(g) {
+			continue
+		}
+		owners++
+		if current := w.at().current; g.life == serving && w.at().lock == 0 && current != id(i+1) && (current != 0 || w.left.deletions == w.rules.deletions) {
+			w.breaks("I1", "current names another generation than the one that owns the endpoint, and nobody is launching")
+		}
+	}
+	for i := range w.procs {
+		if pr := &w.procs[i]; pr.gen != 0 && pr.dir == w.path && pr.m.Step < launch.StepAbandon {
+			launches++
+		}
+	}
+	d := w.at()
+	switch {
+	case owners > 1:
+		w.breaks("I1", "two generations own the endpoint")
+	case launches > 1:
+		w.breaks("I1", "two launches at a time")
+	case d.sock != d.keep && w.listens(d.sock) && w.listens(d.keep):
+		w.breaks("I1", "the endpoint's two names lead to two listeners that accept")
+	}
+}
+
+// isQuiet reports whether nothing is left to do: every dial has ended, no lock is
+// held, and what lives is a daemon that serves at the path, if any.
+func (s *state) isQuiet() bool {
+	for p := range numProcs {
+		if st := s.procs[p].status; st == running || st == unborn && p != upgrader {
+			return false
+		}
+	}
+	for i := range s.gens {
+		g := &s.gens[i]
+		if g.alive() && (g.life != serving || !s.owns(g) || g.open != 0 || g.tenure.Heir != generation.NoHeir || g.lost) {
+			return false
+		}
+	}
+	return s.at().lock == 0 && s.stray == (stray{})
+}
