@@ -694,6 +694,8 @@ func (s *system) bind() Outcome {
 		s.gen.sock, err = endpoint.Bind(s.place.Sock())
 	}
 	switch {
+	case errors.Is(err, syscall.EADDRINUSE) && !atPath(s.dir, s.place.Dir):
+		return Moved // the name is in the directory that took the place of ours
 	case errors.Is(err, syscall.EADDRINUSE) && s.named():
 		return InUse
 	case err != nil && s.vanished(err):
