@@ -3,6 +3,8 @@
 package launch
 
 import (
+	"errors"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -49,4 +51,33 @@ func TestBindBesideAnother(t *testing.T) {
 		t.Fatalf("result %d, connection %v: %v", o.Result, o.Conn, err)
 	}
 	_ = o.Conn.Close()
+}
+
+// TestCurrentOfLockedDirectory: current moves in the directory that is locked, not in
+// the one that an outsider's deletion has brought to its path.
+func TestCurrentOfLockedDirectory(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "t")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	locked, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer locked.Close()
+	if err := leadCurrent(locked, dir, "1.a.b.c"); err != nil || current(dir) != "1.a.b.c" {
+		t.Fatalf("current is %q: %v", current(dir), err)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := leadCurrent(locked, dir, "2.a.b.c"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("in a deleted directory: %v", err)
+	}
+	if got := current(dir); got != "" {
+		t.Errorf("current of the new directory is %q", got)
+	}
 }

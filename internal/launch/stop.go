@@ -200,6 +200,15 @@ func (b *Broker) unstoppable(e Entry, err error) *Fault {
 // lockService takes the launch lock of a service that exists, trying until ctx
 // ends. unlock is nil if the directory is gone.
 func (b *Broker) lockService(ctx context.Context, place runtimedir.Place) (unlock func(), err error) {
+	f, err := b.lockDir(ctx, place)
+	if f == nil || err != nil {
+		return nil, err
+	}
+	return func() { _ = lock.Release(f) }, nil
+}
+
+// lockDir is lockService, and returns the locked directory, nil if it is gone.
+func (b *Broker) lockDir(ctx context.Context, place runtimedir.Place) (*os.File, error) {
 	for {
 		f, err := os.Open(place.Dir)
 		if errors.Is(err, os.ErrNotExist) {
@@ -210,7 +219,7 @@ func (b *Broker) lockService(ctx context.Context, place runtimedir.Place) (unloc
 		}
 		ok, err := lock.Try(f)
 		if ok && atPath(f, place.Dir) {
-			return func() { _ = lock.Release(f) }, nil
+			return f, nil
 		}
 		if ok {
 			_ = lock.Release(f) // of a directory that was replaced meanwhile

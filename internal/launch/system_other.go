@@ -36,6 +36,8 @@ const selfExe = ""
 
 func executable(string) error { return errors.ErrUnsupported }
 
+func leadCurrent(*os.File, string, string) error { return errors.ErrUnsupported }
+
 // CreateLife makes a generation's life lock.
 func CreateLife(string) (*os.File, error) { return nil, errors.ErrUnsupported }
 

@@ -786,24 +786,34 @@ func (s *system) keep() Outcome {
 // moveCurrent names the generation before anybody can reach it: a launcher that
 // dies later leaves no living generation unnamed.
 func (s *system) moveCurrent() Outcome {
-	fd := s.dirfd()
+	err := leadCurrent(s.dir, s.place.Dir, s.gen.name)
+	switch {
+	case err == nil:
+		return OK
+	case s.vanished(err):
+		return Moved
+	}
+	return s.fault(StagePrepare, err)
+}
+
+// leadCurrent makes current in the locked directory, whose path was dir, lead to the
+// generation.
+func leadCurrent(locked *os.File, dir, generation string) error {
+	fd, path := int(locked.Fd()), filepath.Join(dir, runtimedir.CurrentName)
 	_ = unix.Unlinkat(fd, newName, 0)
-	err := unix.Symlinkat(s.gen.name, fd, newName)
+	err := unix.Symlinkat(generation, fd, newName)
 	if err == nil {
 		err = unix.Renameat(fd, newName, fd, runtimedir.CurrentName)
 	}
 	if err == unix.EISDIR || err == unix.ENOTEMPTY {
-		if err = os.RemoveAll(filepath.Join(s.place.Dir, runtimedir.CurrentName)); err == nil {
+		if err = os.RemoveAll(path); err == nil {
 			err = unix.Renameat(fd, newName, fd, runtimedir.CurrentName)
 		}
 	}
-	if err == unix.ENOENT && s.vanished(err) {
-		return Moved
-	}
 	if err != nil {
-		return s.fault(StagePrepare, &fs.PathError{Op: "link", Path: filepath.Join(s.place.Dir, runtimedir.CurrentName), Err: err})
+		return &fs.PathError{Op: "link", Path: path, Err: err}
 	}
-	return OK
+	return nil
 }
 
 // handover is what the daemon is told.

@@ -3,6 +3,7 @@ package launch
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/fastbind/fastbind/internal/control"
 	"github.com/fastbind/fastbind/internal/endpoint"
+	"github.com/fastbind/fastbind/internal/lock"
 	"github.com/fastbind/fastbind/internal/record"
 	"github.com/fastbind/fastbind/internal/runtimedir"
 )
@@ -43,9 +45,15 @@ func (s TakeStep) String() string {
 // do, Next takes what came of it. The zero Taking begins. When it has ended the
 // successor closes its connection to the old generation, which then looks at
 // current to know how.
+//
+// A listener that no name leads to any more, because an outsider has deleted them,
+// is taken over all the same, but not current: who has queued on it is served by
+// the successor if the old generation is dead.
 type Taking struct {
-	Step  TakeStep
-	Taken bool // the successor is the owner; else the driver has the error
+	Step     TakeStep
+	Taken    bool // the successor serves; else the driver has the error
+	Stranded bool // no name leads to the listener
+	locked   bool
 }
 
 // Next returns the taking after the outcome of its current step.
@@ -53,16 +61,30 @@ func (t Taking) Next(o Outcome) Taking {
 	switch {
 	case t.Step == TakeDone:
 	case t.Step == TakeUnlock:
-		t.Step = TakeDone
+		t.Step, t.locked = TakeDone, false
 	case t.Step == TakeLock && o == Held:
-	case t.Step == TakeLock && o != OK:
-		t.Step = TakeDone
+	case o == Absent && (t.Step == TakeLock || t.Step == TakeNamed):
+		t.locked = t.Step == TakeNamed
+		t.Step, t.Stranded = TakeOrder, true
+	case o == Absent && t.Step == TakeCurrent:
+		t.Stranded = true
+		return t.end(true)
 	case o != OK:
-		t.Step = TakeUnlock
-	case t.Step == TakeCurrent:
-		t.Step, t.Taken = TakeUnlock, true
+		return t.end(false)
+	case t.Step == TakeAccept && t.Stranded, t.Step == TakeCurrent:
+		return t.end(true)
 	default:
+		t.locked = t.locked || t.Step == TakeLock
 		t.Step++
+	}
+	return t
+}
+
+// end gives the lock back, if it is held, and ends.
+func (t Taking) end(taken bool) Taking {
+	t.Taken = taken
+	if t.Step = TakeDone; t.locked {
+		t.Step = TakeUnlock
 	}
 	return t
 }
@@ -75,8 +97,8 @@ type takeover struct {
 	inode        record.Inode
 	accept       func() error
 
-	unlock func()
-	err    error
+	dir *os.File // the locked directory
+	err error
 }
 
 // TakeOver makes own the generation that serves: under the launch lock the old
@@ -99,26 +121,26 @@ func TakeOver(ctx context.Context, place runtimedir.Place, old *control.Client, 
 func (s *takeover) do(ctx context.Context, step TakeStep) Outcome {
 	switch step {
 	case TakeLock:
-		s.unlock, s.err = new(Broker).lockService(ctx, s.place) // waits while it is held
-		if s.err == nil && s.unlock == nil {
-			s.err = errNotPlaced
+		s.dir, s.err = new(Broker).lockDir(ctx, s.place) // waits while it is held
+		if s.err == nil && s.dir == nil {
+			return Absent
 		}
 	case TakeNamed:
 		if !isNamed(s.place.Dir, s.inode) {
-			s.err = errNotPlaced
+			return Absent
 		}
 	case TakeOrder:
 		s.err = orderTakeOver(ctx, s.place, s.old, s.oldName)
 	case TakeAccept:
 		s.err = s.accept()
 	case TakeCurrent:
-		path := filepath.Join(s.place.Dir, newName)
-		_ = os.Remove(path)
-		if s.err = os.Symlink(s.own, path); s.err == nil {
-			s.err = os.Rename(path, filepath.Join(s.place.Dir, runtimedir.CurrentName))
+		// In the directory that is locked: another may be at the path by now.
+		s.err = leadCurrent(s.dir, s.place.Dir, s.own)
+		if errors.Is(s.err, fs.ErrNotExist) {
+			return Absent
 		}
 	case TakeUnlock:
-		s.unlock()
+		_ = lock.Release(s.dir)
 		return OK
 	}
 	if s.err != nil {
@@ -170,5 +192,3 @@ func isNamed(dir string, inode record.Inode) bool {
 	}
 	return false
 }
-
-var errNotPlaced = errors.New("the endpoint is not this listener's any more")
