@@ -43,21 +43,28 @@ func (st *stand) serve(ctx context.Context, p program, ln *listener, state any, 
 
 	unwatched := make(chan struct{})
 	defer close(unwatched)
-	asked := ctx // whose end begins the bound of the drain
-	select {
-	case err := <-served:
-		return early(err)
-	case <-ctx.Done():
-	case <-stranded:
-	case <-st.inst.giver.taken:
-	case st.ended = <-st.inst.need.await(unwatched):
-		if st.ended == generation.EndedLeases {
-			// Whoever is connected still is not who it was kept for. Of an idle
-			// one nobody is: who slipped in is served to the end.
-			done, end := context.WithCancel(ctx)
-			end()
-			asked = done
+	for ending := false; !ending; {
+		why := generation.EndAsked
+		st.ended = ""
+		select {
+		case err := <-served:
+			return early(err)
+		case <-ctx.Done():
+		case <-stranded:
+			why = generation.EndStranded
+		case <-st.inst.giver.taken:
+		case st.ended = <-st.inst.need.await(unwatched):
+			why = generation.EndItself
 		}
+		ending = st.inst.giver.ends(why)
+	}
+	asked := ctx // whose end begins the bound of the drain
+	if st.ended == generation.EndedLeases {
+		// Whoever is connected still is not who it was kept for. Of an idle
+		// one nobody is: who slipped in is served to the end.
+		done, end := context.WithCancel(ctx)
+		end()
+		asked = done
 	}
 	st.inst.enter(record.Draining)
 	handedOn := st.inst.giver.drain()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -134,12 +135,20 @@ func (g *giver) end(successor chan struct{}) {
 // stopped as well.
 const successorWithin = 2 * time.Second
 
-// drain takes no successor any more and reports whether the listener is one's: it
+// ends says why the daemon is to end, and reports whether it is; then no successor
+// is taken any more.
+func (g *giver) ends(why generation.Reason) (ends bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.tenure, ends = g.tenure.End(why)
+	return ends
+}
+
+// drain reports whether the listener is one's: it
 // must not be shut down then, and its queue is not ours. A stop ends successors
 // too, so that one which has not taken over yet gets a moment to go.
 func (g *giver) drain() (handedOn bool) {
 	g.mu.Lock()
-	g.tenure = g.tenure.End()
 	how, gone := g.tenure.Drain(false), g.gone
 	g.mu.Unlock()
 	if how == generation.DrainAwait {
@@ -157,11 +166,17 @@ func (g *giver) drain() (handedOn bool) {
 	return how == generation.DrainHandOn
 }
 
-// isOwner reports whether current names the generation. One whose directory was
-// deleted has no successor either.
+// isOwner reports whether current names the generation. Where an outsider has
+// deleted that, it is whether no successor says that it has taken over.
 func isOwner(h *handover.Handover) bool {
 	target, err := os.Readlink(filepath.Join(h.Dir, runtimedir.CurrentName))
-	return err != nil || target == h.GenDir
+	if err == nil {
+		return target == h.GenDir
+	}
+	entries, err := launch.Generations(h.Dir)
+	return err != nil || !slices.ContainsFunc(entries, func(e launch.Entry) bool {
+		return e.Record.Succeeds == h.GenDir && e.Record.TookOver
+	})
 }
 
 // askWithin bounds the question for the listener: a control endpoint answers
@@ -209,5 +224,7 @@ func (st *stand) takeOver(ctx context.Context) error {
 	if err != nil {
 		return &stageError{launch.StageAdopt, errors.New("taking over: " + err.Error())}
 	}
+	// Before the old one sees the end of the connection.
+	_ = st.inst.append(record.TookOverLine())
 	return nil
 }

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -429,6 +430,105 @@ func TestTakeoverGivenUp(t *testing.T) {
 	defer conn.Close()
 	if pid, err := peer.PID(conn.(*net.UnixConn)); err != nil || pid != old.Record.PID {
 		t.Errorf("the kernel shows %d, %v; want %d", pid, err, old.Record.PID)
+	}
+}
+
+// TestTakeoverWithoutCurrent: a successor has taken over although an outsider has
+// deleted current before the old daemon could look at it.
+func TestTakeoverWithoutCurrent(t *testing.T) {
+	w := newWorld(t)
+	w.dial()
+	old := w.living("t")[0]
+	place := runtimedir.Place{Dir: w.service("t"), Addr: w.service("t")}
+	c, f, err := launch.AskForListener(t.Context(), place, old.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := endpoint.AdoptFile(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	if err := c.TakeOver(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(place.Dir, "99.0.0.0")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	lines := append(record.LaunchLines(record.Record{Generation: 99, Succeeds: old.Name}), record.TookOverLine())
+	if err := record.Create(filepath.Join(dir, record.FileName), lines); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(place.Dir, runtimedir.CurrentName)); err != nil {
+		t.Fatal(err)
+	}
+	h, err := old.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w.await(h)
+	if r, err := record.Read(filepath.Join(old.Dir, record.FileName)); err != nil || r.Phase != record.Gone || r.Ended != "replaced" {
+		t.Errorf("the old daemon ended as %q, %q: %v", r.Phase, r.Ended, err)
+	}
+}
+
+// TestStrandedTakeover: who has queued on a listener whose names an outsider deletes
+// is served by the successor that has it, when the daemon before is dead.
+func TestStrandedTakeover(t *testing.T) {
+	for name, remove := range map[string]func(dir string) error{
+		"names": func(dir string) error {
+			return errors.Join(os.Remove(dir+"/sock"), os.Remove(dir+"/keep"))
+		},
+		"directory": func(dir string) error { return os.Rename(dir, dir+".away") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			tool := filepath.Join(w.dir, "tool")
+			w.upgrade(tool, 1, true)
+			w.mustTool(tool, "dial", "-on-version=replace", "-version=1.0.0")
+			old := w.living("t")[0]
+			w.upgrade(tool, 2, false)
+			w.mustTool(tool, "dial", "-on-version=replace", "-version=2.0.0", "-load=2s")
+			var next launch.Entry
+			w.eventually("the successor loads", func() bool {
+				for _, e := range w.living("t") {
+					if e.Record.Succeeds != "" && e.Record.Phase == record.Loading {
+						next = e
+						return true
+					}
+				}
+				return false
+			})
+			h, err := next.Open()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer h.Close()
+			w.killEntry(old)
+			queued, err := net.Dial("unix", w.service("t")+"/sock")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer queued.Close()
+			if err := remove(w.service("t")); err != nil {
+				t.Fatal(err)
+			}
+			_ = queued.SetDeadline(time.Now().Add(time.Minute))
+			if _, err := fmt.Fprintln(queued, "0"); err != nil {
+				t.Fatal(err)
+			}
+			if reply, err := bufio.NewReader(queued).ReadString('\n'); err != nil || answeredBy(reply) != buildName(2) {
+				t.Fatalf("the client that waited got %q, %v", reply, err)
+			}
+			_ = queued.Close()
+			w.await(h) // it finds itself stranded
+			w.dial()
+		})
 	}
 }
 

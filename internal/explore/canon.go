@@ -21,9 +21,24 @@ func (s *state) forgetGens() {
 		pr := &s.procs[i]
 		meant[pr.gen], meant[pr.old] = true, true
 	}
+	// What its launcher left before the fork is dead.
 	for i := range s.gens {
-		if g := &s.gens[i]; g.alive() {
-			meant[g.old] = true
+		if g := &s.gens[i]; g.used && g.life == unspawned && !meant[i+1] {
+			g.life = dead
+		}
+	}
+	// Of a successor that has taken over, or has died, whom it succeeded matters as
+	// long as that one has not seen it.
+	unseen := func(old id) bool { return old != 0 && old != foreign && s.gens[old-1].alive() && s.gens[old-1].lost }
+	for i := range s.gens {
+		if g := &s.gens[i]; g.used && g.life != dead && (!g.wasReady || g.linked) || unseen(g.old) {
+			if g.old != foreign {
+				meant[g.old] = true
+			}
+		} else if g.old != 0 {
+			if g.old = foreign; g.wasReady {
+				g.old = 0
+			}
 		}
 	}
 	var number [256]id
@@ -34,27 +49,31 @@ func (s *state) forgetGens() {
 		if !g.used {
 			continue
 		}
-		if !g.alive() && (g.life == dead || !meant[i+1]) {
-			successor := g.old != 0 && !g.wasReady
-			*g = gen{used: true, life: dead, launcher: g.launcher, onDisk: g.onDisk, pid: g.pid, backend: g.backend,
-				wasReady: g.wasReady, phase: g.phase, failure: g.failure, launchedS: g.launchedS, failedS: g.failedS}
-			if successor {
-				g.old = foreign
+		if g.life == dead {
+			*g = gen{used: true, life: dead, launcher: g.launcher, onDisk: g.onDisk, pid: g.pid, backend: g.backend, old: g.old,
+				wasReady: g.wasReady, tookOver: g.tookOver, phase: g.phase, failure: g.failure, launchedS: g.launchedS, failedS: g.failedS}
+			if !unseen(g.old) {
+				g.tookOver = false
 			}
 			if g.phase >= phGone || !g.pid {
 				g.launcher = 0
 			}
-			if !g.onDisk {
+			switch {
+			case !g.onDisk:
 				*g = gen{used: true, life: dead}
+			case g.phase == phGone:
+				*g = gen{used: true, life: dead, onDisk: true, phase: phGone, old: g.old, tookOver: g.tookOver}
+			case g.phase == phFailed:
+				g.backend, g.pid = true, true
+				if g.failure == failUnknown {
+					g.failedS = 0
+				}
 			}
 		}
 		if g.life == dead && !g.onDisk && !meant[i+1] {
 			number[i+1] = foreign
 			*g = gen{}
 			continue
-		}
-		if g.wasReady && !g.linked {
-			g.old = 0
 		}
 		n++
 		number[i+1] = n

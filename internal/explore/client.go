@@ -50,11 +50,14 @@ func (x *explorer) stepProc(s *state, p int) {
 	x.try(s, label{who: byte(p), what: step.String()}, kind, func(w *world) {
 		start(w)
 		o, done := x.rules.step(w, p, step)
+		if !done && w.procs[p].look != 0 && !x.config.Split {
+			o, done = x.rules.step(w, p, step)
+		}
 		if done {
 			x.next(w, p, o)
 		}
 	})
-	if s.left.failures > 0 && injectable(step) && pr.look == 0 && !x.spawned(s, p) {
+	if x.faulty(s) && s.left.failures > 0 && injectable(step) && pr.look == 0 && !x.spawned(s, p) {
 		x.try(s, label{who: byte(p), what: step.String(), how: "fails"}, fault, func(w *world) {
 			start(w)
 			w.left.failures--
@@ -65,6 +68,18 @@ func (x *explorer) stepProc(s *state, p int) {
 			x.next(w, p, launch.Failed)
 		})
 	}
+}
+
+// fuses reports whether a step follows the one before it at once.
+func (x *explorer) fuses(s *state, step launch.Step) bool {
+	switch step {
+	case launch.StepVerifyDir, launch.StepVerifyBind: // only an outsider could change what they read
+		return x.rules.fused && s.left.deletions+s.left.failures == 0
+	case launch.StepPrepare, launch.StepUnlink, launch.StepBind, launch.StepKeep, launch.StepCurrent:
+		// A name that is stale, absent or bound is all the same to a connect.
+		return x.calm(s)
+	}
+	return false
 }
 
 // spawning reports whether the process waits for its child's exec.
@@ -84,8 +99,23 @@ func (x *explorer) spawned(s *state, p int) bool {
 func (x *explorer) next(w *world, p int, o launch.Outcome) {
 	pr := &w.procs[p]
 	pr.m = x.rules.next(pr.m, o)
-	for pr.m.Step == launch.StepPause || pr.m.Step == launch.StepExecutable {
-		pr.m = x.rules.next(pr.m, launch.OK)
+	for {
+		switch {
+		case pr.m.Step == launch.StepPause || pr.m.Step == launch.StepExecutable:
+			pr.m = x.rules.next(pr.m, launch.OK)
+			continue
+		case pr.m.Step == launch.StepCloseCopies && x.rules.fused:
+			// A copy that nobody accepts from delays the end of a queue, no more.
+			x.rules.step(w, p, pr.m.Step)
+			pr.m = x.rules.next(pr.m, launch.OK)
+			continue
+		case x.fuses(w.state, pr.m.Step):
+			if o, done := x.rules.step(w, p, pr.m.Step); done {
+				pr.m = x.rules.next(pr.m, o)
+				continue
+			}
+		}
+		break
 	}
 	if pr.m.Step != launch.StepDone {
 		return
@@ -95,6 +125,7 @@ func (x *explorer) next(w *world, p int, o launch.Outcome) {
 		switch {
 		case p == upgrader && pr.m.Result == launch.Launched && x.rules.upgraderDrives:
 		case p == upgrader || pr.broken:
+			w.hangUp(p)
 			w.end(p, false)
 		case !pr.conn:
 			// Dial connects anew; it is the dial that it was.
@@ -201,7 +232,9 @@ func (w *world) effect(p int, step launch.Step) launch.Outcome {
 		switch {
 		case w.path == 0:
 			return launch.Moved
-		case w.at().sock != 0 && w.inUse(p):
+		case w.at().sock != 0 && w.path != pr.dir:
+			return launch.Moved
+		case w.at().sock != 0 && w.dir(pr.dir).sock != 0:
 			return launch.InUse
 		case w.at().sock != 0:
 			return launch.Failed
@@ -238,11 +271,6 @@ func (w *world) effect(p int, step launch.Step) launch.Outcome {
 		panic(fmt.Sprint("explore: no effect for ", step))
 	}
 	return launch.OK
-}
-
-// inUse reports whether the launcher takes an address in use for somebody's.
-func (w *world) inUse(p int) bool {
-	return w.dir(w.procs[p].dir).sock != 0
 }
 
 // mkdir makes the service's directory if there is none.

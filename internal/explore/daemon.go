@@ -22,7 +22,7 @@ func (x *explorer) stepGen(s *state, g id) {
 		x.try(s, label{'d', g, what, ""}, kind, func(w *world) { f(w, &w.gens[g-1]) })
 	}
 	fails := func(what string, f failure) {
-		if s.left.failures > 0 {
+		if x.faulty(s) && s.left.failures > 0 {
 			x.try(s, label{'d', g, what, "fails"}, fault, func(w *world) {
 				w.left.failures--
 				w.gens[g-1].injected = true
@@ -36,6 +36,9 @@ func (x *explorer) stepGen(s *state, g id) {
 			d := o.takeDir
 			o.life, o.takeDir = adopting, 0
 			w.dropCopy(d)
+			if o.old == 0 && x.calm(w.state) {
+				w.adopt(g)
+			}
 		})
 	case adopting:
 		do("adopt", progress, func(w *world, o *gen) { w.adopt(g) })
@@ -52,6 +55,14 @@ func (x *explorer) stepGen(s *state, g id) {
 	case taking:
 		x.stepTaking(s, g)
 	case took:
+		do("say in its record that it took over", progress, func(w *world, o *gen) {
+			o.tookOver, o.life = true, said
+			if x.calm(w.state) {
+				w.part(g)
+				o.serve()
+			}
+		})
+	case said:
 		do("close the old one's connection, serve", progress, func(w *world, o *gen) {
 			w.part(g)
 			o.serve()
@@ -60,8 +71,11 @@ func (x *explorer) stepGen(s *state, g id) {
 		x.whyEnd(s, g, do)
 	case ending:
 		do("begin to end", progress, func(w *world, o *gen) {
-			o.tenure = o.tenure.End()
-			o.life, o.phase = awaiting, phDraining
+			t, ends := x.rules.ends(o.tenure, o.reason)
+			o.tenure, o.reason, o.life = t, 0, serving
+			if ends {
+				o.life, o.phase = awaiting, phDraining
+			}
 		})
 	case awaiting:
 		switch x.rules.drain(o.tenure, false) {
@@ -74,7 +88,14 @@ func (x *explorer) stepGen(s *state, g id) {
 		}
 	case draining:
 		if o.sock == 0 || s.socks[o.sock-1].queue == 0 {
-			do("find its queue empty", progress, func(w *world, o *gen) { o.life = lingering })
+			do("find its queue empty", progress, func(w *world, o *gen) {
+				o.life = lingering
+				if o.open == 0 && o.sock != 0 && w.socks[o.sock-1].shut && w.stray.sock == 0 {
+					// A shut listener and a dead one refuse alike.
+					o.phase = phGone
+					w.die(g)
+				}
+			})
 		}
 	case lingering:
 		if o.open == 0 || x.rules.impatient {
@@ -95,6 +116,10 @@ func (x *explorer) stepGen(s *state, g id) {
 				x.try(s, label{'d', g, "accept", clientNames[c]}, progress, func(w *world) {
 					w.socks[w.gens[g-1].sock-1].queue &^= 1 << c
 					w.gens[g-1].open |= 1 << c
+					if x.calm(w.state) && w.procs[c].m.Step == launch.StepDone {
+						w.hangUp(c)
+						w.end(c, false)
+					}
 				})
 			}
 		}
@@ -171,22 +196,24 @@ func (w *world) part(g id) {
 // whyEnd emits the reasons for which a generation that serves ends.
 func (x *explorer) whyEnd(s *state, g id, do func(string, kind, func(*world, *gen))) {
 	o := &s.gens[g-1]
-	end := func(w *world, o *gen) { o.life = ending }
+	end := func(r generation.Reason) func(*world, *gen) {
+		return func(w *world, o *gen) { o.life, o.reason = ending, r }
+	}
 	need := generation.Need{IdleExit: 1, Used: true, Holds: queued(o.open)}
 	if o.tenure.Heir == generation.HeirLoads || o.tenure.Heir == generation.HeirOrdered {
 		need.Heirs = 1
 	}
-	if _, why := need.Due(); why == generation.EndedIdle && s.left.idles > 0 {
+	if _, why := need.Due(); why == generation.EndedIdle && s.left.idles > 0 && x.faulty(s) {
 		do("is idle", option, func(w *world, o *gen) {
 			w.left.idles--
-			end(w, o)
+			end(generation.EndItself)(w, o)
 		})
 	}
 	if o.tenure.Heir == generation.HeirTook {
-		do("is replaced", progress, end)
+		do("is replaced", progress, end(generation.EndAsked))
 	}
 	if !s.named(o.sock) && o.sock != 0 {
-		do("is stranded", progress, end)
+		do("is stranded", progress, end(generation.EndStranded))
 	}
 }
 
@@ -209,7 +236,15 @@ func end(w *world, g id, how generation.Drain) {
 func lose(w *world, g id) {
 	o := &w.gens[g-1]
 	o.lost = false
-	owner := w.at().current == 0 || w.at().current == g
+	owner := w.at().current == g
+	if w.at().current == 0 {
+		owner = true
+		for i := range w.gens {
+			if s := &w.gens[i]; s.onDisk && s.old == g && s.tookOver {
+				owner = false
+			}
+		}
+	}
 	t, parting := w.rules.part(o.tenure, owner)
 	o.tenure = t
 	switch parting {
@@ -237,6 +272,10 @@ func (x *explorer) stepTaking(s *state, g id) {
 		x.try(s, label{'d', g, takeNames[step], how}, kind, func(w *world) {
 			o := &w.gens[g-1]
 			o.taking = x.rules.take(o.taking, f(w))
+			for x.calm(w.state) && (o.taking.Step == launch.TakeNamed || o.taking.Step == launch.TakeAccept ||
+				o.taking.Step == launch.TakeCurrent || o.taking.Step == launch.TakeUnlock) {
+				o.taking = x.rules.take(o.taking, x.rules.takeStep(w, g, o.taking.Step))
+			}
 			if o.taking.Step == launch.TakeDone {
 				x.rules.taken(w, g)
 			}
@@ -246,7 +285,7 @@ func (x *explorer) stepTaking(s *state, g id) {
 		return // it waits
 	}
 	take("", progress, func(w *world) launch.Outcome { return x.rules.takeStep(w, g, step) })
-	if s.left.failures == 0 || step == launch.TakeUnlock {
+	if !x.faulty(s) || s.left.failures == 0 || step == launch.TakeUnlock {
 		return
 	}
 	fail := func(w *world) {
@@ -292,15 +331,15 @@ func takeStep(w *world, g id, step launch.TakeStep) launch.Outcome {
 	switch step {
 	case launch.TakeLock:
 		if w.path == 0 {
-			return launch.Failed
+			return launch.Absent
 		}
 		if w.at().lock == 0 {
 			w.at().lock = lockGen + g
-			o.takeDir = w.path
 		}
+		o.takeDir = w.path
 	case launch.TakeNamed:
 		if !w.named(o.sock) {
-			return launch.Failed
+			return launch.Absent
 		}
 	case launch.TakeOrder:
 		old := &w.gens[o.old-1]
@@ -313,12 +352,17 @@ func takeStep(w *world, g id, step launch.TakeStep) launch.Outcome {
 		}
 	case launch.TakeAccept:
 	case launch.TakeCurrent:
-		if w.path == 0 {
-			return launch.Failed
+		d := w.dir(o.takeDir)
+		if d.removed {
+			return launch.Absent
 		}
-		w.at().current = g
+		d.current = g
 	case launch.TakeUnlock:
-		if d := o.takeDir; d != 0 && w.dirs[d-1].lock == lockGen+g {
+		d := o.takeDir
+		if d == 0 {
+			panic("explore: a successor gives a lock back that it has not taken")
+		}
+		if w.dirs[d-1].lock == lockGen+g {
 			w.unlock(d)
 		}
 		o.takeDir = 0

@@ -35,6 +35,7 @@ type Config struct {
 	Idles     uint8 // daemons that find themselves idle
 	Strays    uint8 // forks in a client's program that copy its descriptors
 	Backlog   int   // connections that a queue holds
+	Split     bool  // a connect looks its name up first, and things can change before it connects
 
 	MaxStates int // gives up beyond, 0: never
 }
@@ -104,6 +105,7 @@ type rules struct {
 	take  func(launch.Taking, launch.Outcome) launch.Taking
 	order func(generation.Tenure) (generation.Tenure, bool)
 	part  func(generation.Tenure, bool) (generation.Tenure, generation.Parting)
+	ends  func(generation.Tenure, generation.Reason) (generation.Tenure, bool)
 	drain func(generation.Tenure, bool) generation.Drain
 
 	end      func(*world, id, generation.Drain)
@@ -116,13 +118,18 @@ type rules struct {
 	ignoresLock    bool // a takeover waits for no lock
 	impatient      bool // a daemon exits whoever is connected
 	lockFile       bool // an outsider can delete the lock and leave the rest
+
+	// fused steps are taken in one where their order among themselves is all that
+	// anybody can tell: see calm.
+	fused bool
 }
 
 func realRules() *rules {
 	return &rules{
 		next: launch.Machine.Next, step: step, take: launch.Taking.Next,
-		order: generation.Tenure.Order, part: generation.Tenure.Lose, drain: generation.Tenure.Drain,
+		order: generation.Tenure.Order, part: generation.Tenure.Lose, ends: generation.Tenure.End, drain: generation.Tenure.Drain,
 		end: end, lose: lose, taken: taken, takeStep: takeStep, accepts: accepts,
+		fused: true,
 	}
 }
 
@@ -217,17 +224,39 @@ func (x *explorer) try(s *state, l label, k kind, f func(*world)) {
 	x.emit(l, k, &w)
 }
 
+// faulty reports whether more may be disturbed: not when the last dial has ended.
+// What can be seen then, a search of one client less has seen, whose dial is still
+// to come.
+func (x *explorer) faulty(s *state) bool {
+	for c := range numClients {
+		if s.procs[c].status != final {
+			return true
+		}
+	}
+	return false
+}
+
+// calm reports whether no disturbance is left. Then what a process does under the
+// launch lock between two steps that others can see is one step to them, and so is
+// what a daemon does between its exec and Load: only a fault in the midst of it
+// would show the rest what is half done.
+func (x *explorer) calm(s *state) bool {
+	l := s.left
+	return x.rules.fused && l.kills+l.deletions+l.failures+l.strays == 0
+}
+
 // expand makes every transition of a state.
 func (x *explorer) expand(s *state) {
+	faulty := x.faulty(s)
 	for p := range numProcs {
 		x.stepProc(s, p)
-		if s.left.kills > 0 && s.procs[p].status == running {
+		if faulty && s.left.kills > 0 && s.procs[p].status == running {
 			x.try(s, label{who: byte(p), what: "killed with SIGKILL"}, fault, func(w *world) {
 				w.left.kills--
 				w.killProc(p)
 			})
 		}
-		if pr := &s.procs[p]; s.left.strays > 0 && pr.dir != 0 && s.dir(pr.dir).lock == uint8(p+1) {
+		if pr := &s.procs[p]; faulty && s.left.strays > 0 && pr.dir != 0 && s.dir(pr.dir).lock == uint8(p+1) {
 			x.try(s, label{who: byte(p), what: "forks in another thread"}, fault, func(w *world) {
 				w.left.strays--
 				w.stray = stray{dir: pr.dir, sock: pr.sock}
@@ -237,7 +266,7 @@ func (x *explorer) expand(s *state) {
 	for i := range numGens {
 		g := id(i + 1)
 		x.stepGen(s, g)
-		if s.left.kills > 0 && s.gens[i].alive() {
+		if faulty && s.left.kills > 0 && s.gens[i].alive() {
 			x.try(s, label{'d', g, "killed with SIGKILL", ""}, fault, func(w *world) {
 				w.left.kills--
 				w.excuse = true
@@ -252,7 +281,7 @@ func (x *explorer) expand(s *state) {
 			w.dropCopy(d)
 		})
 	}
-	if s.left.deletions > 0 && s.path != 0 {
+	if faulty && s.left.deletions > 0 && s.path != 0 {
 		x.meddle(s)
 	}
 }

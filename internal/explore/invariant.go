@@ -19,14 +19,21 @@ func (s *state) owns(g *gen) bool {
 
 // check notes what is broken in the state that a transition has led to.
 func (w *world) check() {
-	owners, launches := 0, 0
+	owner, owners, launches := id(0), 0, 0
 	for i := range w.gens {
 		g := &w.gens[i]
 		if !w.owns(g) {
 			continue
 		}
 		owners++
-		if current := w.at().current; g.life == serving && w.at().lock == 0 && current != id(i+1) && (current != 0 || w.left.deletions == w.rules.deletions) {
+		owner = id(i + 1)
+	}
+	if owners > 1 {
+		w.breaks("I1", "two generations own the endpoint")
+	}
+	if owner != 0 {
+		g := &w.gens[owner-1]
+		if current := w.at().current; g.life == serving && w.at().lock == 0 && current != owner && (current != 0 || w.left.deletions == w.rules.deletions) {
 			w.breaks("I1", "current names another generation than the one that owns the endpoint, and nobody is launching")
 		}
 	}
@@ -37,8 +44,6 @@ func (w *world) check() {
 	}
 	d := w.at()
 	switch {
-	case owners > 1:
-		w.breaks("I1", "two generations own the endpoint")
 	case launches > 1:
 		w.breaks("I1", "two launches at a time")
 	case d.sock != d.keep && w.listens(d.sock) && w.listens(d.keep):

@@ -75,6 +75,7 @@ const (
 	loading
 	taking  // a successor's takeover
 	took    // the takeover is over, the connection to the old generation still open
+	said    // its record says so
 	serving // Serve runs from here on, and
 	ending  // has a reason to end
 	awaiting
@@ -99,12 +100,14 @@ type gen struct {
 	taking   launch.Taking
 	takeDir  id    // the directory it has locked for that
 	launcher uint8 // process + 1, 0xFE one that has ended well, 0 one that was killed
-	injected bool  // it fails because a failure was injected
+	reason   generation.Reason
+	injected bool // it fails because a failure was injected
 
 	onDisk    bool // its directory is in the one at the path
 	pid       bool // its record names a process
 	backend   bool
 	wasReady  bool
+	tookOver  bool
 	phase     phase
 	failure   failure
 	launchedS uint8 // clients whose dial had begun when it was launched
@@ -216,7 +219,9 @@ func (s *state) heldBut(k id) bool {
 // spawn who does.
 func (s *state) willServe(k id) bool {
 	for i := range s.gens {
-		if g := &s.gens[i]; g.sock == k && g.alive() && g.life != failing {
+		g := &s.gens[i]
+		ceded := g.gate.Handed || g.gate.Paused && s.at().current != id(i+1) // its successor is the owner
+		if g.sock == k && g.alive() && g.life != failing && !ceded {
 			return true
 		}
 	}
@@ -404,7 +409,7 @@ func (w *world) end(p int, killed bool) {
 // kill9 ends a process with SIGKILL: the kernel closes what it has.
 func (w *world) killProc(p int) {
 	pr := w.procs[p]
-	if p < numClients && pr.conn {
+	if pr.conn {
 		w.hangUp(p)
 	}
 	w.excuse = true

@@ -26,10 +26,11 @@ const (
 // A Tenure is what a generation has decided about its listener. The zero Tenure is
 // of one that has not bound yet.
 type Tenure struct {
-	Bound  bool // there is a listener to hand over
-	Loaded bool // it accepts, or is about to
-	Ending bool // it drains, or is about to: no heir is taken any more
-	Heir   Heir
+	Bound    bool // there is a listener to hand over
+	Loaded   bool // it accepts, or is about to
+	Ending   bool // it drains, or is about to: no heir is taken any more
+	Stranded bool // and no name leads to the listener any more
+	Heir     Heir
 }
 
 // Why no heir is taken.
@@ -90,10 +91,24 @@ func (t Tenure) Lose(owner bool) (Tenure, Parting) {
 	return t, PartNothing
 }
 
-// End says that the generation is about to drain.
-func (t Tenure) End() Tenure {
-	t.Ending = true
-	return t
+// A Reason is why a generation ends.
+type Reason uint8
+
+// The reasons.
+const (
+	EndAsked    Reason = iota // somebody has asked it to, or an heir is the owner
+	EndItself                 // nobody needs it
+	EndStranded               // no name leads to its listener any more
+)
+
+// End says that the generation is to drain, and reports whether it is. One that has
+// an heir does not end by itself: the heir may have come after that was decided.
+func (t Tenure) End(r Reason) (Tenure, bool) {
+	if r == EndItself && (t.Heir == HeirLoads || t.Heir == HeirOrdered) {
+		return t, false
+	}
+	t.Ending, t.Stranded = true, r == EndStranded
+	return t, true
 }
 
 // A Drain is how a generation ends.
@@ -107,11 +122,17 @@ const (
 )
 
 // Drain says how the generation ends; late is whether the heir has had its moment.
+// One that is stranded serves its queue itself unless the heir does: that is
+// stranded too, and nobody else can come.
 func (t Tenure) Drain(late bool) Drain {
 	switch {
 	case t.Heir == NoHeir:
 		return DrainRefuse
-	case t.Heir == HeirTook || late:
+	case t.Heir == HeirTook:
+		return DrainHandOn
+	case t.Stranded && (late || t.Heir == HeirLoads):
+		return DrainRefuse
+	case late:
 		return DrainHandOn
 	}
 	return DrainAwait

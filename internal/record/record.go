@@ -165,6 +165,7 @@ type Record struct {
 	Phase    Phase
 	PhaseAt  time.Duration // boot-time clock
 	WasReady bool          // it was ready at some time
+	TookOver bool          // it took over from the one it succeeds
 	Failure  *Failure
 
 	// BoundAfter is the time from the launch's start until the endpoint
@@ -195,6 +196,9 @@ func Int[N ~int | ~int64 | ~uint64](key string, n N) Line {
 	}
 	return Line{key, strconv.FormatUint(uint64(n), 10)}
 }
+
+// TookOverLine says that a successor is the owner now.
+func TookOverLine() Line { return Line{"took-over", "true"} }
 
 // PhaseLines are the lines of a change of phase at boot-time at.
 func PhaseLines(p Phase, at time.Duration) []Line {
@@ -549,6 +553,8 @@ func (r *Record) set(key, value string) error {
 		r.Ended = value
 	case "succeeds":
 		r.Succeeds = value
+	case "took-over":
+		r.TookOver = value == "true"
 	case "replacement":
 		at, builds, _ := strings.Cut(value, "\t")
 		x := Replacement{}
