@@ -54,6 +54,10 @@ func (x *explorer) stepProc(s *state, p int) {
 			o, done = x.rules.step(w, p, step)
 		}
 		if done {
+			if x.seen[step] == nil {
+				x.seen[step] = map[launch.Outcome]int{}
+			}
+			x.seen[step][o]++
 			x.next(w, p, o)
 		}
 	})

@@ -33,6 +33,7 @@ type Config struct {
 	Deletions uint8 // by an outsider
 	Failures  uint8 // of one effect each
 	Idles     uint8 // daemons that find themselves idle
+	Spent     bool  // begin with two launches that have failed just now
 	Strays    uint8 // forks in a client's program that copy its descriptors
 	Backlog   int   // connections that a queue holds
 	Split     bool  // a connect looks its name up first, and things can change before it connects
@@ -48,7 +49,11 @@ type Report struct {
 	Fixed   bool // nothing is left to search
 	Outcome Outcome
 	Trace   []string // a shortest way to it
+	Seen    Seen
 }
+
+// Seen counts the outcomes of launch steps that a search has come by.
+type Seen map[launch.Step]map[launch.Outcome]int
 
 // An Outcome is the first broken invariant, zero without one.
 type Outcome struct{ Invariant, How string }
@@ -148,22 +153,33 @@ type explorer struct {
 	later   []state
 	outcome Outcome
 	lastBad uint32 // the state before the broken invariant
+	seen    Seen
 
 	current uint32
 	emit    func(label, kind, *world) // what to do with a transition
+
+	onAdd, onQuiet func(*state) // for tests, or nil
 }
 
 // Run searches.
 func Run(c Config) Report { return run(c, realRules()) }
 
 func run(c Config, r *rules) Report {
+	return newExplorer(c, r).search()
+}
+
+func newExplorer(c Config, r *rules) *explorer {
 	r.backlog, r.deletions = c.Backlog, c.Deletions
-	x := &explorer{config: c, rules: r, seed: maphash.MakeSeed()}
+	return &explorer{config: c, rules: r, seed: maphash.MakeSeed(), seen: Seen{}}
+}
+
+func (x *explorer) search() Report {
+	c := x.config
 	x.emit = x.visit
 	for _, s := range x.first() {
 		x.add(&s, uint32(len(x.parents)))
 	}
-	report := Report{Fixed: true}
+	report := Report{Fixed: true, Seen: x.seen}
 	done := uint32(0)
 	for len(x.later) > 0 && x.outcome == (Outcome{}) {
 		x.states, x.later = x.later, x.states[:0]
@@ -200,6 +216,13 @@ func (x *explorer) first() []state {
 	cold.left = faults{c.Kills, c.Deletions, c.Failures, c.Idles, c.Strays}
 	for p := c.Clients; p < numClients; p++ {
 		cold.procs[p].status = final
+	}
+	if c.Spent {
+		cold.path = 1
+		for i := range 2 {
+			cold.gens[i] = gen{used: true, life: dead, onDisk: true, pid: true, backend: true, phase: phFailed, failure: failLoad}
+		}
+		return []state{cold}
 	}
 	if !c.Warm {
 		return []state{cold}
@@ -347,10 +370,19 @@ func (x *explorer) add(s *state, parent uint32) uint32 {
 		return at
 	}
 	x.parents = append(x.parents, parent)
-	x.quiet = append(x.quiet, s.isQuiet())
+	quiet := s.isQuiet()
+	x.quiet = append(x.quiet, quiet)
+	if x.onAdd != nil {
+		x.onAdd(s)
+	}
+	if quiet && x.onQuiet != nil {
+		x.onQuiet(s)
+	}
 	x.later = append(x.later, *s)
 	return n
 }
+
+var stuck = Outcome{"I4", "whatever goes on, a dial waits for ever, or a daemon that nobody can reach lives on"}
 
 // live looks for a state from which progress alone does not lead to quiet. It
 // marks what does, against the direction of the edges: a state's edges lead to
@@ -376,7 +408,7 @@ func (x *explorer) live() {
 		}
 	}
 	if i := slices.Index(good, false); i >= 0 {
-		x.outcome = Outcome{"I4", "nothing more happens that could help, and a dial waits for ever, or a daemon that nobody can reach lives on"}
+		x.outcome = stuck
 		x.lastBad = uint32(i)
 	}
 }

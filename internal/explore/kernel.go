@@ -406,7 +406,7 @@ func (w *world) end(p int, killed bool) {
 	}
 }
 
-// kill9 ends a process with SIGKILL: the kernel closes what it has.
+// killProc ends a process with SIGKILL: the kernel closes what it has.
 func (w *world) killProc(p int) {
 	pr := w.procs[p]
 	if pr.conn {
