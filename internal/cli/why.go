@@ -184,6 +184,16 @@ type event struct {
 var eventMembers = []string{"schema", "time", "event", "service", "instance", "generation", "pid", "reason",
 	"stage", "status", "signal", "errno", "bound_after_us", "after_us"}
 
+// parseEvent takes a journal's line, which is no event if its writer died.
+func parseEvent(line []byte) (e event, ok bool) {
+	if json.Unmarshal(line, &e) != nil {
+		return e, false
+	}
+	e.fill(line)
+	e.when, _ = time.Parse(time.RFC3339Nano, e.Time)
+	return e, true
+}
+
 // fill takes what encoding/json left of a journal's line, and makes raw of it.
 func (e *event) fill(b []byte) {
 	e.raw = slices.Clone(b)
@@ -227,12 +237,10 @@ func (a *app) events(v view, n int) []event {
 		s := bufio.NewScanner(io.LimitReader(f, 2*journal.MaxSize))
 		s.Buffer(nil, 1<<20)
 		for s.Scan() {
-			e := event{}
-			if json.Unmarshal(s.Bytes(), &e) != nil {
+			e, ok := parseEvent(s.Bytes())
+			if !ok {
 				continue
 			}
-			e.fill(s.Bytes())
-			e.when, _ = time.Parse(time.RFC3339Nano, e.Time)
 			list = append(list, e)
 			if len(list) > 2*n+64 {
 				list = append(list[:0], list[len(list)-n:]...)
