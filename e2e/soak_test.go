@@ -432,7 +432,7 @@ func (s *soak) judge(c *soakClient, step soakStep, began time.Time) {
 		s.count("dials of processes that were answered")
 	case c.killed && c.cmd.ProcessState.ExitCode() < 0:
 		s.count("clients that were killed")
-	case strings.HasPrefix(text, "fail untyped") && step.requests > 1 && s.struck("kill", began, time.Now()):
+	case strings.HasPrefix(text, "fail untyped") && !strings.Contains(text, "i/o timeout") && step.requests > 1 && s.struck("kill", began, time.Now()):
 		s.count("connections of processes that were cut by a kill") // after its first answer
 	case !s.explained(text, began, time.Now()):
 		s.broken("a client was told %q (%v)", text, c.cmd.ProcessState)
