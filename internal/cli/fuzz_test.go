@@ -158,15 +158,21 @@ func FuzzEvent(f *testing.F) {
 		if !ok {
 			return
 		}
-		if !json.Valid(e.raw) || len(e.raw) > 6*len(line)+512 {
+		if !json.Valid(line) || !json.Valid(e.raw) || len(e.raw) > 6*len(line)+512 {
 			t.Fatalf("%q is shown as %q", line, e.raw)
 		}
 		if s := harmless(e.sentence()); strings.Contains(s, "\n") || len(s) > 12*len(line)+512 {
 			t.Fatalf("%q is told as %q", line, s)
 		}
 		v, err := jsonlite.Parse(line)
-		if err != nil || v.Kind() != jsonlite.KindObject {
-			return // it is shown as it is
+		if err != nil {
+			if !bytes.Equal(e.raw, line) {
+				t.Fatalf("%q is shown as %q", line, e.raw)
+			}
+			return
+		}
+		if kind, _ := v.Get("event").Text(); e.Kind != kind {
+			t.Fatalf("%q is a %q", line, e.Kind)
 		}
 		shown, err := jsonlite.Parse(e.raw)
 		if err != nil {
