@@ -192,7 +192,8 @@ func (st *stand) place() runtimedir.Place {
 // milliseconds, and all that is done under it.
 const takeOverWithin = 30 * time.Second
 
-// takeOver makes this generation, which has loaded, the one that serves.
+// takeOver makes this generation, which has loaded, the one that serves, or that
+// drains at once because it is stranded.
 func (st *stand) takeOver(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, takeOverWithin)
 	defer cancel()
@@ -201,6 +202,12 @@ func (st *stand) takeOver(ctx context.Context) error {
 	// clients (SO_PEERCRED in unix(7)).
 	err := launch.TakeOver(ctx, st.place(), st.old, st.handover.Succeeds, st.handover.GenDir, st.handover.Inode,
 		func() error { return endpoint.Relisten(st.listener) })
+	if errors.Is(err, launch.ErrStranded) {
+		// An outsider has deleted the names. The old generation may be dead, or have
+		// left the queue to this one, which serves it as any stranded one does. If
+		// both accept, each client has one of them.
+		return nil
+	}
 	if err != nil {
 		return &stageError{launch.StageAdopt, errors.New("taking over: " + err.Error())}
 	}

@@ -198,10 +198,10 @@ type soakClient struct {
 
 // TestSoak: I1 to I5, for as long as FASTBIND_SOAK says. A random schedule of
 // crowds and of what can befall them, from a seed (FASTBIND_SOAK_SEED, another one
-// each time in the long form) that is printed; all along, a dial fails only with a typed error that the schedule
-// explains, no connection is cut but by the end of its daemon's process, and no
-// two daemons are ready for longer than it takes to notice; and whenever all comes
-// to rest, nobody and nothing is left over.
+// each time in the long form) that is printed; all along, a dial fails only with a
+// typed error that the schedule explains, no connection is cut but by the end of
+// its daemon's process, and no two daemons are ready for longer than it takes to
+// notice; and whenever all comes to rest, nobody and nothing is left over.
 func TestSoak(t *testing.T) {
 	within, seed := 20*time.Second, uint64(1) // the form among the other tests
 	if v := os.Getenv("FASTBIND_SOAK"); v != "" {

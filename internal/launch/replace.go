@@ -334,7 +334,8 @@ func AskForListener(ctx context.Context, place runtimedir.Place, genName string)
 // one stops accepting, and current moves. accept is called in between, when
 // nobody else accepts any more. The caller then closes the connection to the old
 // one, which looks at current to know whether it was replaced. The error says why
-// the successor must not serve; an old one that has died is no error.
+// the successor must not serve, or is ErrStranded; an old one that has died is
+// none.
 func TakeOver(ctx context.Context, place runtimedir.Place, old *control.Client, oldName, own string, inode record.Inode, accept func() error) error {
 	var b Broker
 	unlock, err := b.lockService(ctx, place)
@@ -342,11 +343,11 @@ func TakeOver(ctx context.Context, place runtimedir.Place, old *control.Client, 
 		return err
 	}
 	if unlock == nil {
-		return errNotPlaced
+		return ErrStranded
 	}
 	defer unlock()
 	if !isNamed(place.Dir, inode) {
-		return errNotPlaced
+		return ErrStranded
 	}
 	if err := orderTakeOver(ctx, place, old, oldName); err != nil {
 		return err
@@ -406,4 +407,6 @@ func isNamed(dir string, inode record.Inode) bool {
 	return false
 }
 
-var errNotPlaced = errors.New("the endpoint is not this listener's any more")
+// ErrStranded is returned by TakeOver when no name leads to the listener any more:
+// nobody new can reach it. Whoever waits in its queue is still to be served.
+var ErrStranded = errors.New("the endpoint is not this listener's any more")
