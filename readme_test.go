@@ -377,3 +377,25 @@ func TestDocsProtocol(t *testing.T) {
 		t.Error("docs/protocol.md does not have internal/control/io.fastbind.Daemon.varlink")
 	}
 }
+
+// TestDocsTesting: the page on testing names every fuzz target.
+func TestDocsTesting(t *testing.T) {
+	page := text(t, "docs/testing.md")
+	n := 0
+	err := filepath.WalkDir(".", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		dir := filepath.ToSlash(filepath.Dir(path))
+		for _, m := range regexp.MustCompile(`(?m)^func (Fuzz\w+)\(`).FindAllStringSubmatch(text(t, path), -1) {
+			n++
+			if row := regexp.MustCompile("(?m)^\\|.*`" + m[1] + "`.*\\| `" + regexp.QuoteMeta(dir) + "` \\|"); !row.MatchString(page) {
+				t.Errorf("docs/testing.md does not have %s of %s", m[1], dir)
+			}
+		}
+		return nil
+	})
+	if err != nil || n < 20 {
+		t.Errorf("%d targets found: %v", n, err)
+	}
+}

@@ -516,3 +516,47 @@ func TestHangOfCrowd(t *testing.T) {
 	}
 	w.oneOwner("t", false)
 }
+
+// TestHangOfHeir: R26. The successor of a daemon that was killed has its queue; if
+// it hangs before it has taken over, whoever waits in the queue is told, and it is
+// replaced.
+func TestHangOfHeir(t *testing.T) {
+	w := newWorld(t)
+	svc := w.hangs(200*time.Millisecond, fastbind.HangReplace)
+	w.serving(svc)
+	old := w.living("t")[0]
+	cmd := w.command("testprog", "dial", "-on-version=replace", "-load=600s")
+	cmd.Path = filepath.Join(w.dir, "tool")
+	w.upgrade(cmd.Path, 2, true)
+	if out, err := w.output(cmd); err != nil {
+		t.Fatal(out, err)
+	}
+	var next launch.Entry
+	w.eventually("the successor loads", func() bool {
+		for _, e := range w.living("t") {
+			if e.Record.Succeeds == old.Name && e.Record.Phase == record.Loading {
+				next = e
+				return true
+			}
+		}
+		return false
+	})
+	h, err := next.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	if err := h.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	w.killEntry(old)
+	conn := w.connect(svc)
+	if reply, err := say(conn, "0"); !errors.Is(err, fastbind.ErrHung) {
+		t.Errorf("who waits in the queue got %q, %v", reply, err)
+	}
+	w.await(h)
+	if pid := w.serving(svc); pid == old.Record.PID || pid == next.Record.PID {
+		t.Errorf("answered by %d", pid)
+	}
+	w.eventually("one generation lives", func() bool { return len(w.living("t")) == 1 })
+}

@@ -634,3 +634,28 @@ func TestRefuseWithoutCurrent(t *testing.T) {
 		t.Errorf("with nothing on record: %v: %s", err, out)
 	}
 }
+
+// TestRecordOfNextGeneration: what a service was last launched with is known while
+// the next generation's record is being written.
+func TestRecordOfNextGeneration(t *testing.T) {
+	w := newWorld(t)
+	w.dial()
+	w.must("stop")
+	next := filepath.Join(w.service("t"), "99.0123456789abcdef.zz.012345")
+	if err := os.Mkdir(next, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(next, record.FileName), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// As a launcher has it that is about to go on.
+	if err := os.Remove(filepath.Join(w.service("t"), "current")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(filepath.Base(next), filepath.Join(w.service("t"), "current")); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := w.output(w.command("fastbind", "start", "t")); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+}

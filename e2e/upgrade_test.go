@@ -669,3 +669,72 @@ func TestFlapping(t *testing.T) {
 		t.Errorf("%v: %s", err, out)
 	}
 }
+
+// TestStrandedSuccession: I3. An outsider deletes the service's directory while a
+// successor loads: whoever waits in the queue that it has, or will have, is served,
+// and then it ends.
+func TestStrandedSuccession(t *testing.T) {
+	for _, killed := range []bool{true, false} {
+		t.Run(fmt.Sprintf("old one killed %t", killed), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			tool := filepath.Join(w.dir, "tool")
+			w.upgrade(tool, 1, true)
+			w.mustTool(tool, "dial", "-on-version=replace")
+			old := w.living("t")[0]
+			w.upgrade(tool, 2, false)
+			// Longer than the old one waits for a successor that goes as well.
+			w.mustTool(tool, "dial", "-on-version=replace", "-load=4s")
+			var next launch.Entry
+			w.eventually("the successor loads", func() bool {
+				for _, e := range w.living("t") {
+					if e.Record.Succeeds == old.Name && e.Record.Phase == record.Loading {
+						next = e
+						return true
+					}
+				}
+				return false
+			})
+			h, err := next.Open()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer h.Close()
+			was, err := old.Open()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer was.Close()
+			if killed {
+				w.killEntry(old)
+			} else if err := was.Signal(syscall.SIGSTOP); err != nil { // so that it does not accept
+				t.Fatal(err)
+			}
+			queued, err := net.Dial("unix", w.service("t")+"/sock")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer queued.Close()
+			if _, err := fmt.Fprintln(queued, "0"); err != nil {
+				t.Fatal(err)
+			}
+			remove(t, w.service("t"))
+			if !killed {
+				if err := was.Signal(syscall.SIGCONT); err != nil {
+					t.Fatal(err)
+				}
+			}
+			_ = queued.SetDeadline(time.Now().Add(deadline))
+			if reply, err := bufio.NewReader(queued).ReadString('\n'); err != nil {
+				t.Errorf("who waited in the queue got %q, %v\n%s", reply, err, w.logs())
+			}
+			_ = queued.Close()
+			w.await(h)
+			if !killed {
+				w.await(was)
+			}
+			w.dial()
+			w.oneOwner("t", false)
+		})
+	}
+}

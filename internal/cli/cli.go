@@ -100,13 +100,17 @@ type app struct {
 
 func run(ctx context.Context, p process) int {
 	a := newApp(p)
-	root := a.command()
-	root.SetArgs(p.args)
+	return a.execute(ctx, a.command())
+}
+
+// execute runs the verb that the arguments name.
+func (a *app) execute(ctx context.Context, root *cobra.Command) int {
+	root.SetArgs(a.args)
 	err := root.ExecuteContext(ctx)
 	if err != nil && !a.entered {
-		err = usage(root, p.args, err)
+		err = usage(root, a.args, err)
 		// The flag may stand behind the mistake.
-		before, _, _ := cutDash(p.args)
+		before, _, _ := cutDash(a.args)
 		a.json = a.json || slices.Contains(before, "--json")
 	}
 	return a.end(ctx, err)

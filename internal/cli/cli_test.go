@@ -337,11 +337,24 @@ func TestEventJSON(t *testing.T) {
 				`"status":null,"signal":null,"errno":null,"bound_after_us":null,"after_us":null,"later":{"a":[1.50]},"differs env":"have A, want B"}`},
 		{`{"twice":1,"twice":2}`, `{"twice":1,"twice":2}`},
 	} {
-		var e event
-		e.fill([]byte(tt.line))
+		e, ok := parseEvent([]byte(tt.line))
+		if !ok {
+			t.Errorf("%s is no event", tt.line)
+		}
 		if diff := cmp.Diff(tt.want, string(e.raw)); diff != "" {
 			t.Error(diff)
 		}
+	}
+}
+
+// What a later release calls as this one does, but for the case, changes nothing.
+func TestEventCase(t *testing.T) {
+	e, ok := parseEvent([]byte(`{"event":"stopped","EVENT":"x","generation":2,"pid":7,"Pid":"seven","reason":"asked to","REASON":null}`))
+	if want := "generation 2, pid 7, stopped: asked to"; !ok || e.sentence() != want {
+		t.Errorf("told as %q, %t; want %q", e.sentence(), ok, want)
+	}
+	if _, ok := parseEvent([]byte(`{"event":"stop`)); ok {
+		t.Error("half a line is an event")
 	}
 }
 

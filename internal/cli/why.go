@@ -165,16 +165,15 @@ type event struct {
 	raw  json.RawMessage
 	when time.Time
 
-	Time       string `json:"time"`
-	Kind       string `json:"event"`
-	Generation uint64 `json:"generation"`
-	PID        int    `json:"pid"`
-	Reason     string `json:"reason"`
-	Stage      string `json:"stage"`
-	Status     *int   `json:"status"`
-	Signal     string `json:"signal"`
-	BoundAfter *int64 `json:"bound_after_us"`
-	After      *int64 `json:"after_us"` // of a fallback: what the dial had taken
+	Kind       string
+	Generation uint64
+	PID        int
+	Reason     string
+	Stage      string
+	Status     *int
+	Signal     string
+	BoundAfter *int64 // in µs
+	After      *int64 // of a fallback: what the dial had taken, in µs
 
 	differs []string // "FIELD: have …, want …"
 }
@@ -184,13 +183,44 @@ type event struct {
 var eventMembers = []string{"schema", "time", "event", "service", "instance", "generation", "pid", "reason",
 	"stage", "status", "signal", "errno", "bound_after_us", "after_us"}
 
-// fill takes what encoding/json left of a journal's line, and makes raw of it.
-func (e *event) fill(b []byte) {
-	e.raw = slices.Clone(b)
-	v, err := jsonlite.Parse(b)
-	if err != nil {
-		return // shown as it is
+// parseEvent takes a journal's line, which is no event if its writer died. Names
+// count as they are written: one of a later release may differ in case alone.
+func parseEvent(line []byte) (e event, ok bool) {
+	if !json.Valid(line) {
+		return e, false
 	}
+	e.raw = slices.Clone(line)
+	v, err := jsonlite.Parse(line)
+	if err != nil {
+		return e, true // shown as it is
+	}
+	if v.Kind() != jsonlite.KindObject {
+		return e, false
+	}
+	text := func(name string) string {
+		s, _ := v.Get(name).Text()
+		return s
+	}
+	number := func(name string) *int64 {
+		if n, ok := v.Get(name).Int(); ok {
+			return &n
+		}
+		return nil
+	}
+	e.when, _ = time.Parse(time.RFC3339Nano, text("time"))
+	e.Kind, e.Reason, e.Stage, e.Signal = text("event"), text("reason"), text("stage"), text("signal")
+	e.BoundAfter, e.After = number("bound_after_us"), number("after_us")
+	if n := number("generation"); n != nil {
+		e.Generation = uint64(max(*n, 0))
+	}
+	if n := number("pid"); n != nil {
+		e.PID = int(*n)
+	}
+	if n := number("status"); n != nil {
+		status := int(*n)
+		e.Status = &status
+	}
+
 	out := []byte{'{'}
 	for _, name := range eventMembers {
 		out = v.Get(name).Append(jsonlite.AppendName(out, name))
@@ -206,6 +236,7 @@ func (e *event) fill(b []byte) {
 		}
 	}
 	e.raw = append(out, '}')
+	return e, true
 }
 
 // events returns the newest events of a service's journal, newest first.
@@ -227,12 +258,10 @@ func (a *app) events(v view, n int) []event {
 		s := bufio.NewScanner(io.LimitReader(f, 2*journal.MaxSize))
 		s.Buffer(nil, 1<<20)
 		for s.Scan() {
-			e := event{}
-			if json.Unmarshal(s.Bytes(), &e) != nil {
+			e, ok := parseEvent(s.Bytes())
+			if !ok {
 				continue
 			}
-			e.fill(s.Bytes())
-			e.when, _ = time.Parse(time.RFC3339Nano, e.Time)
 			list = append(list, e)
 			if len(list) > 2*n+64 {
 				list = append(list[:0], list[len(list)-n:]...)

@@ -124,5 +124,5 @@ func (r *rightsReader) Read(p []byte) (int, error) {
 			_ = f.Close()
 		}
 	}
-	return n, err
+	return max(n, 0), err // of an error ReadMsgUnix says -1
 }

@@ -4,8 +4,10 @@ package control
 
 import (
 	"errors"
+	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -145,4 +147,33 @@ func TestHandoverNeedsUnix(t *testing.T) {
 			t.Errorf("%+v, %v", r, err)
 		}
 	})
+}
+
+// TestHandoverReset: the old generation is killed with the question in its queue:
+// the connection is reset, and the successor told so.
+func TestHandoverReset(t *testing.T) {
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "s"), Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	conn, err := net.Dial("unix", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, err := ln.AcceptUnix()
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		// Closed with a byte unread, which resets it (unix(7)).
+		_, _ = old.Read(make([]byte, 1))
+		_ = old.Close()
+	}()
+	c := NewClient(conn)
+	defer c.Close()
+	f, err := c.Handover(t.Context())
+	if f != nil || err != io.ErrUnexpectedEOF {
+		t.Errorf("%v, %v", f, err)
+	}
 }

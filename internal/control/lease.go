@@ -31,6 +31,9 @@ func lease(p *peer, c call) error {
 		return p.fail(c, errInvalidParameter, "parameter", "directory")
 	case pid < 0 || pid > math.MaxInt32:
 		return p.fail(c, errInvalidParameter, "parameter", "pid")
+	case pid == 0 && l.StartedTicks != 0:
+		// The start of no process: it would be nothing's lease, which never ends.
+		return p.fail(c, errInvalidParameter, "parameter", "started_ticks")
 	}
 	l.PID = int(pid)
 	if l == (Lease{}) {

@@ -1,10 +1,13 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
+	"math"
 	"net"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -62,6 +65,24 @@ func TestConnectionLease(t *testing.T) {
 			t.Errorf("%d leases after the server closed", n)
 		}
 		second.Close()
+	})
+}
+
+// A start without a process is nothing that could end: no lease is taken of it.
+func TestLeaseOfNothing(t *testing.T) {
+	inBubble(t, Ready, func(t *testing.T, b *bubble) {
+		for _, parameters := range []string{`{"started_ticks":7}`, `{"started_ticks":-1}`, `{"directory":"/home/u","started_ticks":7}`} {
+			for _, more := range []string{"false", "true"} {
+				p := b.dial()
+				p.say(`{"method":"io.fastbind.Daemon.Lease","more":` + more + `,"parameters":` + parameters + "}\n")
+				if reply := p.hear(); !strings.Contains(reply, errInvalidParameter) || !strings.Contains(reply, "started_ticks") {
+					t.Errorf("%s: %s", parameters, reply)
+				}
+			}
+		}
+		if n := len(b.state.leases); n != 0 {
+			t.Errorf("leases were taken: %v", b.state.leases)
+		}
 	})
 }
 
@@ -178,4 +199,66 @@ func TestAskOfClosed(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// FuzzLease: whatever the parameters are, the daemon is asked for one lease that
+// can be, or for none, and a client asks for the same in the same words.
+func FuzzLease(f *testing.F) {
+	for _, s := range []string{`{}`, `{"directory":"/home/u/project"}`, `{"pid":42,"started_ticks":7}`, `{"directory":null,"pid":null}`,
+		`{"directory":"/x","pid":1}`, `{"pid":-1}`, `{"pid":2147483648}`, `{"pid":1.5}`, `{"directory":7}`, `{"started_ticks":-1}`,
+		`{"pid":1,"later":{"x":[1]}}`, `[]`} {
+		f.Add([]byte(s), false)
+	}
+	f.Add([]byte(`{}`), true)
+	f.Fuzz(func(t *testing.T, parameters []byte, more bool) {
+		request := []byte(`{"method":"io.fastbind.Daemon.Lease","more":` + strconv.FormatBool(more) + `,"parameters":` + string(parameters) + "}\x00")
+		state := newState(Ready)
+		conn := &stubConn{in: bytes.NewReader(request)}
+		NewServer(state, nil).add(conn).serve()
+		asked, held := 0, 0
+		var got Lease
+		for l, n := range state.leases {
+			asked, held, got = asked+1, held+n, l
+		}
+		out, whole := bytes.CutSuffix(conn.out.Bytes(), []byte{0})
+		if len(out) == 0 {
+			if asked > 0 {
+				t.Fatalf("%s is answered with nothing, and %+v held", parameters, got)
+			}
+			return
+		}
+		first, _, _ := bytes.Cut(out, []byte{0})
+		r, err := parseReply(first)
+		switch {
+		case !whole || err != nil || asked > 1:
+			t.Fatalf("%s is answered with %q, and %v held: %v", parameters, out, state.leases, err)
+		case (r.err == "") != (asked == 1):
+			t.Fatalf("%s is answered with %q, and %d leases asked for", parameters, out, asked)
+		case asked == 0:
+			return
+		case got == (Lease{}):
+			if !more || held != 0 {
+				t.Fatalf("%d leases of a connection that has ended", held)
+			}
+			return
+		case (got.Directory == "") == (got.PID == 0), got.PID == 0 && got.StartedTicks != 0, len(got.Directory) >= maxPath, got.PID < 0 || got.PID > math.MaxInt32, strings.IndexByte(got.Directory, 0) >= 0:
+			t.Fatalf("%+v", got)
+		}
+		synctest.Test(t, func(t *testing.T) {
+			ours, theirs := net.Pipe()
+			other := newState(Ready)
+			s := NewServer(other, nil)
+			served := make(chan struct{})
+			go func() {
+				defer close(served)
+				s.add(theirs).serve()
+			}()
+			c := NewClient(ours)
+			if err := c.Lease(t.Context(), got); err != nil || other.held(got) != 1 {
+				t.Errorf("%+v asked for by a client: %v, %v", got, err, other.leases)
+			}
+			c.Close()
+			<-served
+		})
+	})
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 )
 
@@ -313,4 +314,57 @@ func TestFieldsRoundTrip(t *testing.T) {
 			t.Fatalf("differences %v of\n%+v\n%+v", diffs, a, b)
 		}
 	})
+}
+
+// FuzzSet: whatever pairs a stored definition has, what is taken of them is the
+// same when it is stored and taken again, completing it twice is completing it
+// once, and a refusal names a field that there is.
+func FuzzSet(f *testing.F) {
+	var whole strings.Builder
+	for _, field := range full().Fields() {
+		whole.WriteString(field.Key + " " + field.Value + "\n")
+	}
+	f.Add(whole.String())
+	f.Add("service a\ncommand x\ncommand \nstop_within 1s\nstop_within 1h\nflavour new")
+	f.Add("service a\ncommand /x\nidle_exit -1ns\nversion \x7f")
+	f.Add("service a\ncommand x\non_version replace\nallow_versions >=1, <2\nmin_version 1.2.3-rc.1")
+	f.Add("service a\nself true\ncommand \nenv A=\xff\nfd_env B={fd}{socket}\ndir /\x00")
+	f.Fuzz(func(t *testing.T, text string) {
+		var d Definition
+		for line := range strings.SplitSeq(text, "\n") {
+			key, value, _ := strings.Cut(line, " ")
+			before := d.Fields()
+			if err := d.Set(key, value); errors.Is(err, ErrUnknownKey) && !slices.Equal(before, d.Fields()) {
+				t.Fatalf("the unknown key %q changed something", key)
+			}
+		}
+		if kept := stored(t, d); !slices.Equal(d.Fields(), kept.Fields()) {
+			t.Fatalf("%+v is stored as %+v", d, kept)
+		}
+		complete := d.Complete()
+		alike(t, complete, complete.Complete())
+		if diffs := Diff(d, complete); diffs != nil {
+			t.Fatalf("completing makes a difference: %v", diffs)
+		}
+		err := complete.Check()
+		var invalid *Invalid
+		switch {
+		case err == nil:
+			kept := stored(t, complete)
+			if alike(t, complete, kept); kept.Check() != nil {
+				t.Fatalf("refused after it was stored: %+v", complete)
+			}
+		case !errors.As(err, &invalid) || !slices.Contains(keys, invalid.Field) || invalid.Reason == "":
+			t.Fatalf("refused as %#v", err)
+		case len(err.Error()) > 4*len(text)+200 || strings.Contains(err.Error(), "\n"):
+			t.Fatalf("refused with %q", err)
+		}
+	})
+}
+
+func alike(t *testing.T, d, other Definition) {
+	t.Helper()
+	if diff := cmp.Diff(d, other, cmpopts.EquateEmpty()); diff != "" {
+		t.Fatalf("(-one +other):\n%s", diff)
+	}
 }

@@ -168,3 +168,68 @@ func TestContractProperties(t *testing.T) {
 		}
 	})
 }
+
+// FuzzContract: a daemon gets each variable once, allowed or named, with the
+// client's last value, and is at once told to have what its client has.
+func FuzzContract(f *testing.F) {
+	f.Add("HOME=/h\nLC_ALL=C\nAWS_SECRET=canary\nHOME=/other", "AWS_SECRET\nMODE=fast")
+	f.Add("XDG_SESSION_ID=3\n=C:=x\nPATH=", "PATH\nA=\nA")
+	f.Add("A B=1\n\xff=2\nLC_=x=y", "A B\n\xff")
+	f.Fuzz(func(t *testing.T, environment, contract string) {
+		client, env := strings.Split(environment, "\n"), strings.Split(contract, "\n")
+		got := Contract(client, env, Account{Home: "/home/jo"})
+		if !slices.IsSorted(got) {
+			t.Fatalf("not sorted: %q", got)
+		}
+		named := func(name string) (value string, named, valued bool) {
+			for _, e := range env {
+				if n, v, ok := strings.Cut(e, "="); n == name {
+					named = true
+					if ok {
+						value, valued = v, true
+					} else if v, ok := last(client, name); ok {
+						value, valued = v, true
+					}
+				}
+			}
+			return value, named, valued
+		}
+		seen := map[string]bool{}
+		for _, e := range got {
+			name, value, ok := strings.Cut(e, "=")
+			if !ok || seen[name] {
+				t.Fatalf("%q in %q", e, got)
+			}
+			seen[name] = true
+			want, isNamed, valued := named(name)
+			if !valued {
+				want, valued = last(client, name)
+			}
+			switch {
+			case value != want && (want != "" || name != "HOME" && name != "PATH"):
+				t.Fatalf("%s is %q, not %q", name, value, want)
+			case !isNamed && !isAllowed(name):
+				t.Fatalf("%q is nobody's", e)
+			case !valued && name != "HOME" && name != "PATH":
+				t.Fatalf("%q is from nowhere", e)
+			}
+		}
+		if diffs := Diff(Variables(got), got); diffs != nil {
+			t.Fatalf("it differs from itself: %v", diffs)
+		}
+		other := append(slices.Clone(got), "LC_FUZZ=1")
+		if diffs := Diff(Variables(got), other); !seen["LC_FUZZ"] && len(diffs) != 1 {
+			t.Fatalf("one more variable is told as %v", diffs)
+		}
+	})
+}
+
+// last is the value that a client's environment has last.
+func last(client []string, name string) (value string, ok bool) {
+	for _, e := range client {
+		if n, v, valued := strings.Cut(e, "="); valued && n == name && name != "" {
+			value, ok = v, true
+		}
+	}
+	return value, ok
+}

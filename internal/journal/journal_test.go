@@ -16,6 +16,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+
+	"github.com/fastbind/fastbind/internal/jsonlite"
 )
 
 var noon = time.Date(2026, 1, 2, 12, 0, 0, 5000, time.FixedZone("", 3600))
@@ -316,3 +318,62 @@ func tail(content []byte, offset int64, n, limit int) (lines []string) {
 	}
 	return lines[max(0, len(lines)-max(n, 0)):]
 }
+
+// FuzzAppend: whatever an event says, and whatever the last writer has left, it is
+// one bounded line of its own that any JSON reader takes, with what it says in it.
+func FuzzAppend(f *testing.F) {
+	f.Add([]byte(""), "launched", "gocache", "ci", uint64(7), 42, "first dial", "bound_after_us", "850", true)
+	f.Add([]byte("{\"schema\":1,\"ev"), "refused", "a", "b", uint64(0), 0, "\xff\n\x00\u2028", "differs env X", "have \"a\", want b", false)
+	f.Add([]byte("\n\n"), "", "", "", uint64(1<<63), -1, strings.Repeat("long ", 2000), "schema", "-9", true)
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, before []byte, kind, service, instance string, generation uint64, pid int, reason, key, value string, number bool) {
+		path := filepath.Join(dir, "journal")
+		if err := os.WriteFile(path, before, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		members := []string{"schema", "time", "event", "service", "instance", "generation", "pid", "reason"}
+		e := Event{Kind: kind, Service: service, Instance: instance, Generation: generation, PID: max(pid, 0), Reason: reason}
+		if _, err := strconv.Atoi(value); !slices.Contains(members, key) && (err == nil || !number) {
+			e.Fields = []Field{{Key: key, Value: value, Number: number && value[0] != '+' && value[0] != '0' && !strings.HasPrefix(value, "-0")}}
+		}
+		if err := Append(path, noon, e); err != nil {
+			t.Fatal(err)
+		}
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, ok := bytes.CutPrefix(content, before)
+		if torn := len(before) > 0 && before[len(before)-1] != '\n'; torn && ok {
+			text, ok = bytes.CutPrefix(text, []byte("\n"))
+		}
+		line, whole := bytes.CutSuffix(text, []byte("\n"))
+		if !ok || !whole || bytes.IndexByte(line, '\n') >= 0 || !json.Valid(line) {
+			t.Fatalf("appended %q to %q", text, before)
+		}
+		// An escaped byte is six.
+		if len(line) > 300+6*(5*maxValue+len(key)) {
+			t.Fatalf("%d bytes", len(line))
+		}
+		v, err := jsonlite.Parse(line)
+		if err != nil {
+			t.Fatalf("%v in %s", err, line)
+		}
+		for name, want := range map[string]string{"event": kind, "service": service, "instance": instance, "reason": reason} {
+			got, ok := v.Get(name).Text()
+			if want = strings.ToValidUTF8(cutAt(want), "\uFFFD"); got != want && (ok || name != "reason") && strings.Count(got, "\uFFFD") == 0 {
+				t.Fatalf("%s is %q, not %q", name, got, want)
+			}
+		}
+		if n, _ := v.Get("schema").Int(); n != Major {
+			t.Fatalf("schema %d in %s", n, line)
+		}
+		for _, fd := range e.Fields {
+			if got := v.Get(fd.Key); utf8.ValidString(fd.Key) && got.Kind() == jsonlite.KindNull {
+				t.Fatalf("%q is not in %s", fd.Key, line)
+			}
+		}
+	})
+}
+
+func cutAt(s string) string { return s[:min(len(s), maxValue)] }

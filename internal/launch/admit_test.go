@@ -2,6 +2,8 @@ package launch
 
 import (
 	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -372,4 +374,28 @@ func TestAdmitAfterReboot(t *testing.T) {
 			t.Errorf("current %q: a failure of the boot before refuses the dial: %+v", currentName, a.failure.Failure)
 		}
 	}
+}
+
+// FuzzGenerationName: of any name in a service's directory the digests are parts,
+// and one that is made is read as what it was made of.
+func FuzzGenerationName(f *testing.F) {
+	f.Add("7.8beaf0dfa4d43570.5t9gk.1f09ac", uint64(7), int64(41))
+	f.Add("7.8beaf0dfa4d43570", uint64(1<<63), int64(-1))
+	f.Add("..", uint64(0), int64(0))
+	f.Add("1.x.y.z.later", uint64(1), int64(1<<62))
+	f.Fuzz(func(t *testing.T, name string, number uint64, at int64) {
+		if n := genNumber(name); n != 0 && !strings.HasPrefix(name, strconv.FormatUint(n, 10)+".") {
+			t.Fatalf("%q is generation %d", name, n)
+		}
+		for _, part := range []string{genIdentity(name), genBuild(name)} {
+			if !strings.Contains(name, part) || strings.Contains(part, ".") {
+				t.Fatalf("%q has the digest %q", name, part)
+			}
+		}
+		clean := func(s string) string { return strings.NewReplacer(".", "_", "/", "_").Replace(s) }
+		made := genName(max(number, 1), clean(name), time.Duration(at), clean(name))
+		if genNumber(made) != max(number, 1) || genIdentity(made) != clean(name) || genBuild(made) != clean(name) {
+			t.Fatalf("%q: %d, %q, %q", made, genNumber(made), genIdentity(made), genBuild(made))
+		}
+	})
 }

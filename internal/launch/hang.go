@@ -102,18 +102,51 @@ type Silence struct {
 }
 
 // generation picks the living one that the connection was to, as Lost does. A
-// connection that is open is to one that lives.
+// connection that is open is to one that lives: if that is nobody's listener who
+// was there when it was made, then the heir's of one that has died since.
 func (s Silence) generation(dir string, entries []Entry) *Entry {
 	name := current(dir)
-	for _, match := range []func(Entry) bool{
-		func(e Entry) bool { return s.Peer != 0 && e.Record.PID == s.Peer },
-		func(e Entry) bool { return s.Peer != 0 && e.Record.Launcher == s.Peer },
-		func(e Entry) bool { return s.Peer == 0 && e.Name == name },
-	} {
+	matches := []func(*Entry) bool{
+		func(e *Entry) bool { return s.Peer != 0 && e.Record.PID == s.Peer },
+		func(e *Entry) bool { return s.Peer != 0 && e.Record.Launcher == s.Peer },
+		func(e *Entry) bool { return s.Peer == 0 && e.Name == name },
+	}
+	for _, match := range matches {
 		for i := range entries {
-			if entries[i].Alive && entries[i].Err == nil && thisBoot(entries[i].Record) && match(entries[i]) {
-				return &entries[i]
+			if e := &entries[i]; e.known() && match(e) {
+				return e
 			}
+		}
+	}
+	for _, match := range matches {
+		for i := range entries {
+			if !match(&entries[i]) {
+				continue
+			}
+			if h := heir(entries, &entries[i]); h != nil {
+				return h
+			}
+		}
+	}
+	return nil
+}
+
+// known reports whether the generation lives and says who it is.
+func (e *Entry) known() bool { return e.Alive && e.Err == nil && thisBoot(e.Record) }
+
+// heir is the living generation that has, or will have, the listener of one that
+// is dead: its successor, or that one's.
+func heir(entries []Entry, of *Entry) *Entry {
+	for i := range entries {
+		e := &entries[i]
+		if e.Record.Succeeds != of.Name || e.Number <= of.Number {
+			continue
+		}
+		if e.known() {
+			return e
+		}
+		if h := heir(entries, e); h != nil {
+			return h
 		}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -91,6 +92,14 @@ func TestHangGeneration(t *testing.T) {
 		return Entry{Name: genName(number, "x", 0, "build"), Number: number, Alive: alive, Record: record.Record{PID: pid, Launcher: launcher}}
 	}
 	list := []Entry{entry(4, true, 40, 7), entry(3, false, 30, 7), entry(2, true, 20, 9), entry(1, false, 10, 9)}
+	// Dead ones, 50 and 60, whose listener a living one has: from 50, over 60 that
+	// died as well, or beside another successor that came to nothing.
+	succeeds := func(e Entry, old uint64) Entry {
+		e.Record.Succeeds = genName(old, "x", 0, "build")
+		return e
+	}
+	list = slices.Concat([]Entry{succeeds(entry(9, true, 90, 11), 6), succeeds(entry(8, false, 80, 11), 5), succeeds(entry(6, false, 60, 12), 5),
+		entry(5, false, 50, 13)}, list, []Entry{succeeds(entry(0, true, 1, 1), 0)})
 	for name, c := range map[string]struct{ peer, want int }{
 		"the daemon":                        {20, 2},
 		"its launcher, before it adopted":   {9, 2},
@@ -99,6 +108,10 @@ func TestHangGeneration(t *testing.T) {
 		"a stranger":                        {99, 0},
 		"unknown, and nothing is current":   {0, 0},
 		"a daemon that nobody has launched": {10, 0},
+		"one that died, and its successor":  {60, 9},
+		"a successor's successor":           {50, 9},
+		"the launcher of one that died":     {13, 9},
+		"a successor that came to nothing":  {80, 0},
 	} {
 		got := 0
 		if e := (Silence{Peer: c.peer}).generation(t.TempDir(), list); e != nil {

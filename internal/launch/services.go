@@ -67,10 +67,16 @@ func (b *Broker) Stored() (definition.Definition, error) {
 	if err != nil {
 		return definition.Definition{}, b.listFault(place, err)
 	}
-	if e := shown(place.Dir, entries); e != nil && e.Err == nil && len(e.Record.Definition.Command) > 0 {
-		d := e.Record.Definition.Complete()
-		d.Self = false
-		return d, nil
+	if e := shown(place.Dir, entries); e != nil {
+		// Of one that somebody is about to launch the record may not be written yet.
+		entries = append([]Entry{*e}, entries...)
+	}
+	for _, e := range entries {
+		if e.Err == nil && len(e.Record.Definition.Command) > 0 {
+			d := e.Record.Definition.Complete()
+			d.Self = false
+			return d, nil
+		}
 	}
 	return definition.Definition{}, b.fault(NoService, StageDirectory, errNoRecord)
 }

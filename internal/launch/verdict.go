@@ -81,11 +81,26 @@ func (l Lost) generation(entries []Entry) *Entry {
 	} {
 		for i := range entries {
 			if thisBoot(entries[i].Record) && match(entries[i]) {
-				return &entries[i]
+				return l.outlived(entries, &entries[i])
 			}
 		}
 	}
 	return nil
+}
+
+// outlived returns e, unless that was dead when the dial began and its successor,
+// which has the queue since, has failed later: then that.
+func (l Lost) outlived(entries []Entry, e *Entry) *Entry {
+	after := func(f *record.Failure) bool { return f != nil && !f.Unknown && f.At > l.Since }
+	if e.Alive || after(e.Record.Failure) {
+		return e
+	}
+	for i := range entries {
+		if h := &entries[i]; h.Record.Succeeds == e.Name && after(h.Record.Failure) {
+			return h
+		}
+	}
+	return e
 }
 
 // lostTo is the fault of a connection to a generation that has ended.

@@ -115,3 +115,31 @@ func TestEvidenceIsBounded(t *testing.T) {
 		t.Errorf("%d threads described, then %q", described, lines[len(lines)-1])
 	}
 }
+
+// FuzzStatusField: the kernel's lines are found whatever the process calls itself;
+// it escapes a name's newlines (proc_pid_status(5)).
+func FuzzStatusField(f *testing.F) {
+	f.Add("sh", "TracerPid:\t7")
+	f.Add("x TracerPid:\t9", "State:\tT (stopped)\nTracerPid:\t0\nTracerPid:\t5")
+	f.Add("TracerPid:", "")
+	f.Fuzz(func(t *testing.T, name, rest string) {
+		name = strings.ReplaceAll(name, "\n", `\n`)
+		want := ""
+		for _, line := range strings.Split(rest, "\n") {
+			if v, ok := strings.CutPrefix(line, "TracerPid:"); ok {
+				want = strings.TrimSpace(v)
+				break
+			}
+		}
+		status := []byte("Name:\t" + name + "\n" + rest)
+		if got := statusField(status, "TracerPid"); got != want {
+			t.Fatalf("%q in %q, want %q", got, status, want)
+		}
+		if got := statusField(status, "Name"); got != strings.TrimSpace(name) {
+			t.Fatalf("the name is %q, want %q", got, name)
+		}
+		if oneLine(status) != strings.TrimSpace(oneLine(status)) || strings.Contains(oneLine(status), "\n") {
+			t.Fatalf("no line: %q", oneLine(status))
+		}
+	})
+}

@@ -17,6 +17,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
 	"github.com/fastbind/fastbind/internal/definition"
@@ -561,6 +562,61 @@ func FuzzQuote(f *testing.F) {
 		}
 		if got, err := unquote(q); err != nil || got != s {
 			t.Fatalf("%q came back as %q (%v)", s, got, err)
+		}
+	})
+}
+
+// FuzzLaunchLines: what a launcher and a daemon write of any definition that is
+// accepted, and of any values, is read as what it was, and not too large to be read.
+func FuzzLaunchLines(f *testing.F) {
+	f.Add("gocache", "/bin/x\n-a\n", "A=1\nB", "1.2.3", "/log", "LC_ALL 12", "7.a.b.c", "/srv/project", uint64(42), int64(-1))
+	f.Add("a", "x\n\xff\n\"", "X=\"\\", "(devel)", "\x00", "a b  c", "\t", "", uint64(1<<63), int64(1<<62))
+	f.Add("a", strings.Repeat("\n", 5000)+"x", "", "", "\u2028", "", "\n", "relative \"", uint64(0), int64(0))
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, service, command, env, version, text, variable, other, directory string, n uint64, i int64) {
+		want := Record{
+			Generation: n, Launcher: int(int32(i)), LaunchedBoot: time.Duration(i), BootID: text, PIDNamespace: other,
+			Log: text, LogOffset: i, Succeeds: other,
+			Definition: definition.Definition{Service: service, Command: strings.Split(command, "\n"), Env: strings.Split(env, "\n"), Version: version}.Complete(),
+		}
+		if want.Definition.Check() != nil {
+			return
+		}
+		name, digest, _ := strings.Cut(variable, " ")
+		want.Variables = []Variable{{name, strings.ReplaceAll(digest, " ", "")}}
+		from, to, _ := strings.Cut(strings.ReplaceAll(text, "\t", " "), " ")
+		want.Replacements = []Replacement{{time.Duration(i), from, to}}
+		want.Leases = []Lease{{PID: int(int32(i)), Start: n}}
+		lines := append(LaunchLines(want), LeaseLine(want.Leases[0]))
+		if directory != "" {
+			want.Leases = append(want.Leases, Lease{Directory: directory})
+			lines = append(lines, LeaseLine(want.Leases[1]))
+		}
+		want.Phase, want.PhaseAt = Launching, want.LaunchedBoot
+		later := "later-" + strconv.FormatUint(n, 36)
+		lines = append(lines, Line{later, text})
+
+		path := filepath.Join(dir, FileName)
+		if err := os.RemoveAll(path); err != nil {
+			t.Fatal(err)
+		}
+		if err := Create(path, lines); err != nil {
+			t.Fatal(err)
+		}
+		got, err := Read(path)
+		if err != nil {
+			if fi, serr := os.Stat(path); serr == nil && len(text)+len(other)+len(variable)+len(directory) < 1<<10 {
+				t.Fatalf("%v; %d bytes", err, fi.Size())
+			}
+			return
+		}
+		unknown := got.Unknown
+		got.Unknown, got.Launched = nil, time.Time{}
+		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+			t.Fatalf("(-want +got):\n%s", diff)
+		}
+		if len(unknown) != 1 || unknown[0]+"\n" != string(Encode([]Line{{later, text}})) {
+			t.Fatalf("of a later release is kept %q", unknown)
 		}
 	})
 }

@@ -1229,3 +1229,115 @@ func TestUnplace(t *testing.T) {
 		t.Errorf("the empty directory is left: %v", err)
 	}
 }
+
+// FuzzEnv: whatever the environment's directories are called, guessing and finding
+// change nothing and name only addresses that a socket can have; and where a
+// service may be made, it is found again, by the same environment and, wherever
+// there is an agreed place, by an empty one. In a value, @ is the machine's base.
+func FuzzEnv(f *testing.F) {
+	f.Add("", "@/x", "", "@/state", "@/home")
+	f.Add("@/r", "", "@/s", "", "")
+	f.Add("@/../r", "relative", "relative", "\n", "@/home/./")
+	f.Add("@/"+strings.Repeat("long/", 30), "@/"+strings.Repeat("x", 120), "@//s/", "@/tmp", "@/tmp")
+	f.Add("@/a\x00b", "@/é\xff", "@", "@/..", "/")
+	m := newMachine(f)
+	f.Fuzz(func(t *testing.T, runtimeDir, xdg, stateDir, xdgState, home string) {
+		in := func(s string) string { return strings.ReplaceAll(s, "@", m.base) }
+		e := Env{RuntimeDir: in(runtimeDir), XDGRuntime: in(xdg), StateDir: in(stateDir), XDGState: in(xdgState), Home: in(home), EUID: m.uid}
+		const instance, service = "default", "fuzz"
+		before := tree(t, m.base)
+		guesses := e.Guess(instance, service)
+		if len(guesses) > 8 {
+			t.Fatalf("%d guesses", len(guesses))
+		}
+		for _, g := range guesses {
+			if len(g) > maxAddr || !filepath.IsAbs(g) || strings.ContainsAny(g, "\x00\n") || !strings.HasSuffix(g, "/"+SockName) {
+				t.Fatalf("%q of %d bytes is no address", g, len(g))
+			}
+		}
+		_, err := e.Find(instance, service)
+		var refused *Refused
+		if err == nil || err != ErrNotPlaced && !errors.As(err, &refused) {
+			t.Fatalf("it is found before it was made: %v", err)
+		}
+		_ = e.Roots()
+		states := e.StateDirs(m.base, instance)
+		if after := tree(t, m.base); !slices.Equal(before, after) {
+			t.Fatalf("looking has changed %q to %q", before, after)
+		}
+		// Nothing is made but below the base.
+		for _, dir := range append([]string{e.RuntimeDir, e.XDGRuntime, e.StateDir, e.XDGState, e.Home}, states...) {
+			if filepath.IsAbs(dir) && !strings.HasPrefix(filepath.Clean(dir)+"/", m.base+"/") {
+				return
+			}
+		}
+		defer func() {
+			m.empty(t)
+		}()
+		nobody := func(string) bool { return false }
+		p, err := e.Resolve(t.Context(), instance, service, nobody)
+		if err != nil {
+			if !errors.As(err, &refused) || refused.Reason == "" {
+				t.Fatalf("refused as %#v", err)
+			}
+			return
+		}
+		if len(p.Sock()) > maxAddr || filepath.Clean(p.Dir) != p.Dir || !strings.HasPrefix(p.Dir, p.Root+"/") {
+			t.Fatalf("%+v", p)
+		}
+		if err := e.MakeService(p); err != nil {
+			t.Fatal(err)
+		}
+		found, err := e.Find(instance, service)
+		if p.Passed = nil; err != nil || !cmp.Equal(found, p) {
+			t.Fatalf("made at %+v, found at %+v, %v", p, found, err)
+		}
+		same, err := e.Resolve(t.Context(), instance, service, nobody)
+		if same.Passed = nil; err != nil || !cmp.Equal(same, p) {
+			t.Fatalf("resolved as %+v, then as %+v, %v", p, same, err)
+		}
+		if e.RuntimeDir == "" {
+			bare := Env{EUID: m.uid}
+			if found, err := bare.Find(instance, service); err != nil || found.Root != p.Root {
+				t.Fatalf("made at %+v, found by env -i at %+v, %v", p, found, err)
+			}
+		}
+		state, err := e.State(p.Root, instance)
+		if err != nil && !errors.As(err, &refused) {
+			t.Fatalf("no state: %v", err)
+		}
+		if err == nil && (!filepath.IsAbs(state) || !slices.Contains(e.StateDirs(p.Root, instance), state)) {
+			t.Fatalf("state at %q", state)
+		}
+	})
+}
+
+// tree lists what is below a directory.
+func tree(t testing.TB, dir string) []string {
+	t.Helper()
+	var names []string
+	if err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		names = append(names, path)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
+
+// empty makes the machine new.
+func (m machine) empty(t testing.TB) {
+	t.Helper()
+	entries, err := os.ReadDir(m.base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if err := os.RemoveAll(filepath.Join(m.base, e.Name())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mkdirs(t, 0o755, m.run)
+	mkdirs(t, 0o777|fs.ModeSticky, m.tmp)
+	mkdirs(t, 0o700, m.home)
+}
