@@ -119,10 +119,12 @@ func startTrace(cmd *exec.Cmd, dir string, target role, later bool, decide func(
 }
 
 // onOwnThread calls f on a thread that ends with it. The process's main thread
-// never ends, and is passed on.
+// never ends, and is passed over; so is one that has children already, for which
+// some other goroutine waits: a tracer's thread waits for all of its own.
 func onOwnThread(f func()) {
 	runtime.LockOSThread()
-	if unix.Gettid() != unix.Getpid() {
+	children, err := os.ReadFile("/proc/thread-self/children")
+	if unix.Gettid() != unix.Getpid() && (err != nil || len(children) == 0) {
 		f()
 		return // without unlocking
 	}
@@ -175,6 +177,12 @@ func (tr *tracer) end() {
 		tr.mu.Unlock()
 		select {
 		case <-tr.done:
+			// The stop of a thread that had just been made is no longer ours to end.
+			tr.mu.Lock()
+			defer tr.mu.Unlock()
+			for pid := range tr.procs {
+				_ = unix.Kill(pid, unix.SIGCONT)
+			}
 			return
 		case <-tick.C:
 		}
@@ -320,7 +328,7 @@ const (
 func (tr *tracer) syscallStop(tid int, th *thread) {
 	var info [88]byte // struct ptrace_syscall_info
 	if err := ptrace(unix.PTRACE_GET_SYSCALL_INFO, tid, uintptr(len(info)), uintptr(unsafe.Pointer(&info))); err != nil {
-		tr.err = errors.Join(tr.err, err)
+		tr.fault(err)
 		return
 	}
 	switch info[0] {
@@ -358,7 +366,14 @@ func (tr *tracer) patch(tid int, f func(*unix.PtraceRegs)) {
 		f(&regs)
 		err = unix.PtraceSetRegs(tid, &regs)
 	}
-	tr.err = errors.Join(tr.err, err)
+	tr.fault(err)
+}
+
+// fault notes an error, but that of a thread that was killed while it stood still.
+func (tr *tracer) fault(err error) {
+	if err != nil && err != unix.ESRCH {
+		tr.err = errors.Join(tr.err, err)
+	}
 }
 
 // follow keeps where descriptors were connected to.
