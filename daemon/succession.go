@@ -153,11 +153,23 @@ func (g *giver) drain() (handedOn bool) {
 }
 
 // isOwner reports whether current names the generation. One whose directory was
-// deleted has no successor either.
+// deleted has no successor either. A fault of the file system is no answer: two
+// that both take it for a yes would both accept.
 func isOwner(h *handover.Handover) bool {
-	target, err := os.Readlink(filepath.Join(h.Dir, runtimedir.CurrentName))
-	return err != nil || target == h.GenDir
+	for again := readAgain; ; again-- {
+		target, err := os.Readlink(filepath.Join(h.Dir, runtimedir.CurrentName))
+		if err == nil || again == 0 || errors.Is(err, os.ErrNotExist) {
+			return err != nil || target == h.GenDir
+		}
+		time.Sleep(readPause)
+	}
 }
+
+// How often a link that cannot be read is read again, and how long after.
+const (
+	readAgain = 10
+	readPause = 10 * time.Millisecond
+)
 
 // askWithin bounds the question for the listener: a control endpoint answers
 // whatever its daemon does.

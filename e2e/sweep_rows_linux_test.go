@@ -4,12 +4,15 @@ package e2e
 
 import (
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,8 +22,78 @@ var scenes = []scene{
 	{name: "launching client after a death", target: role{0, 1}, reach: stale, command: dialCommand},
 	{name: "child before its exec", target: role{1, 0}, command: dialCommand},
 	{name: "daemon until it serves", target: role{1, 1}, command: dialCommand},
-	{name: "client of a living daemon", target: role{0, 1}, command: dialCommand, keeps: true,
-		reach: func(_ *testing.T, w *world) { w.dial() }},
+	{name: "client of a living daemon", target: role{0, 1}, reach: living, command: dialCommand, keeps: true},
+	{name: "client that lets the daemon bind", target: role{0, 1}, command: dialBinder, next: nextBinder, keepless: true},
+	{name: "daemon that binds", target: role{1, 1}, command: dialBinder, next: nextBinder, keepless: true},
+	{name: "upgrading client", target: role{0, 1}, reach: outdated, command: dialTool, next: nextBuild, keeps: true},
+	{name: "client that waits for an upgrade", target: role{0, 1}, reach: outdated, command: restartTool, next: nextBuild, keeps: true},
+	{name: "successor", target: role{1, 1}, reach: outdated, command: restartTool, next: nextBuild, keeps: true},
+	{name: "daemon that is succeeded", target: role{1, 1}, reach: firstBuild, command: dialTool, act: upgradeTool, next: nextBuild, keeps: true},
+	{name: "fastbind stop", target: role{0, 1}, reach: living, command: stopCommand, keeps: true},
+	{name: "daemon that is stopped", target: role{1, 1}, command: dialCommand, act: stopCommand, keeps: true},
+	{name: "fastbind start of a foreign", target: role{0, 1}, command: startForeign, next: nextForeign},
+	{name: "trampoline", target: role{1, 1}, command: startForeign, next: nextForeign, follow: true},
+}
+
+func dialCommand(w *world) *exec.Cmd {
+	return w.command("testprog", "dial", "-adopt=5s", "-timeout=30s")
+}
+
+func dialBinder(w *world) *exec.Cmd {
+	return w.command("testprog", "dial", "-bind=daemon", "-bound=5s", "-adopt=5s", "-timeout=30s")
+}
+
+func stopCommand(w *world) *exec.Cmd { return w.command("fastbind", "stop", "t", "--timeout=30s") }
+
+func startForeign(w *world) *exec.Cmd {
+	return w.command("fastbind", "start", "t", "--timeout=30s", "--", w.plaind())
+}
+
+// toolCommand is the tool of the world, which is upgraded.
+func toolCommand(w *world, args ...string) *exec.Cmd {
+	cmd := w.command("testprog", append(args, "-on-version=replace", "-adopt=5s", "-timeout=30s")...)
+	cmd.Path = filepath.Join(w.dir, "tool")
+	cmd.Args[0] = cmd.Path
+	return cmd
+}
+
+func dialTool(w *world) *exec.Cmd    { return toolCommand(w, "dial") }
+func restartTool(w *world) *exec.Cmd { return toolCommand(w, "restart") }
+
+func upgradeTool(w *world) *exec.Cmd {
+	w.upgrade(filepath.Join(w.dir, "tool"), 2, false)
+	return restartTool(w)
+}
+
+func living(_ *testing.T, w *world) { w.dial() }
+
+func firstBuild(_ *testing.T, w *world) { w.upgrade(filepath.Join(w.dir, "tool"), 1, true) }
+
+func nextBinder(w *world) {
+	pid := w.dial("-bind=daemon")
+	if again := w.dial("-bind=daemon"); again != pid {
+		w.t.Errorf("two daemons answer: %s and %s", pid, again)
+	}
+}
+
+// nextBuild is served by whichever build serves, and in the end by the new one.
+func nextBuild(w *world) {
+	w.dial()
+	w.untilBuild(filepath.Join(w.dir, "tool"), 2)
+}
+
+func nextForeign(w *world) {
+	w.said(w.fastbind("start", "t", "--", w.plaind()), "/t/sock", "exit 0")
+	conn, err := net.Dial("unix", filepath.Join(w.service("t"), "sock"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(deadline))
+	_, _ = io.WriteString(conn, "7\n")
+	if n, err := conn.Read(make([]byte, 1)); n != 1 {
+		w.t.Error("the daemon does not answer:", err)
+	}
 }
 
 // found are the cuts that have shown a fault.
@@ -35,10 +108,8 @@ var found = []struct {
 		cut{nr: unix.SYS_NEWFSTATAT, errno: unix.EIO, nth: 1, about: "t.journal"}, true},
 	{"a log is moved aside for being none, and for nothing else", "launching client",
 		cut{nr: unix.SYS_FSTAT, errno: unix.EIO, nth: 1, about: "t.log"}, false},
-}
-
-func dialCommand(w *world) *exec.Cmd {
-	return w.command("testprog", "dial", "-adopt=5s", "-timeout=30s")
+	{"a fault is no proof that a successor has failed", "daemon that is succeeded",
+		cut{nr: unix.SYS_READLINKAT, errno: unix.EIO, nth: 1, about: "/current"}, true},
 }
 
 // A row says how a system call is known, and in which ways it fails.
@@ -108,7 +179,8 @@ var rows = map[uint64]row{
 	unix.SYS_TIMERFD_CREATE:    {"timerfd_create", -1, -1, []syscall.Errno{unix.EMFILE, unix.ENFILE, unix.ENODEV, unix.ENOMEM}, false},
 }
 
-// killOnly are the calls that are the runtime's own, or that cannot fail.
+// killOnly are the calls that are the runtime's own, or a shell's, or that cannot
+// fail.
 var killOnly = map[uint64]bool{
 	unix.SYS_ARCH_PRCTL: true, unix.SYS_BRK: true, unix.SYS_CLOCK_GETTIME: true, unix.SYS_CLONE3: true,
 	unix.SYS_EPOLL_CREATE1: true, unix.SYS_EPOLL_CTL: true, unix.SYS_EPOLL_PWAIT: true, unix.SYS_EPOLL_WAIT: true,
@@ -118,7 +190,10 @@ var killOnly = map[uint64]bool{
 	unix.SYS_MMAP: true, unix.SYS_MPROTECT: true, unix.SYS_MUNMAP: true, unix.SYS_NANOSLEEP: true,
 	unix.SYS_PRCTL: true, unix.SYS_RT_SIGACTION: true, unix.SYS_RT_SIGPROCMASK: true, unix.SYS_RT_SIGRETURN: true,
 	unix.SYS_SCHED_GETAFFINITY: true, unix.SYS_SCHED_YIELD: true, unix.SYS_SETSOCKOPT: true, unix.SYS_SIGALTSTACK: true,
-	unix.SYS_TGKILL: true, unix.SYS_TIMERFD_SETTIME: true, unix.SYS_UMASK: true, unix.SYS_UNAME: true,
+	unix.SYS_TGKILL: true,
+	unix.SYS_ACCESS: true, unix.SYS_DUP2: true, unix.SYS_GETCWD: true, unix.SYS_GETEGID: true, unix.SYS_GETGID: true,
+	unix.SYS_GETPPID: true, unix.SYS_LSEEK: true, unix.SYS_RSEQ: true, unix.SYS_SET_ROBUST_LIST: true,
+	unix.SYS_SET_TID_ADDRESS: true, unix.SYS_STAT: true, unix.SYS_WAIT4: true, unix.SYS_TIMERFD_SETTIME: true, unix.SYS_UMASK: true, unix.SYS_UNAME: true,
 }
 
 // ways are the errors that a call can be made to fail with: none if it is the
