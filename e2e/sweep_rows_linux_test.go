@@ -193,7 +193,7 @@ var killOnly = map[uint64]bool{
 	unix.SYS_TGKILL: true,
 	unix.SYS_ACCESS: true, unix.SYS_DUP2: true, unix.SYS_GETCWD: true, unix.SYS_GETEGID: true, unix.SYS_GETGID: true,
 	unix.SYS_GETPPID: true, unix.SYS_LSEEK: true, unix.SYS_RSEQ: true, unix.SYS_SET_ROBUST_LIST: true,
-	unix.SYS_SET_TID_ADDRESS: true, unix.SYS_STAT: true, unix.SYS_WAIT4: true, unix.SYS_TIMERFD_SETTIME: true, unix.SYS_UMASK: true, unix.SYS_UNAME: true,
+	unix.SYS_SET_TID_ADDRESS: true, unix.SYS_STAT: true, unix.SYS_WAIT4: true, unix.SYS_WRITEV: true, unix.SYS_TIMERFD_SETTIME: true, unix.SYS_UMASK: true, unix.SYS_UNAME: true,
 }
 
 // ways are the errors that a call can be made to fail with: none if it is the
