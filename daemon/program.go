@@ -173,7 +173,12 @@ func adopt(ctx context.Context, p program, o options) (*stand, error) {
 func adoptHandover(h *handover.Handover, o options) (*stand, error) {
 	proc.SetName(h.Service)
 	st := &stand{handover: h, within: h.StopWithin}
-	err := st.adoptDescriptors(h)
+	var inherited *os.File
+	if h.Listen != handover.None {
+		inherited = os.NewFile(uintptr(h.Listen), "inherited listener")
+		defer inherited.Close() // after the verdict, if there is one
+	}
+	err := st.adoptDescriptors(h, inherited)
 	st.inst = newInstance(h, o)
 	capLog(st.inst.content)
 	st.inst.life = st.life
@@ -188,7 +193,7 @@ func adoptHandover(h *handover.Handover, o options) (*stand, error) {
 	return st, nil
 }
 
-func (st *stand) adoptDescriptors(h *handover.Handover) error {
+func (st *stand) adoptDescriptors(h *handover.Handover, inherited *os.File) error {
 	var err error
 	if h.Life != handover.None {
 		st.life = os.NewFile(uintptr(h.Life), "life lock")
@@ -200,8 +205,8 @@ func (st *stand) adoptDescriptors(h *handover.Handover) error {
 			return err
 		}
 	}
-	if h.Listen != handover.None {
-		if st.listener, err = endpoint.Adopt(h.Listen); err != nil {
+	if inherited != nil {
+		if st.listener, err = endpoint.AdoptCopy(inherited); err != nil {
 			return err
 		}
 	}

@@ -167,17 +167,30 @@ func (g *giver) drain() (handedOn bool) {
 }
 
 // isOwner reports whether current names the generation. Where an outsider has
-// deleted that, it is whether no successor says that it has taken over.
+// deleted that, it is whether no successor says that it has taken over. A fault of
+// the file system is no answer: two that both take it for a yes would both accept.
 func isOwner(h *handover.Handover) bool {
-	target, err := os.Readlink(filepath.Join(h.Dir, runtimedir.CurrentName))
-	if err == nil {
-		return target == h.GenDir
+	for again := readAgain; ; again-- {
+		target, err := os.Readlink(filepath.Join(h.Dir, runtimedir.CurrentName))
+		if err == nil {
+			return target == h.GenDir
+		}
+		if again == 0 || errors.Is(err, os.ErrNotExist) {
+			break
+		}
+		time.Sleep(readPause)
 	}
 	entries, err := launch.Generations(h.Dir)
 	return err != nil || !slices.ContainsFunc(entries, func(e launch.Entry) bool {
 		return e.Record.Succeeds == h.GenDir && e.Record.TookOver
 	})
 }
+
+// How often a link that cannot be read is read again, and how long after.
+const (
+	readAgain = 10
+	readPause = 10 * time.Millisecond
+)
 
 // askWithin bounds the question for the listener: a control endpoint answers
 // whatever its daemon does.

@@ -21,6 +21,8 @@ func (s *Socket) Close() error { return nil }
 
 func Adopt(int) (*net.UnixListener, error) { return nil, errors.ErrUnsupported }
 
+func AdoptCopy(*os.File) (*net.UnixListener, error) { return nil, errors.ErrUnsupported }
+
 // AdoptFile makes a listener of another process's.
 func AdoptFile(f *os.File) (*net.UnixListener, error) {
 	return nil, errors.Join(f.Close(), errors.ErrUnsupported)

@@ -63,7 +63,15 @@ func (s *Socket) Close() error {
 // name does not own it.
 func Adopt(fd int) (*net.UnixListener, error) {
 	f := os.NewFile(uintptr(fd), fileName(fd))
-	defer f.Close() // FileListener has a copy
+	defer f.Close() // the listener has a copy
+	return AdoptCopy(f)
+}
+
+// AdoptCopy is Adopt that leaves f open: whoever is queued sees the end of a
+// listener when its last copy is closed, and a daemon that cannot adopt it has to
+// say why before.
+func AdoptCopy(f *os.File) (*net.UnixListener, error) {
+	fd := int(f.Fd())
 	accepting, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
 	if err != nil {
 		return nil, sysError("adopt", fileName(fd), err)

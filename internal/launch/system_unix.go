@@ -612,13 +612,11 @@ func (s *system) openLog(g *generation, r *record.Record) error {
 	path := logPath(state, s.dirName)
 	s.endLogs(path)
 	for _, p := range []string{path, journalPath(state, s.dirName)} {
-		if err := journal.Rotate(p); err != nil {
-			return err
-		}
+		_ = journal.Rotate(p) // the next launch may be luckier
 	}
 	if g.log, err = journal.Open(path, os.O_WRONLY); err != nil {
 		// An outsider's directory, link or FIFO: nobody is told to delete it.
-		if os.Rename(path, path+".1") == nil {
+		if fi, serr := os.Lstat(path); serr == nil && !fi.Mode().IsRegular() && os.Rename(path, path+".1") == nil {
 			g.log, err = journal.Open(path, os.O_WRONLY)
 		}
 		if err != nil {
