@@ -21,7 +21,7 @@ func clientStarts(w *world) verdict {
 	}
 	w.note("the first client: %v", r)
 	if len(w.settledDaemons()) == 0 {
-		for _, p := range w.family.roots() {
+		for _, p := range w.family.roots(processes()) {
 			w.note("left: %v", p)
 		}
 		return broken("it succeeded, and left nothing running that listens")

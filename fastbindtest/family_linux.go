@@ -47,7 +47,7 @@ func (f *family) close() {
 // reap takes the dead whom others left behind, as init does: a zombie looks
 // alive to who asks with kill(pid, 0).
 func (f *family) reap() {
-	tick := time.NewTicker(50 * time.Millisecond) // signals are merged
+	tick := time.NewTicker(200 * time.Millisecond) // signals are merged
 	defer tick.Stop()
 	for {
 		select {
@@ -120,23 +120,14 @@ func (f *family) endAll() error {
 }
 
 // members are the living descendants.
-func (f *family) members() []process {
-	all := processes()
-	var list []process
-	for _, p := range all {
-		if p.state != 'Z' && descends(all, p, os.Getpid()) {
-			list = append(list, p)
-		}
-	}
-	return list
-}
+func (f *family) members() []process { return processes().tree(os.Getpid()) }
 
 // roots are the living whose parent has ended, so that this process is it: what
 // the clients left running.
-func (f *family) roots() []process {
+func (f *family) roots(s snapshot) []process {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return slices.DeleteFunc(f.members(), func(p process) bool { return p.ppid != os.Getpid() || f.children[p.pid] })
+	return slices.DeleteFunc(s.tree(os.Getpid()), func(p process) bool { return p.ppid != os.Getpid() || f.children[p.pid] })
 }
 
 // A process is what /proc/PID/stat says.
@@ -161,15 +152,17 @@ func commandLine(pid int) string {
 
 func procPath(pid int, name string) string { return "/proc/" + strconv.Itoa(pid) + "/" + name }
 
-// processes are all that can be seen now, by pid.
-func processes() map[int]process {
+// A snapshot is the processes that can be seen, by pid. It is not of one moment.
+type snapshot map[int]process
+
+func processes() snapshot {
 	dir, err := os.Open("/proc")
 	if err != nil {
 		return nil
 	}
 	defer dir.Close()
 	names, _ := dir.Readdirnames(-1)
-	all := map[int]process{}
+	all := snapshot{}
 	for _, n := range names {
 		if pid, err := strconv.Atoi(n); err == nil {
 			if p, err := look(pid); err == nil {
@@ -197,12 +190,12 @@ func look(pid int) (process, error) {
 	return p, nil
 }
 
-func descends(all map[int]process, p process, from int) bool {
-	for range len(all) { // the snapshot is not of one moment: no loop may hold us
+func (s snapshot) descends(p process, from int) bool {
+	for range len(s) { // no loop in what was read at different moments may hold us
 		if p.ppid == from {
 			return true
 		}
-		parent, ok := all[p.ppid]
+		parent, ok := s[p.ppid]
 		if !ok {
 			return false
 		}
@@ -211,18 +204,19 @@ func descends(all map[int]process, p process, from int) bool {
 	return false
 }
 
-// tree are a process and its living descendants.
-func tree(root int) []process {
-	all := processes()
+// tree are a process, unless it is this one, and its living descendants.
+func (s snapshot) tree(root int) []process {
 	var list []process
-	for _, p := range all {
-		if p.state != 'Z' && (p.pid == root || descends(all, p, root)) {
+	for _, p := range s {
+		if p.state != 'Z' && p.pid != os.Getpid() && (p.pid == root || s.descends(p, root)) {
 			list = append(list, p)
 		}
 	}
 	slices.SortFunc(list, func(a, b process) int { return a.pid - b.pid })
 	return list
 }
+
+func tree(root int) []process { return processes().tree(root) }
 
 // living reports whether a process has not ended: whether its pidfd does not poll
 // readable. The state letter in /proc says zombie as soon as the main thread has
@@ -304,10 +298,11 @@ func table(path string) [][]string {
 }
 
 // listening are the listening sockets that processes hold.
-func listening(of []process) []socket {
-	all := listeners()
+func listening(of []process) []socket { return held(listeners(), of) }
+
+func held(all map[string]socket, by []process) []socket {
 	found := map[string]socket{}
-	for _, p := range of {
+	for _, p := range by {
 		for _, d := range descriptors(p.pid) {
 			if s, ok := all[socketInode(d.target)]; ok {
 				found[s.inode] = s

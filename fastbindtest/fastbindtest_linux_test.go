@@ -70,10 +70,8 @@ func target(t *testing.T, m Mode, flags ...string) Target {
 		target.Client, target.Status, target.Stop = with("ping"), [][]string{with("status")}, with("stop")
 		target.Request, target.Expect = "", `^pid \d+: ping$`
 	}
-	for i, f := range flags {
-		if f == "-idle" {
-			target.IdleExit, _ = time.ParseDuration(flags[i+1])
-		}
+	if slices.Contains(flags, "{idle}") {
+		target.IdleExit = 200 * time.Millisecond
 	}
 	return target
 }
@@ -152,7 +150,6 @@ func try(t *testing.T, trials []trial) {
 // TestKit: what does everything right passes whole, however it is started, and so
 // do our examples; and each defect fails its own case and no other.
 func TestKit(t *testing.T) {
-	const idle = "400ms"
 	greeter, gocache := program(t, "greeter"), program(t, "gocache")
 	trials := []trial{
 		// The slowest first: the SDK's clients wait for 30 s before they ask whether
@@ -162,10 +159,10 @@ func TestKit(t *testing.T) {
 			Limits: Limits{Crowd: 8}}, nil, 13},
 		{"greeter/inherit", Target{Command: []string{greeter, "--daemon"}, Request: "kit\n", Expect: "kit! I am the daemon", Limits: limits}, nil, 10},
 		{"gocache/inherit", Target{Command: []string{gocache, "__gocache", "daemon"}, Limits: limits}, nil, 8},
-		{"plain/inherit", target(t, Inherit, "-spawn", "-idle", idle), nil, 12},
-		{"plain/socket", target(t, Socket, "-idle", idle), nil, 11},
+		{"plain/inherit", target(t, Inherit, "-spawn", "-idle", "{idle}"), nil, 12},
+		{"plain/socket", target(t, Socket, "-idle", "{idle}"), nil, 11},
 		{"plain/port", target(t, Port), nil, 7},
-		{"plain/client", target(t, Client, "-idle", idle), nil, 16},
+		{"plain/client", target(t, Client, "-idle", "{idle}"), nil, 16},
 	}
 	for _, d := range []struct {
 		defect string
@@ -191,7 +188,7 @@ func TestKit(t *testing.T) {
 		{"project", Client, nil, nil},
 		{"environment", Client, nil, nil},
 		{"session", Client, nil, nil},
-		{"idle-exit", Client, []string{"-idle", idle}, nil},
+		{"idle-exit", Client, []string{"-idle", "{idle}"}, nil},
 		{"stop-start", Client, nil, nil},
 		{"graceful-stop", Inherit, nil, nil},
 		{"exit-status", Socket, nil, nil},

@@ -132,7 +132,7 @@ func (w *world) announcement(ino record.Inode) ([]string, error) {
 		Service: "check", Instance: "default", Generation: 1,
 		Dir: filepath.Dir(w.socket()), Addr: filepath.Dir(w.socket()), GenDir: fmt.Sprintf("1.%x.check", time.Now().UnixNano()), Inode: ino,
 		Listen: handover.FirstFD, Control: handover.None, Life: handover.None,
-		StopWithin: w.patience(), IdleExit: w.Target.IdleExit,
+		StopWithin: w.patience(), IdleExit: w.idle,
 	}
 	if err := os.Mkdir(h.GenPath(), 0o700); err != nil {
 		return nil, err
@@ -218,7 +218,7 @@ func (d *daemon) serves() error {
 	var last error
 	err := d.w.until("it answers", func() bool {
 		_, last = d.w.ask()
-		return last == nil || d.failed()
+		return last == nil || d.failed() || errors.Is(last, os.ErrDeadlineExceeded)
 	})
 	switch {
 	case last != nil && d.failed():

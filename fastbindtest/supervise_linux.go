@@ -239,6 +239,9 @@ func lookup(env []string, name string) string {
 	return ""
 }
 
+// longIdle is what {idle} is where a daemon is not to end by itself.
+const longIdle = time.Hour
+
 // judging is one check.
 type judging struct {
 	order
@@ -254,7 +257,10 @@ func (j *judging) judge(ctx context.Context, c Case, dir string) Result {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, j.Target.Limits.Case)
 	defer cancel()
-	w := &world{judging: j, ctx: ctx, dir: dir}
+	w := &world{judging: j, ctx: ctx, dir: dir, idle: longIdle}
+	if c.Name == "idle-exit" {
+		w.idle = j.Target.IdleExit
+	}
 	v := w.verdict(c)
 	if v.outcome != NotApplicable && ctx.Err() != nil {
 		v = verdict{Undecided, fmt.Sprintf("not done after %v: %s", j.Target.Limits.Case, v.reason)}
@@ -286,7 +292,7 @@ func (w *world) verdict(c Case) verdict {
 	// The condition is judged first also if it was not asked for.
 	if c.Name != "starts" && c.Name != "announced" {
 		if w.started == nil {
-			before := &world{judging: w.judging, ctx: w.ctx, dir: w.dir + "s"}
+			before := &world{judging: w.judging, ctx: w.ctx, dir: w.dir + "s", idle: longIdle}
 			v := before.verdict(cases[0])
 			w.started = &v
 			if err := w.family.endAll(); err != nil {

@@ -13,7 +13,8 @@ import (
 // It is plain data.
 //
 // Arguments and variables may contain {dir}, the temporary directory of a case,
-// and, with Command, {socket}, {port} and {fd}: see [Mode].
+// {idle}, the idle exit as a duration such as 2s, or {idle_seconds}, and, with
+// Command, {socket}, {port} and {fd}: see [Mode].
 type Target struct {
 	// Command is the daemon's program with its arguments. The program is found in
 	// PATH or against the working directory.
@@ -36,7 +37,10 @@ type Target struct {
 	// Expect is matched against the command's output.
 	Request, Expect string
 
-	IdleExit time.Duration // after which the daemon ends by itself, as it was configured; 0: it does not
+	// IdleExit is after how long without a client the daemon is to end by itself in
+	// the case that is about that. It gets that long from {idle}, or as a backend of
+	// package daemon from what it is handed; in all other cases it gets an hour.
+	IdleExit time.Duration
 
 	Only, Skip []string // names of cases; without Only, all
 
@@ -85,19 +89,21 @@ const (
 // Mode returns how the target comes by its endpoint: by what its arguments and
 // variables contain.
 func (t Target) Mode() Mode {
-	contains := func(placeholder string) bool {
-		has := func(s string) bool { return strings.Contains(s, placeholder) }
-		return slices.ContainsFunc(t.Command, has) || slices.ContainsFunc(t.Env, has)
-	}
 	switch {
 	case len(t.Client) > 0:
 		return Client
-	case contains("{port}"):
+	case t.contains("{port}"):
 		return Port
-	case contains("{socket}") && !contains("{fd}"):
+	case t.contains("{socket}") && !t.contains("{fd}"):
 		return Socket
 	}
 	return Inherit
+}
+
+// contains reports whether a placeholder is among arguments or variables.
+func (t Target) contains(placeholder string) bool {
+	has := func(s string) bool { return strings.Contains(s, placeholder) }
+	return slices.ContainsFunc(slices.Concat(t.Command, t.Client, t.Env), has)
 }
 
 // Validate reports what makes no sense.
@@ -113,6 +119,9 @@ func (t Target) Validate() error {
 		return errors.New("a client sends its own requests")
 	case t.IdleExit < 0 || t.IdleExit > 10*time.Second:
 		return errors.New("the idle exit must be at most 10s, so that it can be waited for")
+	}
+	if t.IdleExit > 0 && t.Mode() != Inherit && !t.contains("{idle}") && !t.contains("{idle_seconds}") {
+		return errors.New("nothing tells the daemon its idle exit: put {idle} or {idle_seconds} into an argument or a variable")
 	}
 	if _, err := regexp.Compile(t.Expect); err != nil {
 		return fmt.Errorf("what is expected: %w", err)

@@ -22,6 +22,7 @@ type world struct {
 	ctx  context.Context
 	dir  string
 	port string
+	idle time.Duration // what {idle} is
 	seen []string
 }
 
@@ -87,7 +88,8 @@ func (w *world) env() []string {
 
 // expand fills the placeholders in.
 func (w *world) expand(s string) string {
-	return strings.NewReplacer("{dir}", w.dir, "{socket}", w.socket(), "{port}", w.port, "{fd}", "3").Replace(s)
+	return strings.NewReplacer("{dir}", w.dir, "{socket}", w.socket(), "{port}", w.port, "{fd}", "3",
+		"{idle}", w.idle.String(), "{idle_seconds}", fmt.Sprint(int(w.idle.Seconds()))).Replace(s)
 }
 
 func (w *world) expandAll(list []string) []string {
@@ -99,7 +101,7 @@ func (w *world) expandAll(list []string) []string {
 }
 
 // pollEvery is the time between two looks at what gives no event.
-const pollEvery = 2 * time.Millisecond
+const pollEvery = 5 * time.Millisecond
 
 // patience bounds the wait for something that a daemon or a client has to do. It
 // is generous: nothing is judged by it but whether it happens at all.
@@ -139,7 +141,7 @@ func settle[T comparable](w *world, f func() T) T {
 	const still, limit = 300 * time.Millisecond, 10 * time.Second
 	last, since := f(), time.Now()
 	for end := time.Now().Add(limit); time.Now().Before(end) && time.Since(since) < still && w.ctx.Err() == nil; {
-		w.sleep(10 * time.Millisecond)
+		w.sleep(25 * time.Millisecond)
 		if now := f(); now != last {
 			last, since = now, time.Now()
 		}
@@ -397,9 +399,15 @@ func (r running) String() string {
 // themselves or in a child.
 func (w *world) daemons() []running {
 	var list []running
-	for _, p := range w.family.roots() {
-		t := tree(p.pid)
-		if s := listening(t); len(s) > 0 {
+	all := processes()
+	roots := w.family.roots(all)
+	if len(roots) == 0 {
+		return nil
+	}
+	sockets := listeners()
+	for _, p := range roots {
+		t := all.tree(p.pid)
+		if s := held(sockets, t); len(s) > 0 {
 			list = append(list, running{p, t, s})
 		}
 	}

@@ -418,7 +418,7 @@ func ping() error {
 		case err == nil:
 			fmt.Print(answer)
 			return nil
-		case has("idle-exit"):
+		case has("idle-exit") && !errors.Is(err, os.ErrDeadlineExceeded):
 			return err
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			if has("hang-replaced") {
@@ -459,11 +459,13 @@ func launch(dir, sock string, why error) error {
 	if has("crowd") && !stale {
 		unlock()
 		unlock = func() {}
-		time.Sleep(50 * time.Millisecond)
 	}
-	defer unlock()
+	defer func() { unlock() }()
 	if answers(sock) {
 		return nil
+	}
+	if has("crowd") {
+		time.Sleep(50 * time.Millisecond) // what was seen is no longer true
 	}
 	if has("deleted-socket") {
 		if pid := daemonPID(dir); pid > 0 && syscall.Kill(pid, 0) == nil {
