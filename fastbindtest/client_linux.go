@@ -419,8 +419,7 @@ func (w *world) tryHang(h *hang) error {
 		return ""
 	}
 	// Who notices the hang may say so and leave it to the next to be served.
-	const tries = 3
-	for i := 1; ; i++ {
+	for until := time.Now().Add(w.Target.Limits.HangWithin); ; {
 		if r.expected {
 			if h.replaced = serves(); h.replaced != "" {
 				w.note("now there is %s", h.replaced)
@@ -428,13 +427,14 @@ func (w *world) tryHang(h *hang) error {
 			}
 		}
 		h.tried = r.String()
-		if i == tries {
+		if time.Now().After(until) || w.ctx.Err() != nil {
 			return nil
 		}
+		w.sleep(time.Second)
 		if r, err = w.do(command{argv: w.Target.Client, within: w.Target.Limits.HangWithin}); err != nil {
 			return err
 		}
-		w.note("the client after that: %v", r)
+		w.note("a client after that: %v", r)
 	}
 }
 
@@ -457,7 +457,7 @@ func hangReplaced(w *world) verdict {
 	case !h.ended:
 		return notApplicable("no client of a stopped daemon ended, which hang-ends says")
 	case h.replaced == "":
-		return broken("the stopped daemon is all there is, and the last client %s", h.tried)
+		return broken("within %v of the first client's end nothing but the stopped daemon is there, and the last client %s", w.Target.Limits.HangWithin, h.tried)
 	}
 	return holds
 }

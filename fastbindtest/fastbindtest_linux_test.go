@@ -108,7 +108,7 @@ type trial struct {
 }
 
 // atOnce is how many targets are judged at the same time: they mostly wait.
-const atOnce = 6
+const atOnce = 10
 
 // try judges targets side by side.
 func try(t *testing.T, trials []trial) {
@@ -217,7 +217,7 @@ func TestNothingStays(t *testing.T) {
 	t.Setenv("TMPDIR", "/tmp")
 	ctx, cancel := context.WithCancel(t.Context())
 	tg := target(t, Client, "-defect", "hang-ends")
-	tg.Env = []string{"MARK=" + dir}
+	tg.Env, tg.Only = []string{"MARK=" + dir}, []string{"starts", "kill9", "hang-ends"}
 	var began []string
 	_, err := Check(ctx, tg, func(c Case, r *Result) {
 		began = append(began, c.Name)

@@ -150,12 +150,14 @@ func settle[T comparable](w *world, f func() T) T {
 }
 
 // dial connects to the endpoint of a daemon that was started with Command.
-func (w *world) dial() (net.Conn, error) {
+func (w *world) dial() (net.Conn, error) { return w.dialContext(w.ctx) }
+
+func (w *world) dialContext(ctx context.Context) (net.Conn, error) {
 	d := net.Dialer{}
 	if w.mode == Port {
-		return d.DialContext(w.ctx, "tcp", "127.0.0.1:"+w.port)
+		return d.DialContext(ctx, "tcp", "127.0.0.1:"+w.port)
 	}
-	return d.DialContext(w.ctx, "unix", w.socket())
+	return d.DialContext(ctx, "unix", w.socket())
 }
 
 // speaks reports whether a request, or a greeting, is known.

@@ -338,6 +338,9 @@ func (s *server) handle(c net.Conn) {
 		}()
 		r := bufio.NewReader(c)
 		line, err := r.ReadString('\n')
+		if has("graceful-stop") {
+			time.Sleep(10 * time.Millisecond) // work that an end at once cuts off
+		}
 		if err == nil {
 			fmt.Fprintf(c, "pid %d: %s", os.Getpid(), line)
 		}
