@@ -98,71 +98,60 @@ func clientKill9(w *world) verdict {
 	return holds
 }
 
-// callersPipe: the caller's stdout is a pipe, and descriptor 9 another, which it
-// has left inheritable. Both have to end with the client.
+// callersPipe: who reads the client's output waits for its end.
 func callersPipe(w *world) verdict {
-	type end struct {
-		name string
-		r    *os.File
-		link string
-	}
-	var ends []end
-	var writers []*os.File
-	for _, name := range []string{"stdout and stderr", "descriptor 9, which it left open"} {
-		r, wr, err := os.Pipe()
-		if err != nil {
-			return undecided(err)
-		}
-		defer r.Close()
-		defer wr.Close()
-		link, _ := os.Readlink("/proc/self/fd/" + strconv.Itoa(int(r.Fd())))
-		ends, writers = append(ends, end{name, r, link}), append(writers, wr)
-	}
-	b, err := w.begin(command{argv: w.Target.Client, stdout: writers[0], stray: writers[1]})
+	return w.pipeEnds("stdout and stderr", func(c *command, writer *os.File) { c.stdout = writer })
+}
+
+// strays: a caller that forgot close-on-exec, as shells and make do on purpose,
+// has a pipe as descriptor 9.
+func strays(w *world) verdict {
+	return w.pipeEnds("descriptor 9", func(c *command, writer *os.File) { c.stray = writer })
+}
+
+// pipeEnds runs the first client with a pipe that has to end with it.
+func (w *world) pipeEnds(name string, give func(*command, *os.File)) verdict {
+	reader, writer, err := os.Pipe()
 	if err != nil {
 		return undecided(err)
 	}
-	for _, wr := range writers {
-		_ = wr.Close()
+	defer reader.Close()
+	link, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(int(reader.Fd())))
+	if err != nil {
+		_ = writer.Close()
+		return undecided(err)
 	}
-	eof := make(chan int, len(ends))
-	for i, e := range ends {
-		go func() {
-			_, _ = io.Copy(io.Discard, e.r)
-			eof <- i
-		}()
+	c := command{argv: w.Target.Client, within: 2 * w.patience()}
+	give(&c, writer)
+	b, err := w.begin(c)
+	_ = writer.Close()
+	if err != nil {
+		return undecided(err)
 	}
-	r := w.end(b)
-	if r.timedOut || r.status != 0 {
+	eof := make(chan struct{})
+	go func() {
+		_, _ = io.Copy(io.Discard, reader)
+		close(eof)
+	}()
+	if r := w.end(b); r.timedOut || r.status != 0 {
 		return undecided(fmt.Errorf("the client %v", r))
 	}
-	// Generous: the client has ended, and only who holds the pipe is left.
+	// The client has ended: whoever holds the pipe now keeps it.
 	const patience = 3 * time.Second
-	limit := time.After(patience)
-	over := map[int]bool{}
-	for len(over) < len(ends) {
-		select {
-		case i := <-eof:
-			over[i] = true
-		case <-limit:
-			var held []string
-			for i, e := range ends {
-				if !over[i] {
-					held = append(held, e.name)
-					for _, p := range w.family.members() {
-						for _, d := range descriptors(p.pid) {
-							if d.target == e.link {
-								w.note("%v has the caller's %s as descriptor %d", p, e.name, d.fd)
-							}
-						}
-					}
-				}
+	select {
+	case <-eof:
+		w.note("the client ended, and the caller's %s with it", name)
+		return holds
+	case <-time.After(patience):
+	}
+	for _, p := range w.family.members() {
+		for _, d := range descriptors(p.pid) {
+			if d.target == link {
+				w.note("%v has it as descriptor %d", p, d.fd)
 			}
-			return broken("%v after the client ended, somebody holds the caller's %s: who reads from it waits", patience, strings.Join(held, " and "))
 		}
 	}
-	w.note("the client ended, and the caller's pipes with it")
-	return holds
+	return broken("%v after the client has ended, its caller's %s, a pipe, is still open: who reads from it waits", patience, name)
 }
 
 func clientDeletedSocket(w *world) verdict {

@@ -33,6 +33,7 @@ func init() { // not at declaration: the judges reach the table through the cond
 		"queue":          {daemon: queue},
 		"crowd":          {client: clientCrowd},
 		"callers-pipe":   {client: callersPipe},
+		"strays":         {client: strays},
 		"deleted-socket": {daemonDeletedSocket, clientDeletedSocket},
 		"live-socket":    {daemonLiveSocket, clientLiveSocket},
 		"starters":       {daemon: starters},

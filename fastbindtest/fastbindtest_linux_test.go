@@ -178,6 +178,7 @@ func TestKit(t *testing.T) {
 		{"queue", Inherit, []string{"-load", "300ms"}, nil},
 		{"crowd", Client, nil, nil},
 		{"callers-pipe", Client, nil, nil},
+		{"strays", Client, nil, nil},
 		{"deleted-socket", Socket, nil, nil},
 		{"deleted-socket", Client, nil, nil},
 		{"live-socket", Port, nil, nil},

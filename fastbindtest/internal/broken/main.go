@@ -508,7 +508,9 @@ func launch(dir, sock string, why error) error {
 	case "session":
 		cmd.SysProcAttr = nil
 	}
-	closeStrays()
+	if !has("strays") {
+		closeStrays()
+	}
 	if err := cmd.Start(); err != nil {
 		return err
 	}
