@@ -306,18 +306,20 @@ func starters(w *world) verdict {
 			}
 			return list
 		}
-		_ = w.until("one listens", func() bool { return len(owners()) > 0 })
+		_ = w.until("one listens", func() bool {
+			return len(owners()) > 0 || !slices.ContainsFunc(all, func(d *daemon) bool { return d.alive() })
+		})
 		settle(w, func() string { return strings.Join(owners(), " ") })
 		left := owners()
 		for _, r := range w.daemons() {
 			left = append(left, fmt.Sprint(r.pid))
 		}
-		w.note("%d starters over %s: %d left that listen, pid %s", len(all), over, len(left), strings.Join(left, ", "))
+		w.note("%d starters over %s, %d left that listen: pid %s", len(all), over, len(left), strings.Join(left, ", "))
 		switch {
 		case len(left) > 1:
 			return broken("of %d starters at once over %s, %d listen; all but one are stranded", len(all), over, len(left))
 		case len(left) == 0:
-			return broken("of %d starters at once over %s, none listens", len(all), over)
+			return broken("of %d starters at once over %s, none listens; one of them: %s", len(all), over, all[0].ending())
 		}
 		if _, err := w.ask(); err != nil {
 			return broken("after %d starters at once over %s nobody answers: %v", len(all), over, err)

@@ -184,7 +184,7 @@ func (a *app) check(ctx, outer context.Context, f *checkFlags, target fastbindte
 		}
 		done++
 		p.clear()
-		if !a.json {
+		if !a.json && r.Outcome != fastbindtest.NotApplicable {
 			a.printCase(*r, f.verbose)
 		}
 	})
@@ -268,20 +268,18 @@ func (a *app) listCases() {
 	t.print(a.out)
 }
 
-// printCase prints what came of a case: the rule, and where it does not hold why,
-// and what was seen.
+// printCase prints what came of a case that applies: the rule, and where it does
+// not hold why, and what was seen.
 func (a *app) printCase(r fastbindtest.Result, verbose bool) {
-	mark, colour, text := "ok  ", good, r.Case.Rule
+	mark, colour := "ok  ", good
 	switch r.Outcome {
 	case fastbindtest.Broken:
 		mark, colour = "FAIL", bad
 	case fastbindtest.Undecided:
 		mark, colour = "????", bad
-	case fastbindtest.NotApplicable:
-		mark, colour, text = "n/a ", quietly, r.Reason
-	case fastbindtest.Holds:
+	case fastbindtest.NotApplicable, fastbindtest.Holds:
 	}
-	line(a.out.w, a.out.paint(colour, mark)+fmt.Sprintf("  %-8s  %-14s  ", r.Case.Requirement, r.Case.Name)+harmless(text))
+	line(a.out.w, a.out.paint(colour, mark)+fmt.Sprintf("  %-8s  %-14s  ", r.Case.Requirement, r.Case.Name)+harmless(r.Case.Rule))
 	failed := r.Outcome == fastbindtest.Broken || r.Outcome == fastbindtest.Undecided
 	if failed {
 		line(a.out.w, "      "+a.out.paint(bold, harmless(r.Reason)))
@@ -293,7 +291,22 @@ func (a *app) printCase(r fastbindtest.Result, verbose bool) {
 	}
 }
 
+// printVerdict prints what does not apply, by reason, and the count.
 func (a *app) printVerdict(r fastbindtest.Report) {
+	var reasons []string
+	names := map[string][]string{}
+	for _, res := range r.Results {
+		if res.Outcome != fastbindtest.NotApplicable {
+			continue
+		}
+		if names[res.Reason] == nil {
+			reasons = append(reasons, res.Reason)
+		}
+		names[res.Reason] = append(names[res.Reason], res.Case.Name)
+	}
+	for _, reason := range reasons {
+		line(a.out.w, a.out.paint(quietly, "n/a   "+strings.Join(names[reason], ", ")+": "+harmless(reason)))
+	}
 	text := fmt.Sprintf("%s: %d hold, %d broken, %d not applicable", r.Mode, r.Count(fastbindtest.Holds), r.Count(fastbindtest.Broken),
 		r.Count(fastbindtest.NotApplicable))
 	if n := r.Count(fastbindtest.Undecided); n > 0 {
