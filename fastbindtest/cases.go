@@ -59,6 +59,8 @@ var cases = []Case{
 		Rule: "When a stop has returned the daemon is gone, and the next start works at once."},
 	{Name: "graceful-stop", Requirement: "contract", modes: daemons, answer: true,
 		Rule: "A stop (SIGTERM) serves who is in the queue."},
+	{Name: "connected", Requirement: "contract", modes: daemons, answer: true,
+		Rule: "A stop (SIGTERM) serves who is connected and has begun to ask."},
 	{Name: "exit-status", Requirement: "contract", modes: daemons,
 		Rule: "The exit status after a stop is 0."},
 	{Name: "hang-ends", Requirement: "R26", modes: client,

@@ -45,6 +45,7 @@ func init() { // not at declaration: the judges reach the table through the cond
 		"idle-exit":      {daemonIdleExit, clientIdleExit},
 		"stop-start":     {daemonStopStart, clientStopStart},
 		"graceful-stop":  {daemon: gracefulStop},
+		"connected":      {daemon: connected},
 		"exit-status":    {daemon: exitStatus},
 		"hang-ends":      {client: hangEnds},
 		"hang-replaced":  {client: hangReplaced},
@@ -400,6 +401,53 @@ func (w *world) queued(n int) (conns []net.Conn) {
 		conns = append(conns, c)
 	}
 	return conns
+}
+
+// connected: a client that is in the middle of its request when the order to end
+// comes.
+func connected(w *world) verdict {
+	request := w.Target.Request
+	if len(request) < 2 {
+		return notApplicable("a request of %d bytes has no middle", len(request))
+	}
+	d, err := w.up()
+	if err != nil {
+		return undecided(err)
+	}
+	c, err := w.dial()
+	if err != nil {
+		return undecided(err)
+	}
+	defer c.Close()
+	say := func(text string) error {
+		_ = c.SetWriteDeadline(time.Now().Add(w.patience()))
+		_, err := c.Write([]byte(text))
+		return err
+	}
+	half := len(request) / 2
+	if err := say(request[:half]); err != nil {
+		return undecided(err)
+	}
+	// Who came later is answered, so this one has been accepted.
+	if _, err := w.ask(); err != nil {
+		return undecided(err)
+	}
+	if err := d.signal(syscall.SIGTERM); err != nil {
+		return undecided(err)
+	}
+	w.sleep(100 * time.Millisecond) // the order is there before the rest of the request
+	err = say(request[half:])
+	if err == nil {
+		_, err = w.receive(c, w.patience())
+	}
+	w.note("half a request came before SIGTERM, the rest after it; the answer: %v", err)
+	if err != nil {
+		return broken("SIGTERM in the middle of a request: it was dropped (%v)", err)
+	}
+	if err := d.gone(); err != nil {
+		return broken("it answered, and then: %v", err)
+	}
+	return holds
 }
 
 func exitStatus(w *world) verdict {

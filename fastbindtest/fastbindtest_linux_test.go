@@ -192,6 +192,7 @@ func TestKit(t *testing.T) {
 		{"idle-exit", Client, []string{"-idle", "{idle}"}, nil},
 		{"stop-start", Client, nil, nil},
 		{"graceful-stop", Inherit, nil, nil},
+		{"connected", Inherit, nil, nil},
 		{"exit-status", Socket, nil, nil},
 		{"looks", Client, nil, nil},
 		{"others", Client, nil, nil},

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -159,6 +160,10 @@ func tail(b []byte, n int) string {
 // supervise is the main of the supervisor. It returns the exit status.
 func supervise(in io.Reader, out io.Writer) int {
 	_ = os.Unsetenv(variable)
+	// Who called may be killed, and everything is ended then too: writing to it must
+	// not end us before. Caught, not ignored: that would be inherited.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	syscall.Umask(0o022) // as systems have it: the caller's decides nothing
 	e := json.NewEncoder(out)
 	var o order
 	d := json.NewDecoder(in)

@@ -377,7 +377,11 @@ func (s *server) drain(accepting chan error) {
 			_ = f.Close()
 		}
 	})
-	s.serving.Wait()
+	if !has("connected") {
+		s.serving.Wait()
+	} else {
+		time.Sleep(50 * time.Millisecond) // enough for the queue, not for who talks
+	}
 	if has("keeps-name") {
 		_ = s.ln.Close() // which removes it
 	}
