@@ -32,17 +32,24 @@ func clientStarts(w *world) verdict {
 // one wants all clients served and one daemon left.
 func (w *world) one(list []ran, when string) verdict {
 	wrong := w.served(list)
+	// Who lost a race may need a moment to notice and go.
+	_ = w.within(goneWithin, "", func() bool { return len(w.daemons()) <= 1 })
 	left := w.settledDaemons()
 	switch {
 	case wrong != "" && len(left) > 1:
 		return broken("%s: %s, and %d daemons are left", when, wrong, len(left))
 	case wrong != "":
 		return broken("%s: %s", when, wrong)
-	case len(left) != 1:
-		return broken("%s: %d daemons are left", when, len(left))
+	case len(left) == 0:
+		return broken("%s: all succeeded, and none of them has left a daemon", when)
+	case len(left) > 1:
+		return broken("%s: all succeeded, and %v later %d daemons are left", when, goneWithin, len(left))
 	}
 	return holds
 }
+
+// goneWithin is the time that superfluous daemons have to end by themselves.
+const goneWithin = 5 * time.Second
 
 func clientCrowd(w *world) verdict {
 	list, err := w.crowd(w.Target.Limits.Crowd)
@@ -408,22 +415,23 @@ func (w *world) tryHang(h *hang) error {
 		return ""
 	}
 	// Who notices the hang may say so and leave it to the next to be served.
-	for until := time.Now().Add(w.Target.Limits.HangWithin); ; {
+	tries := 1
+	for until := time.Now().Add(w.Target.Limits.HangWithin); ; tries++ {
 		if r.expected {
 			if h.replaced = serves(); h.replaced != "" {
-				w.note("now there is %s", h.replaced)
+				w.note("after %d clients there is %s", tries, h.replaced)
 				return nil
 			}
 		}
 		h.tried = r.String()
 		if time.Now().After(until) || w.ctx.Err() != nil {
+			w.note("%d clients later the last of them: %v", tries-1, r)
 			return nil
 		}
 		w.sleep(time.Second)
 		if r, err = w.do(command{argv: w.Target.Client, within: w.Target.Limits.HangWithin}); err != nil {
 			return err
 		}
-		w.note("a client after that: %v", r)
 	}
 }
 

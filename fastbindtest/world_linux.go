@@ -373,7 +373,8 @@ func (w *world) served(list []ran) string {
 		}
 	}
 	w.note("%d of %d clients succeeded, the slowest after %v", len(list)-len(failed), len(list), slowest.Round(time.Millisecond))
-	for _, r := range failed {
+	const shown = 3
+	for _, r := range failed[:min(shown, len(failed))] {
 		w.note("one that did not: %v", r)
 	}
 	if len(failed) > 0 {
