@@ -26,7 +26,9 @@ func (w *world) othersReach(list []process) verdict {
 	if len(found) == 0 {
 		return undecided(errors.New("it listens on nothing"))
 	}
-	for path := range w.sockets() { // some were renamed
+	// Some were renamed since they were bound: their old names lead nowhere.
+	found = slices.DeleteFunc(found, func(s socket) bool { return filepath.IsAbs(s.addr) && inodeAt(s.addr) == 0 })
+	for path := range w.sockets() {
 		if !slices.ContainsFunc(found, func(s socket) bool { return s.addr == path }) {
 			found = append(found, socket{"", "unix", path})
 		}

@@ -80,10 +80,10 @@ type Mode string
 const (
 	// Inherit: it is handed a listener as fastbind's broker does it, by systemd's
 	// convention (LISTEN_FDS) or as the descriptor {fd}.
-	Inherit Mode = "inherited listener"
-	Socket  Mode = "own socket" // it binds the path {socket}
-	Port    Mode = "own port"   // it listens on the port {port} of 127.0.0.1
-	Client  Mode = "client"     // a command starts it
+	Inherit Mode = "inherit"
+	Socket  Mode = "socket" // it binds the path {socket}
+	Port    Mode = "port"   // it listens on the port {port} of 127.0.0.1
+	Client  Mode = "client" // a command starts it
 )
 
 // Mode returns how the target comes by its endpoint: by what its arguments and

@@ -3,6 +3,7 @@ package fastbindtest
 import (
 	"bytes"
 	"encoding/xml"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -63,7 +64,7 @@ func TestCases(t *testing.T) {
 		if names[c.Name] || !regexp.MustCompile(`^[a-z0-9-]+$`).MatchString(c.Name) {
 			t.Errorf("the name %q", c.Name)
 		}
-		if !regexp.MustCompile(`^(R\d+|contract)$`).MatchString(c.Requirement) || !strings.HasSuffix(c.Rule, ".") || len(c.modes) == 0 {
+		if !regexp.MustCompile(`^(R\d+|contract)$`).MatchString(c.Requirement) || !strings.HasSuffix(c.Rule, ".") || len(c.Modes) == 0 {
 			t.Errorf("%+v is incomplete", c)
 		}
 		names[c.Name], cited[c.Requirement] = true, true
@@ -72,6 +73,29 @@ func TestCases(t *testing.T) {
 		if !cited[r] {
 			t.Errorf("no case for %s", r)
 		}
+	}
+}
+
+// TestDocs: the page has the table of the cases.
+func TestDocs(t *testing.T) {
+	page, err := os.ReadFile("../docs/check.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := "| case | requirement | rule | judged |\n|---|---|---|---|\n"
+	for _, c := range Cases() {
+		modes := "always"
+		if len(c.Modes) < 4 {
+			var words []string
+			for _, m := range c.Modes {
+				words = append(words, string(m))
+			}
+			modes = strings.Join(words, ", ")
+		}
+		table += "| `" + c.Name + "` | " + c.Requirement + " | " + c.Rule + " | " + modes + " |\n"
+	}
+	if !strings.Contains(string(page), "\n\n"+table+"\n") {
+		t.Errorf("docs/check.md does not have this table:\n%s", table)
 	}
 }
 

@@ -422,8 +422,12 @@ func (w *world) daemons() []running {
 func (w *world) settledDaemons() []running {
 	settle(w, func() string { return pids(w.daemons()) })
 	list := w.daemons()
-	for _, d := range list {
+	const shown = 4
+	for _, d := range list[:min(shown, len(list))] {
 		w.note("%v", d)
+	}
+	if len(list) > shown {
+		w.note("and %d more", len(list)-shown)
 	}
 	return list
 }

@@ -32,6 +32,7 @@ type caseReply struct {
 	Name        string   `json:"name"`
 	Requirement string   `json:"requirement"`
 	Rule        string   `json:"rule"`
+	Modes       []string `json:"modes"`
 	Outcome     *string  `json:"outcome"` // null with --list
 	Reason      *string  `json:"reason"`
 	Observed    []string `json:"observed"`
@@ -249,7 +250,14 @@ func checkedJSON(r fastbindtest.Report) checkReply {
 }
 
 func caseJSON(c fastbindtest.Case) caseReply {
-	return caseReply{Name: c.Name, Requirement: c.Requirement, Rule: c.Rule}
+	return caseReply{Name: c.Name, Requirement: c.Requirement, Rule: c.Rule, Modes: words(c.Modes)}
+}
+
+func words(modes []fastbindtest.Mode) (list []string) {
+	for _, m := range modes {
+		list = append(list, string(m))
+	}
+	return list
 }
 
 func (a *app) listCases() {
@@ -261,9 +269,9 @@ func (a *app) listCases() {
 		a.print(out)
 		return
 	}
-	t := table{heads: []string{"CASE", "REQUIREMENT", "RULE"}}
+	t := table{heads: []string{"CASE", "REQUIREMENT", "JUDGED", "RULE"}}
 	for _, c := range fastbindtest.Cases() {
-		t.rows = append(t.rows, []string{c.Name, c.Requirement, c.Rule})
+		t.rows = append(t.rows, []string{c.Name, c.Requirement, strings.Join(words(c.Modes), ","), c.Rule})
 	}
 	t.print(a.out)
 }
