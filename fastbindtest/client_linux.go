@@ -229,21 +229,22 @@ func projectKept(w *world) verdict {
 	if err != nil {
 		return undecided(err)
 	}
-	inside := func(path string) bool { return path == w.project() || strings.HasPrefix(path, w.project()+"/") }
-	used := ""
-	for _, d := range before {
-		for _, p := range d.tree {
-			if cwd, _ := os.Readlink(procPath(p.pid, "cwd")); inside(cwd) {
-				used = fmt.Sprintf("the working directory of %v", p)
-			} else {
-				w.note("the working directory of pid %d is %s", p.pid, cwd)
-			}
-			for _, fd := range descriptors(p.pid) {
-				if inside(fd.target) {
-					used = fmt.Sprintf("descriptor %d of %v", fd.fd, p)
+	var used string
+	// A child that works for a while is not the daemon's fault.
+	_ = w.within(goneWithin, "", func() bool {
+		used = ""
+		for _, d := range before {
+			for _, p := range tree(d.pid) {
+				if what := w.keeps(p, w.project()); what != "" {
+					used = what
 				}
 			}
 		}
+		return used == ""
+	})
+	for _, d := range before {
+		cwd, _ := os.Readlink(procPath(d.pid, "cwd"))
+		w.note("the working directory of pid %d is %s", d.pid, cwd)
 	}
 	if used != "" {
 		return broken("the first client's directory is %s: it cannot be unmounted, nor deleted on some systems", used)
@@ -257,6 +258,20 @@ func projectKept(w *world) verdict {
 		return broken("the first client's directory was deleted, and the next client fails: %v", err)
 	}
 	return holds
+}
+
+// keeps is what a process has in use of a directory, "" for nothing.
+func (w *world) keeps(p process, dir string) string {
+	inside := func(path string) bool { return path == dir || strings.HasPrefix(path, dir+"/") }
+	if cwd, _ := os.Readlink(procPath(p.pid, "cwd")); inside(cwd) {
+		return fmt.Sprintf("the working directory of %v", p)
+	}
+	for _, fd := range descriptors(p.pid) {
+		if inside(fd.target) {
+			return fmt.Sprintf("open as descriptor %d of %v", fd.fd, p)
+		}
+	}
+	return ""
 }
 
 func environmentKept(w *world) verdict {

@@ -23,10 +23,9 @@ type judge struct {
 	client func(*world) verdict
 }
 
-var judges map[string]judge
-
-func init() { // not at declaration: the judges reach the table through the condition of all
-	judges = map[string]judge{
+// judges are all, by the names of their cases.
+func judges() map[string]judge {
+	return map[string]judge{
 		"starts":         {daemonStarts, clientStarts},
 		"announced":      {daemon: announced},
 		"listens-first":  {daemon: listensFirst},
@@ -202,10 +201,12 @@ func (w *world) requests(n int) ([]net.Conn, error) {
 	return conns, nil
 }
 
-// answers counts those that are answered, and returns the last error.
+// answers counts those that are answered, all within one patience, and returns
+// the last error.
 func (w *world) answers(conns []net.Conn) (n int, last error) {
+	end := time.Now().Add(w.patience())
 	for _, c := range conns {
-		if _, err := w.receive(c, w.patience()); err != nil {
+		if _, err := w.receive(c, time.Until(end)); err != nil {
 			last = err
 		} else {
 			n++

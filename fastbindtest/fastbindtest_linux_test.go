@@ -13,8 +13,14 @@ import (
 	"time"
 )
 
+// givenBuilt names the programs to a test binary that a test runs.
+const givenBuilt = "FASTBINDTEST_BUILT"
+
 // built is the directory of the programs that the tests judge.
 var built = sync.OnceValues(func() (string, error) {
+	if dir := os.Getenv(givenBuilt); dir != "" {
+		return dir, nil
+	}
 	dir, err := os.MkdirTemp("", "fastbindtest-")
 	if err != nil {
 		return "", err
@@ -33,7 +39,7 @@ func TestMain(m *testing.M) {
 		_ = os.Setenv("GORACE", "atexit_sleep_ms=0")
 	}
 	code := m.Run()
-	if dir, _ := built(); dir != "" {
+	if dir, _ := built(); dir != "" && os.Getenv(givenBuilt) == "" {
 		_ = os.RemoveAll(dir)
 	}
 	os.Exit(code)
@@ -210,6 +216,37 @@ func TestKit(t *testing.T) {
 		}
 	}
 	try(t, trials)
+}
+
+// TestRun: as a Go test the kit passes what is right, and fails and skips by case.
+func TestRun(t *testing.T) {
+	var flags []string
+	child := os.Getenv(givenBuilt) != "" // the one below
+	if child {
+		flags = []string{"-defect", "kill9"}
+	}
+	tg := target(t, Inherit, flags...)
+	tg.Only = []string{"starts", "kill9", "crowd"}
+	Run(t, tg)
+	if child {
+		return
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self, "-test.run=^TestRun$", "-test.v")
+	cmd.Env = append(os.Environ(), givenBuilt+"="+filepath.Dir(tg.Command[0]))
+	out, err := cmd.CombinedOutput()
+	if cmd.ProcessState.ExitCode() != 1 {
+		t.Errorf("the test of a broken daemon ended with %v", err)
+	}
+	for _, want := range []string{"--- PASS: TestRun/contract/starts", "--- FAIL: TestRun/R9/kill9", "broken: after kill -9 of pid",
+		"--- SKIP: TestRun/R1/crowd", "not applicable: whoever launches"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
 }
 
 // TestNothingStays: whatever a target does, and however a check ends, its

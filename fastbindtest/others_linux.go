@@ -39,14 +39,14 @@ func (w *world) othersReach(list []process) verdict {
 		var how string
 		switch {
 		case s.network == "tcp" && loopback(s.addr):
-			how = "a TCP port of the loopback interface, open to every user of the machine"
+			how = "every user of the machine can connect to a TCP port; whether a secret is asked for then was not tried"
 			if w.mode == Port && strings.HasSuffix(s.addr, ":"+w.port) {
-				w.note("%v: %s; what was asked for", s, how)
+				w.note("%v, what was asked for: %s", s, how)
 				continue
 			}
 			open = true
 		case s.network == "tcp":
-			how, open = "a TCP port, open to every machine that reaches this one", true
+			how, open = "it is not bound to the loopback interface: other machines can connect too", true
 		case s.addr == "(unnamed)":
 			continue
 		case os.Geteuid() == 0:
@@ -94,7 +94,7 @@ func (w *world) connectAs(uid int, addr string) (how string, open bool) {
 	var c net.Conn
 	var err error
 	if derr := as(uid, func() { c, err = net.DialTimeout("unix", addr, time.Second) }); derr != nil {
-		return "not tried as another user: " + derr.Error(), false
+		return permitted(addr)
 	}
 	if err != nil {
 		return fmt.Sprintf("uid %d: %v", uid, errors.Unwrap(err)), false

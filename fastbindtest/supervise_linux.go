@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/fastbind/fastbind/internal/proc"
 )
 
 // variable makes this package's init take the process over. It is set for the
@@ -160,6 +162,7 @@ func tail(b []byte, n int) string {
 // supervise is the main of the supervisor. It returns the exit status.
 func supervise(in io.Reader, out io.Writer) int {
 	_ = os.Unsetenv(variable)
+	proc.SetName("fastbindtest")
 	// Who called may be killed, and everything is ended then too: writing to it must
 	// not end us before. Caught, not ignored: that would be inherited.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
@@ -308,7 +311,7 @@ func (w *world) verdict(c Case) verdict {
 			return notApplicable("it does not start: %s", w.started.reason)
 		}
 	}
-	f := judges[c.Name]
+	f := judges()[c.Name]
 	if w.mode == Client {
 		return f.client(w)
 	}

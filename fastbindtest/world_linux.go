@@ -191,6 +191,8 @@ const maxAnswer = 64 << 10
 // receive reads until there is an answer.
 func (w *world) receive(c net.Conn, within time.Duration) (string, error) {
 	_ = c.SetReadDeadline(time.Now().Add(within))
+	stop := context.AfterFunc(w.ctx, func() { _ = c.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
 	expect := regexp.MustCompile(w.Target.Expect)
 	var got []byte
 	buf := make([]byte, 4096)
