@@ -195,7 +195,7 @@ descriptor in an argument or a variable, can be run this way unchanged.`,
 		{groupUse, a.startCommand()}, {groupUse, a.dialCommand()}, {groupUse, a.stopCommand()}, {groupUse, a.restartCommand()},
 		{groupLook, a.statusCommand()}, {groupLook, a.listCommand()}, {groupLook, a.logsCommand()}, {groupLook, a.whyCommand()},
 		{groupLook, a.stacksCommand()},
-		{groupLook, a.doctorCommand()}, {groupLook, a.validateCommand()}, {groupLook, a.versionCommand()},
+		{groupLook, a.doctorCommand()}, {groupLook, a.checkCommand()}, {groupLook, a.validateCommand()}, {groupLook, a.versionCommand()},
 		{groupCare, a.resetCommand()}, {groupCare, a.purgeCommand()},
 		{"", a.manCommand()}, {"", definitionTopic()}, {"", exitTopic()},
 	} {
