@@ -15,7 +15,8 @@ var Ignore = &analysis.Analyzer{
 	Doc: `check for fastbindvet:ignore comments that name no check or give no reason
 
 A comment "//fastbindvet:ignore CHECK REASON" silences a check on its own line
-and the next one. Without a reason, or with a check that does not exist, it
+and the next one, as part of a function's documentation in all of the function.
+Without a reason, or with a check that does not exist, it
 silences nothing.`,
 	URL: docURL + "silencing-a-check",
 	Run: runIgnore,
@@ -29,29 +30,30 @@ func runIgnore(pass *analysis.Pass) (any, error) {
 	if !ours(pass) {
 		return nil, nil
 	}
-	for _, c := range marked(pass.Files) {
-		check, reason := parseIgnore(c.Text)
-		switch {
-		case check == "":
-			pass.Reportf(c.Pos(), "this silences nothing: write %s CHECK REASON", ignoreMark)
-		case !slices.Contains(checkNames, check):
-			pass.Reportf(c.Pos(), "this silences nothing: there is no check %q; the checks are %s", check, strings.Join(checkNames, ", "))
-		case reason == "":
-			pass.Reportf(c.Pos(), "this silences nothing: say after %q why the rule does not apply here", check)
+	for _, f := range pass.Files {
+		for _, c := range marked(f.Comments...) {
+			check, reason := parseIgnore(c.Text)
+			switch {
+			case check == "":
+				pass.Reportf(c.Pos(), "this silences nothing: write %s CHECK REASON", ignoreMark)
+			case !slices.Contains(checkNames, check):
+				pass.Reportf(c.Pos(), "this silences nothing: there is no check %q; the checks are %s", check, strings.Join(checkNames, ", "))
+			case reason == "":
+				pass.Reportf(c.Pos(), "this silences nothing: say after %q why the rule does not apply here", check)
+			}
 		}
 	}
 	return nil, nil
 }
 
 // marked are the comments that begin with the mark.
-func marked(files []*ast.File) []*ast.Comment {
+func marked(groups ...*ast.CommentGroup) []*ast.Comment {
 	var list []*ast.Comment
-	for _, f := range files {
-		for _, g := range f.Comments {
-			for _, c := range g.List {
-				if rest, ok := strings.CutPrefix(c.Text, ignoreMark); ok && strings.TrimLeft(rest, " \t") != rest || rest == "" && ok {
-					list = append(list, c)
-				}
+	for _, g := range groups {
+		for _, c := range g.List {
+			rest, ok := strings.CutPrefix(c.Text, ignoreMark)
+			if ok && (rest == "" || rest[0] == ' ' || rest[0] == '\t') {
+				list = append(list, c)
 			}
 		}
 	}
@@ -69,17 +71,31 @@ func parseIgnore(text string) (check, reason string) {
 // ignoredLines are the checks that comments silence, by file and line.
 func ignoredLines(pass *analysis.Pass) map[string]map[int][]string {
 	lines := map[string]map[int][]string{}
-	for _, c := range marked(pass.Files) {
-		check, reason := parseIgnore(c.Text)
-		if reason == "" {
-			continue
+	whole := map[*ast.CommentGroup]*ast.FuncDecl{}
+	for _, f := range pass.Files {
+		for _, d := range f.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok && fn.Doc != nil {
+				whole[fn.Doc] = fn
+			}
 		}
-		at := pass.Fset.Position(c.Pos())
-		if lines[at.Filename] == nil {
-			lines[at.Filename] = map[int][]string{}
-		}
-		for _, line := range []int{at.Line, at.Line + 1} {
-			lines[at.Filename][line] = append(lines[at.Filename][line], check)
+		for _, group := range f.Comments {
+			for _, c := range marked(group) {
+				check, reason := parseIgnore(c.Text)
+				if reason == "" {
+					continue
+				}
+				at := pass.Fset.Position(c.Pos())
+				last := at.Line + 1
+				if fn := whole[group]; fn != nil {
+					last = pass.Fset.Position(fn.End()).Line
+				}
+				if lines[at.Filename] == nil {
+					lines[at.Filename] = map[int][]string{}
+				}
+				for line := at.Line; line <= last; line++ {
+					lines[at.Filename][line] = append(lines[at.Filename][line], check)
+				}
+			}
 		}
 	}
 	return lines

@@ -50,7 +50,7 @@ func (p *program) findChanges() {
 				for _, arg := range in.Common().Args {
 					// Its address goes somewhere: to a flag, or to a method
 					// that may change it.
-					if g, ok := arg.(*ssa.Global); ok && g.Pkg == p.pkg {
+					if g := addressed(arg); g != nil && g.Pkg == p.pkg {
 						note(g, "whose address is used in "+nameOf(f))
 					}
 				}
@@ -93,6 +93,22 @@ func base(v ssa.Value) *ssa.Global {
 		case *ssa.UnOp:
 			v = x.X
 		case *ssa.Slice:
+			v = x.X
+		default:
+			return nil
+		}
+	}
+}
+
+// addressed is the package variable that an address lies in, or nil.
+func addressed(v ssa.Value) *ssa.Global {
+	for {
+		switch x := v.(type) {
+		case *ssa.Global:
+			return x
+		case *ssa.FieldAddr:
+			v = x.X
+		case *ssa.IndexAddr:
 			v = x.X
 		default:
 			return nil

@@ -3,6 +3,7 @@ package bindbad
 
 import (
 	"context"
+	"flag"
 	"log/syslog"
 	"net"
 	"os"
@@ -23,7 +24,10 @@ var (
 	count  atomic.Int64
 	events = make(chan int)
 	where  string
+	flags  struct{ verbose bool }
 )
+
+func parse() { flag.BoolVar(&flags.verbose, "v", false, "") }
 
 func init() { where = os.Args[0] }
 
@@ -39,6 +43,7 @@ func (state) Bind(ep fastbind.Endpoint) (net.Listener, error) {
 	}
 	events <- 1                   // want `events, a channel`
 	_ = helper.Settings["listen"] // want `helper.Settings, changed in Set`
+	_ = flags.verbose             // want `flags, whose address is used in parse`
 	_ = where                     // only set when the package is initialised
 	return daemon.Listen(ep)
 }
