@@ -319,8 +319,10 @@ func (p *program) doneBy(in ssa.CallInstruction) done {
 			d.runs = c.sum.Runs
 		}
 		if goes {
+			// What it does is done beside, but is done.
 			add(Effect{Kind: Goroutine, For: forBind | forBefore, Steps: []Step{step}})
-			continue // what it does is done beside
+			d.listens = append(d.listens, p.substitute(c, c.sum.Listens, step)...)
+			continue
 		}
 		for _, e := range c.sum.Effects {
 			if c.known {
@@ -335,15 +337,23 @@ func (p *program) doneBy(in ssa.CallInstruction) done {
 		d.listens = append(d.listens, p.substitute(c, c.sum.Listens, step)...)
 		p.fill(c, step, &d, add, 0)
 	}
-	if !goes {
-		d.holes = append(d.holes, set.holes...)
-		if f := staticObject(call); f != nil {
-			if r, ok := removers[fullName(f)]; ok && r.path < len(call.Args) {
-				d.removes = append(d.removes, Path{p.key(call.Args[r.path]), []Step{{What: short(f), At: p.at(pos)}}})
-			}
-			if l, ok := listeners[fullName(f)]; ok && l.path < len(call.Args) && !otherNetwork(call.Args, l) {
-				d.listens = append(d.listens, Path{p.key(call.Args[l.path]), []Step{{What: short(f), At: p.at(pos)}}})
-			}
+	if goes {
+		return d
+	}
+	d.holes = append(d.holes, set.holes...)
+	f := staticObject(call)
+	if f == nil {
+		return d
+	}
+	step := Step{What: short(f), At: p.at(pos)}
+	if r, ok := removers[fullName(f)]; ok && r.path < len(call.Args) {
+		for _, key := range p.keys(call.Args[r.path]) {
+			d.removes = append(d.removes, Path{key, []Step{step}})
+		}
+	}
+	if l, ok := listeners[fullName(f)]; ok && l.path < len(call.Args) && !otherNetwork(call.Args, l) {
+		for _, key := range p.keys(call.Args[l.path]) {
+			d.listens = append(d.listens, Path{key, []Step{step}})
 		}
 	}
 	return d

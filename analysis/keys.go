@@ -40,6 +40,20 @@ func identity(f *ssa.Function) string {
 
 func (p *program) key(v ssa.Value) string { return p.keyOf(v, 0) }
 
+// keys are a path's key and, where it depends on a condition what the path is,
+// those of its alternatives.
+func (p *program) keys(v ssa.Value) []string {
+	list := []string{p.key(v)}
+	if phi, ok := v.(*ssa.Phi); ok {
+		for _, e := range phi.Edges {
+			if _, ok := e.(*ssa.Const); !ok && e != v {
+				list = append(list, p.key(e))
+			}
+		}
+	}
+	return list
+}
+
 func (p *program) keyOf(v ssa.Value, depth int) string {
 	itself := func() string {
 		where := ""

@@ -50,7 +50,7 @@ func (p *program) findChanges() {
 				for _, arg := range in.Common().Args {
 					// Its address goes somewhere: to a flag, or to a method
 					// that may change it.
-					if g := addressed(arg); g != nil && g.Pkg == p.pkg {
+					if g := addressed(arg); g != nil && g.Pkg == p.pkg && (!initial || setsFlags(in.Common())) {
 						note(g, "whose address is used in "+nameOf(f))
 					}
 				}
@@ -98,6 +98,13 @@ func base(v ssa.Value) *ssa.Global {
 			return nil
 		}
 	}
+}
+
+// setsFlags reports whether a call gives an address to a library of flags, which
+// assigns later.
+func setsFlags(call *ssa.CallCommon) bool {
+	obj := staticObject(call)
+	return obj != nil && obj.Pkg() != nil && strings.HasSuffix(obj.Pkg().Name(), "flag")
 }
 
 // addressed is the package variable that an address lies in, or nil.

@@ -13,18 +13,32 @@ cd "$(dirname "$0")"
 
 # MODULE VERSION [PACKAGES [TAGS]]; a directory to be made for go:embed after "+"
 modules='
-github.com/nats-io/nats-server/v2                v2.15.3
-miniflux.app/v2                                  v2.3.5
-github.com/yggdrasil-network/yggdrasil-go        v0.5.14       ./src/...
-github.com/containernetworking/plugins           v1.10.0
-github.com/hashicorp/serf                        v0.11.0
-github.com/prometheus/node_exporter              v1.12.1
-github.com/prometheus/alertmanager               v0.35.0       ./...         -    +ui/app/dist
-github.com/go-delve/delve                        v1.27.2
 github.com/axllent/mailpit                       v1.33.1
-github.com/syncthing/syncthing                   v1.30.0       ./...         noassets
-github.com/osrg/gobgp/v4                         v4.8.0
+github.com/caddyserver/caddy/v2                  v2.11.9
+github.com/containerd/containerd/v2              v2.4.2
+github.com/containerd/nydus-snapshotter          v0.16.1
+github.com/containerd/stargz-snapshotter         v0.19.1
+github.com/containernetworking/plugins           v1.10.0
+github.com/containers/gvisor-tap-vsock           v0.8.9
+github.com/coredns/coredns                       v1.15.0
+github.com/distribution/distribution/v3          v3.1.2
+github.com/go-delve/delve                        v1.27.2
+github.com/hashicorp/serf                        v0.11.0
+github.com/moby/buildkit                         v0.34.2
+github.com/nats-io/nats-server/v2                v2.15.3
 github.com/oauth2-proxy/oauth2-proxy/v7          v7.15.6
+github.com/osrg/gobgp/v4                         v4.8.0
+github.com/prometheus/alertmanager               v0.35.0       ./...         -    +ui/app/dist
+github.com/prometheus/node_exporter              v1.12.1
+github.com/prometheus/statsd_exporter            v0.31.0
+github.com/slackhq/nebula                        v1.11.2
+github.com/syncthing/syncthing                   v1.30.0       ./...         noassets
+github.com/xtls/xray-core                        v1.260327.0
+github.com/yggdrasil-network/yggdrasil-go        v0.5.14       ./src/...
+go.etcd.io/etcd/server/v3                        v3.7.3
+golang.org/x/tools/gopls                         v0.23.0
+miniflux.app/v2                                  v2.3.5
+tailscale.com                                    v1.104.7
 '
 
 dir=${SURVEY_DIR:-}
@@ -44,6 +58,7 @@ survey() {
 		[ -n "$from" ] || { echo "$module $version: not available"; return; }
 		cp -r "$from" "$src" && chmod -R u+w "$src"
 		find "$src" -name '*_test.go' -delete
+		sed -i '/=> \.\.*\//d' "$src/go.mod" # of the repository, not in the module
 		[ -z "$embed" ] || { mkdir -p "$src/${embed#+}" && touch "$src/${embed#+}/empty"; }
 	fi
 	[ "$tags" != - ] || tags=

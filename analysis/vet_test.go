@@ -4,8 +4,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/fastbind/fastbind/analysis"
 )
 
 // TestVet: the go command runs fastbindvet over a module that uses the SDK
@@ -50,6 +53,7 @@ func TestVet(t *testing.T) {
 	if err == nil {
 		t.Error("go vet found nothing")
 	}
+	checkPage(t, string(out))
 	var lines []string
 	for l := range strings.Lines(string(out)) {
 		if !strings.HasPrefix(l, "#") {
@@ -83,5 +87,41 @@ func TestVet(t *testing.T) {
 	}
 	if t.Failed() {
 		t.Logf("all that was printed:\n%s", out)
+	}
+}
+
+// checkPage checks docs/fastbindvet.md: its Go is of the module that was
+// checked, and what it says is printed was printed.
+func checkPage(t *testing.T, printed string) {
+	page, err := os.ReadFile("../docs/fastbindvet.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sources strings.Builder
+	for _, name := range []string{"main.go", "conf/conf.go"} {
+		src, err := os.ReadFile(filepath.Join("testdata/module", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sources.Write(src)
+	}
+	blocks := regexp.MustCompile("(?ms)^```(go|text)\n(.*?)^```$").FindAllStringSubmatch(string(page), -1)
+	if len(blocks) < 10 {
+		t.Errorf("%d blocks in the page", len(blocks))
+	}
+	for _, b := range blocks {
+		if b[1] == "go" && !strings.Contains(sources.String(), b[2]) {
+			t.Errorf("the page shows code that was not checked:\n%s", b[2])
+		}
+		for l := range strings.Lines(b[2]) {
+			if b[1] == "text" && !strings.Contains(printed, l) {
+				t.Errorf("the page says that this is printed: %s", l)
+			}
+		}
+	}
+	for _, check := range analysis.Analyzers {
+		if !strings.Contains(string(page), "`"+check.Name+"`") {
+			t.Errorf("the page has no check %s", check.Name)
+		}
 	}
 }

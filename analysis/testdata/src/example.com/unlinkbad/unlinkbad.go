@@ -80,3 +80,20 @@ func generic[S ~string](path S) (net.Listener, error) {
 	_ = os.Remove(string(path)) // want `the path is removed`
 	return net.Listen("unix", string(path))
 }
+
+// In a branch, and beside.
+func branch(addr string) {
+	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
+		addr = path
+		_ = os.Remove(path) // want `the path is removed`
+	}
+	ln, err := net.Listen("unix", addr)
+	_, _ = ln, err
+}
+
+func beside(path string) {
+	_ = os.Remove(path) // want `the path is removed`
+	go serve(path)
+}
+
+func serve(path string) { _, _ = net.Listen("unix", path) }
