@@ -2,6 +2,7 @@ package analysis
 
 import (
 	"go/types"
+	"slices"
 
 	"golang.org/x/tools/go/analysis"
 	"golang.org/x/tools/go/ssa"
@@ -89,21 +90,28 @@ func reaches(from, to ssa.Instruction) bool {
 			}
 		}
 	}
-	seen := map[*ssa.BasicBlock]bool{}
+	for _, next := range from.Block().Succs {
+		if leadsTo(next, to.Block(), nil) {
+			return true
+		}
+	}
+	return false
+}
+
+// leadsTo reports whether block to can be executed from b on, without passing
+// avoid.
+func leadsTo(b, to, avoid *ssa.BasicBlock) bool {
+	seen := map[*ssa.BasicBlock]bool{avoid: true}
 	var visit func(b *ssa.BasicBlock) bool
 	visit = func(b *ssa.BasicBlock) bool {
-		for _, next := range b.Succs {
-			if next == to.Block() {
-				return true
-			}
-			if !seen[next] {
-				seen[next] = true
-				if visit(next) {
-					return true
-				}
-			}
+		if b == to {
+			return true
 		}
-		return false
+		if seen[b] {
+			return false
+		}
+		seen[b] = true
+		return slices.ContainsFunc(b.Succs, visit)
 	}
-	return visit(from.Block())
+	return visit(b)
 }

@@ -238,6 +238,9 @@ func (p *program) summariseOne(f *ssa.Function) (changed bool) {
 			for _, r := range d.removes {
 				changed = addPath(&s.Removes, r) || changed
 			}
+			for _, l := range d.dials {
+				changed = addPath(&s.Dials, l) || changed
+			}
 			for _, l := range d.listens {
 				changed = addPath(&s.Listens, l) || changed
 			}
@@ -291,11 +294,11 @@ func (p *program) returned(v ssa.Value) []Effect {
 
 // done is what one call does.
 type done struct {
-	effects          []Effect
-	holes            []hole
-	removes, listens []Path
-	runs             string
-	locks            bool
+	effects                 []Effect
+	holes                   []hole
+	removes, dials, listens []Path
+	runs                    string
+	locks                   bool
 }
 
 // doneBy is what a call, a go or a defer statement does.
@@ -334,6 +337,7 @@ func (p *program) doneBy(in ssa.CallInstruction) done {
 		}
 		d.locks = d.locks || c.sum.Locks
 		d.removes = append(d.removes, p.substitute(c, c.sum.Removes, step)...)
+		d.dials = append(d.dials, p.substitute(c, c.sum.Dials, step)...)
 		d.listens = append(d.listens, p.substitute(c, c.sum.Listens, step)...)
 		p.fill(c, step, &d, add, 0)
 	}
@@ -346,20 +350,22 @@ func (p *program) doneBy(in ssa.CallInstruction) done {
 		return d
 	}
 	step := Step{What: short(f), At: p.at(pos)}
-	if r, ok := removers[fullName(f)]; ok && r.path < len(call.Args) {
-		for _, key := range p.keys(call.Args[r.path]) {
-			d.removes = append(d.removes, Path{key, []Step{step}})
+	for _, use := range []struct {
+		of    map[string]site
+		paths *[]Path
+	}{{removers, &d.removes}, {dialers, &d.dials}, {listeners, &d.listens}} {
+		at, ok := use.of[fullName(f)]
+		if !ok || at.path >= len(call.Args) || otherNetwork(call.Args, at) {
+			continue
 		}
-	}
-	if l, ok := listeners[fullName(f)]; ok && l.path < len(call.Args) && !otherNetwork(call.Args, l) {
-		for _, key := range p.keys(call.Args[l.path]) {
-			d.listens = append(d.listens, Path{key, []Step{step}})
+		for _, key := range p.keys(call.Args[at.path]) {
+			*use.paths = append(*use.paths, Path{key, []Step{step}})
 		}
 	}
 	return d
 }
 
-// otherNetwork reports whether the network listened on has no paths.
+// otherNetwork reports whether the network has no paths.
 func otherNetwork(args []ssa.Value, l site) bool {
 	if l.network < 0 {
 		return false
@@ -454,6 +460,7 @@ func (p *program) export() {
 		fact := s.Summary
 		fact.Holes = s.exported(f)
 		fact.Removes = portable(fact.Removes)
+		fact.Dials = portable(fact.Dials)
 		fact.Listens = portable(fact.Listens)
 		if reflect.ValueOf(fact).IsZero() {
 			continue

@@ -173,7 +173,7 @@ var callsArg = map[string][]int{
 // passThrough are functions whose result, when called, calls their argument.
 var passThrough = map[string]bool{"sync.OnceFunc": true, "sync.OnceValue": true, "sync.OnceValues": true}
 
-// A site is where a path is removed or listened on: the parameter, counted with
+// A site is where a path is removed, dialled or listened on: the parameter, counted with
 // the receiver, that has the path, and the one that has the network, or -1.
 type site struct{ path, network int }
 
@@ -197,6 +197,15 @@ var listeners = map[string]site{
 	"syscall.Bind":                     {1, -1},
 	"golang.org/x/sys/unix.Bind":       {1, -1},
 	daemonPath + ".Listen":             {0, -1},
+}
+
+var dialers = map[string]site{
+	"net.Dial":                  {1, 0},
+	"net.DialTimeout":           {1, 0},
+	"net.DialUnix":              {2, 0},
+	"(*net.Dialer).Dial":        {2, 1},
+	"(*net.Dialer).DialContext": {3, 2},
+	"(*net.Dialer).DialUnix":    {4, 2},
 }
 
 func parseKnown(of map[Kind]string) map[string]Kind {

@@ -12,7 +12,7 @@ type Summary struct {
 	Returns []Effect // of what it returns, when that is called
 	Holes   []Hole   // what it calls of what it is given
 
-	Removes, Listens []Path // paths that it removes and listens on
+	Removes, Dials, Listens []Path // paths that it removes, dials and listens on
 
 	Runs  string // the function by which it becomes the daemon, or ""
 	Locks bool   // it takes a lock that other processes see

@@ -15,7 +15,8 @@ var Unlink = &analysis.Analyzer{
 
 "Remove, then listen" makes two daemons of two that start at the same time: the
 second removes the first one's socket, which nobody can reach any more. To dial
-first does not help. Only a lock that is held from before the dial until after
+first does not help, and a client that removes what did not answer does the
+same. Only a lock that is held from before the dial until after
 the listen does. In a program that uses fastbind no name of the endpoint is
 removed at all: it belongs to who holds the launch lock.`,
 	URL:      docURL + "unlink",
@@ -46,7 +47,7 @@ func runUnlink(pass *analysis.Pass) (any, error) {
 		if p.isTest(f.Pos()) {
 			continue
 		}
-		var removes, listens, locks []found
+		var removes, dials, listens, locks []found
 		instructions(f, func(in ssa.Instruction) {
 			call, ok := in.(ssa.CallInstruction)
 			if !ok {
@@ -55,6 +56,9 @@ func runUnlink(pass *analysis.Pass) (any, error) {
 			d := p.doneBy(call)
 			if len(d.removes) > 0 {
 				removes = append(removes, found{call, d})
+			}
+			if len(d.dials) > 0 {
+				dials = append(dials, found{call, d})
 			}
 			if len(d.listens) > 0 {
 				listens = append(listens, found{call, d})
@@ -85,7 +89,17 @@ func runUnlink(pass *analysis.Pass) (any, error) {
 					continue
 				}
 				if rp, lp, ok := same(r.set.removes, l.set.listens); ok {
-					report(position(r.in), "the path is removed (%s) and then listened on (%s, %s) without a lock: two daemons that start at once get one socket each; "+
+					report(position(r.in), "the path is removed (%s) and then listened on (%s, %s) without a lock: of two daemons that start at once both listen, and one cannot be reached; "+
+						"hold a lock over dial, remove and listen, or let fastbind launch the daemon",
+						Effect{Steps: rp.Steps}.chain(), Effect{Steps: lp.Steps}.chain(), p.at(position(l.in)))
+				}
+			}
+			for _, l := range dials {
+				if l.in == r.in || !failsInto(l.in, r.in) {
+					continue
+				}
+				if rp, lp, ok := same(r.set.removes, l.set.dials); ok {
+					report(position(r.in), "the path is removed (%s) because nobody answered there (%s, %s), without a lock: a daemon that listens by now cannot be reached any more; "+
 						"hold a lock over dial, remove and listen, or let fastbind launch the daemon",
 						Effect{Steps: rp.Steps}.chain(), Effect{Steps: lp.Steps}.chain(), p.at(position(l.in)))
 				}
@@ -120,6 +134,36 @@ func runUnlink(pass *analysis.Pass) (any, error) {
 		}
 	}
 	return nil, nil
+}
+
+// failsInto reports whether a removal can be executed after a dial has failed.
+func failsInto(dial, removal ssa.CallInstruction) bool {
+	v := dial.Value()
+	if v == nil || !reaches(dial, removal) {
+		return false
+	}
+	for _, r := range *v.Referrers() {
+		failure, ok := r.(*ssa.Extract)
+		if !ok || failure.Index != 1 {
+			continue
+		}
+		for _, r := range *failure.Referrers() {
+			cond, ok := r.(*ssa.BinOp)
+			if !ok || !isNil(cond.Y) {
+				continue
+			}
+			for _, r := range *cond.Referrers() {
+				if branch, ok := r.(*ssa.If); ok {
+					failed := branch.Block().Succs[0]
+					if cond.Op == token.EQL {
+						failed = branch.Block().Succs[1]
+					}
+					return leadsTo(failed, removal.Block(), dial.Block())
+				}
+			}
+		}
+	}
+	return true // it is another function's result, such as whether it is alive
 }
 
 // held reports whether a lock is taken before in.

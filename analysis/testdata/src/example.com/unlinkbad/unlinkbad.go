@@ -16,7 +16,7 @@ import (
 const fixed = "/run/unlinkbad.sock"
 
 func constant() (net.Listener, error) {
-	os.Remove(fixed) // want `the path is removed \(os.Remove\) and then listened on \(net.Listen, unlinkbad.go:\d+\) without a lock: two daemons that start at once get one socket each; hold a lock over dial, remove and listen, or let fastbind launch the daemon`
+	os.Remove(fixed) // want `the path is removed \(os.Remove\) and then listened on \(net.Listen, unlinkbad.go:\d+\) without a lock: of two daemons that start at once both listen, and one cannot be reached; hold a lock over dial, remove and listen, or let fastbind launch the daemon`
 	return net.Listen("unix", fixed)
 }
 
@@ -97,3 +97,30 @@ func beside(path string) {
 }
 
 func serve(path string) { _, _ = net.Listen("unix", path) }
+
+// A client that removes what does not answer.
+func connect(path string) (net.Conn, error) {
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		_ = os.Remove(path) // want `the path is removed \(os.Remove\) because nobody answered there \(net.Dial, unlinkbad.go:\d+\), without a lock: a daemon that listens by now cannot be reached any more`
+		spawn(path)
+	}
+	return conn, err
+}
+
+func alive(path string) bool {
+	var d net.Dialer
+	conn, err := d.DialContext(context.Background(), "unix", path)
+	if err == nil {
+		conn.Close()
+	}
+	return err == nil
+}
+
+func prune(path string) {
+	if !alive(path) {
+		_ = os.Remove(path) // want `because nobody answered there \(unlinkbad.alive → net.Dialer.DialContext \(unlinkbad.go:\d+\), unlinkbad.go:\d+\)`
+	}
+}
+
+func spawn(string) {}

@@ -61,3 +61,26 @@ func tcp(addr string) (net.Listener, error) {
 	_ = os.Remove(addr)
 	return net.Listen("tcp", addr)
 }
+
+// At the end of one's own use.
+func request(path string) error {
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		return err
+	}
+	conn.Close()
+	return os.Remove(path)
+}
+
+// After having waited for it.
+func awaited(path string) error {
+	for range 10 {
+		conn, err := net.Dial("unix", path)
+		if err != nil {
+			continue
+		}
+		conn.Close()
+		return os.Remove(path)
+	}
+	return os.ErrDeadlineExceeded
+}
