@@ -438,6 +438,9 @@ func (p *program) fill(c callee, step Step, d *done, add func(Effect), depth int
 				}
 				add(e.after(step))
 			}
+			d.removes = append(d.removes, p.substitute(given, given.sum.Removes, step)...)
+			d.dials = append(d.dials, p.substitute(given, given.sum.Dials, step)...)
+			d.listens = append(d.listens, p.substitute(given, given.sum.Listens, step)...)
 			p.fill(given, step, d, add, depth+1)
 		}
 	}

@@ -249,7 +249,8 @@ func (p *program) substitute(c callee, paths []Path, step Step) []Path {
 				key = strings.ReplaceAll(key, token, p.key(arg))
 			}
 		}
-		if len(key) > maxKey {
+		// What is only the callee's is another one in each call of it.
+		if len(key) > maxKey || c.fn != nil && strings.Contains(key, onlyHere+c.fn.String()+".") {
 			continue
 		}
 		list = append(list, Path{key, Effect{Steps: path.Steps}.after(step).Steps})

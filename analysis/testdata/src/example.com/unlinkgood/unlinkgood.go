@@ -84,3 +84,21 @@ func awaited(path string) error {
 	}
 	return os.ErrDeadlineExceeded
 }
+
+// Two calls of one function for two paths.
+func one(network, host string) (net.Listener, error) {
+	path := host
+	if network == "unixpacket" {
+		path = host + ".packet"
+	}
+	ln, err := net.Listen(network, path)
+	if err != nil {
+		_ = os.Remove(path)
+	}
+	return ln, err
+}
+
+func two(c struct{ local, remote string }) {
+	_, _ = one("unix", c.local)
+	_, _ = one("unix", c.remote)
+}
