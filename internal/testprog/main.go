@@ -368,6 +368,8 @@ func loop(svc fastbind.Service) {
 }
 
 // serve is the daemon's main.
+//
+//fastbindvet:ignore beforerun tests count its executions and append to its file
 func serve(ctx context.Context, svc fastbind.Service) {
 	_ = build() // whatever is at the path later
 	if path := os.Getenv("TESTPROG_EXECS"); path != "" {
@@ -414,6 +416,9 @@ func misbehave(method string) error {
 	return nil
 }
 
+// Bind misbehaves if the daemon was told to.
+//
+//fastbindvet:ignore bind that it does more than to bind is what tests are about
 func (backend) Bind(ep fastbind.Endpoint) (net.Listener, error) {
 	time.Sleep(behaviour.bindLate)
 	if err := misbehave("bind"); err != nil {
