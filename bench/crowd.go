@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -37,7 +39,7 @@ func crowd(n int) func(context.Context, *world, size) (result, error) {
 			failed += f
 			return d, errors.Join(err, svc.Stop(ctx), w.endStrays())
 		}
-		rounds := max(3, s.pairs*10/n)
+		rounds := max(s.rounds, s.pairs*10/n)
 		r, err := pairs(rounds, ours, theirs)
 		r.Counts = fmt.Sprintf("%s a round at most, %s", plural(execs, "exec"), plural(failed, "failed client"))
 		if err == nil && (execs != 1 || failed != 0) {
@@ -97,7 +99,7 @@ func perClient(n int) func(context.Context, *world, size) (result, error) {
 				return d / time.Duration(n), err
 			}
 		}
-		r, err := pairs(max(3, s.pairs*10/n), side(n), side(n/10))
+		r, err := pairs(max(s.rounds, s.pairs*10/n), side(n), side(n/10))
 		return r, errors.Join(err, fastbind.Service{Name: "tool"}.Stop(ctx), w.endStrays())
 	}
 }
@@ -127,6 +129,6 @@ func perService(n int) func(context.Context, *world, size) (result, error) {
 				return d / time.Duration(n), err
 			}
 		}
-		return pairs(max(2, s.pairs*2/n), side(n), side(n/10))
+		return pairs(max(s.rounds, s.pairs*2/n), side(n), side(n/10))
 	}
 }

@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -125,7 +127,7 @@ func field(text []byte, name string) (int, error) {
 // memory compares what a daemon that has served one client is resident with.
 func memory(ctx context.Context, w *world, s size) (result, error) {
 	var ours, theirs []time.Duration // kB: quantile sorts them
-	for range 5 {
+	for range s.rounds {
 		svc := w.service("memory")
 		if err := ask(ctx, svc); err != nil {
 			return result{}, err

@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -46,11 +48,7 @@ func goBuild(warm bool, at int, against func(*world) (cache, error)) func(contex
 		if err != nil {
 			return result{}, errors.Join(err, closeOurs())
 		}
-		n := 1
-		if warm {
-			n = 5
-		}
-		r, err := pairs(n, ours, theirs)
+		r, err := pairs(s.rounds, ours, theirs)
 		return r, errors.Join(err, closeOurs(), closeTheirs())
 	}
 }

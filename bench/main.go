@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command bench measures fastbind beside what it is compared to, in one run, and
 // prints ratios: machines differ, and a shared one differs from itself. From the
 // repository's root:
@@ -32,13 +34,14 @@ import (
 
 // A size is how much is measured.
 type size struct {
-	pairs int           // of a row that takes milliseconds a pair
-	idle  time.Duration // that an idle daemon is watched
+	pairs  int           // of a row that takes milliseconds a pair
+	rounds int           // of one that takes seconds
+	idle   time.Duration // that an idle daemon is watched
 }
 
 var (
-	ordinary = size{pairs: 40, idle: 60 * time.Second}
-	quick    = size{pairs: 6, idle: 5 * time.Second} // shows that it runs
+	ordinary = size{pairs: 40, rounds: 3, idle: 60 * time.Second}
+	quick    = size{pairs: 4, rounds: 1, idle: time.Second} // shows that it runs
 )
 
 func main() {
@@ -67,6 +70,9 @@ func run(ctx context.Context, args []string, out io.Writer) (status int, err err
 	} else if err != nil {
 		return 2, nil // it has said why
 	}
+	if fs.NArg() > 0 {
+		return 2, fmt.Errorf("bench takes no arguments, only flags: %q", fs.Arg(0))
+	}
 	match, err := regexp.Compile(*only)
 	if err != nil {
 		return 2, err
@@ -76,6 +82,9 @@ func run(ctx context.Context, args []string, out io.Writer) (status int, err err
 		s = quick
 	}
 	rows := chosen(match, *long)
+	if len(rows) == 0 {
+		return 2, fmt.Errorf("no row matches %q; -list prints them, -long -list all", *only)
+	}
 	if *list {
 		for _, r := range rows {
 			fmt.Fprintf(out, "%-56s at most %g\n", r.name, r.target)
@@ -154,7 +163,7 @@ func measure(ctx context.Context, rows []row, s size, out io.Writer) (results []
 func (r result) line() string {
 	value, spread := fmt.Sprintf("%.2f", r.Value), ""
 	if r.Unit != "" {
-		value = strings.TrimSuffix(strings.TrimRight(value, "0"), ".") + " " + r.Unit
+		value = fmt.Sprintf("%.3g %s", r.Value, r.Unit)
 	}
 	if r.High > 0 {
 		spread = fmt.Sprintf("%.2f–%.2f", r.Low, r.High)

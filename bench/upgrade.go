@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -38,7 +40,7 @@ func upgrade(ctx context.Context, w *world, s size) (result, error) {
 		upgrades++
 		return d, errors.Join(err, <-done)
 	}
-	r, err := pairs(max(3, s.pairs/8), ours, loop)
+	r, err := pairs(s.rounds, ours, loop)
 	if err != nil {
 		return r, err
 	}
