@@ -1,0 +1,186 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fastbind/fastbind"
+)
+
+// A world is where the measured programs run: a directory of its own, an
+// environment that leads fastbind into it, and the executables. Everything in it
+// is gone after close.
+type world struct {
+	dir, bin string
+	input    *os.File // a line, for clients that read their standard input
+	kept     []int    // pids of children that endStrays leaves alone
+}
+
+func newWorld() (*world, error) {
+	dir, err := os.MkdirTemp("/tmp", "fastbind-bench.")
+	if err != nil {
+		return nil, err
+	}
+	w := &world{dir: dir, bin: filepath.Join(dir, "bin")}
+	for name, sub := range map[string]string{"FASTBIND_RUNTIME_DIR": "run", "XDG_STATE_HOME": "state", "FASTBIND_CONFIG_DIR": "config"} {
+		path := filepath.Join(dir, sub)
+		if err := errors.Join(os.Mkdir(path, 0o700), os.Setenv(name, path)); err != nil {
+			return w, err
+		}
+	}
+	input := filepath.Join(dir, "input")
+	if err := os.WriteFile(input, []byte("hello\n"), 0o600); err != nil {
+		return w, err
+	}
+	if w.input, err = os.Open(input); err != nil {
+		return w, err
+	}
+	// Daemons whose launcher has ended become children of this process: the
+	// kernel tells how many were started.
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return w, err
+	}
+	return w, os.WriteFile(filepath.Join(dir, "config", "tool.toml"),
+		[]byte(fmt.Sprintf("command = [%q, \"--daemon\"]\nforeign = false\n", w.path("tool"))), 0o600)
+}
+
+// programs are what is run, and the directory of the module that each is in.
+var programs = []struct{ name, module, pkg string }{
+	{"tool", ".", "./internal/prog/tool"},
+	{"plain", ".", "./internal/prog/plain"},
+	{"ref", ".", "./internal/prog/ref"},
+	{"minimal", ".", "./internal/prog/minimal"},
+	{"withnet", ".", "./internal/prog/withnet"},
+	{"withsdk", ".", "./internal/prog/withsdk"},
+	{"fastbind", "..", "./cmd/fastbind"},
+	{"gocache", "..", "./examples/gocache"},
+	{"floor", "..", "./examples/gocache/internal/floor"},
+}
+
+// build compiles the programs.
+func (w *world) build(ctx context.Context) error {
+	for _, p := range programs {
+		cmd := exec.CommandContext(ctx, "go", "build", "-o", w.path(p.name), p.pkg)
+		cmd.Dir = p.module
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("building %s: %w\n%s", p.pkg, err, out)
+		}
+	}
+	return nil
+}
+
+func (w *world) path(program string) string { return filepath.Join(w.bin, program) }
+
+func (w *world) sub(name string) (string, error) {
+	return os.MkdirTemp(w.dir, name+".")
+}
+
+// close ends what is left and removes the world.
+func (w *world) close() error {
+	w.kept = nil
+	return errors.Join(w.endStrays(), os.RemoveAll(w.dir))
+}
+
+// service is the tool's service, as a client in this process has it.
+func (w *world) service(name string) fastbind.Service {
+	return fastbind.Service{Name: name, Command: []string{w.path("tool"), "--daemon"}, StopWithin: 5 * time.Second}
+}
+
+// command returns a client process that has a line to read.
+func (w *world) command(name string, args ...string) *exec.Cmd {
+	cmd := exec.Command(w.path(name), args...)
+	cmd.Stdin = w.input
+	return cmd
+}
+
+// run runs a client process, which must print the reply.
+func (w *world) run(name string, args ...string) error {
+	cmd := w.command(name, args...)
+	if _, err := w.input.Seek(0, 0); err != nil {
+		return err
+	}
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%s: %w: %s", name, err, errs.String())
+	}
+	if !strings.Contains(out.String(), "hello") {
+		return fmt.Errorf("%s printed %q", name, out.String())
+	}
+	return nil
+}
+
+// strays returns this process's children but those kept: daemons, which it has
+// launched itself or is the parent of by adoption.
+func (w *world) strays() ([]int, error) {
+	var pids []int
+	tasks, err := filepath.Glob("/proc/self/task/*/children")
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range tasks {
+		b, err := os.ReadFile(path)
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+			continue // a thread that has ended
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range strings.Fields(string(b)) {
+			pid, err := strconv.Atoi(f)
+			if err != nil {
+				return nil, err
+			}
+			if !slices.Contains(w.kept, pid) {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids, nil
+}
+
+// endStrays kills and reaps them. It is called when no other child is left.
+func (w *world) endStrays() error {
+	pids, err := w.strays()
+	if err != nil {
+		return err
+	}
+	for _, pid := range pids {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return err
+		}
+		if err := reap(pid); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reap waits for a child that was adopted.
+func reap(pid int) error {
+	for {
+		_, err := syscall.Wait4(pid, nil, 0, nil)
+		switch {
+		case errors.Is(err, syscall.EINTR):
+		case err == nil || errors.Is(err, syscall.ECHILD):
+			return nil
+		default:
+			return os.NewSyscallError("wait4", err)
+		}
+	}
+}
