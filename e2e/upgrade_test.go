@@ -31,6 +31,10 @@ func (w *world) upgrade(path string, build int, inPlace bool) {
 		w.t.Fatal(err)
 	}
 	b = append(b, fmt.Sprintf("build:%08d", build)...)
+	// A fork of a parallel test would carry the open file on until its exec, and
+	// nobody could execute it meanwhile.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	to := path + ".new"
 	if inPlace {
 		to = path
