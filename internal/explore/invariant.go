@@ -55,7 +55,8 @@ func (w *world) check() {
 // held, and what lives is a daemon that serves at the path, if any.
 func (s *state) isQuiet() bool {
 	for p := range numProcs {
-		if st := s.procs[p].status; st == running || st == unborn && p != upgrader {
+		waits := p == upgrader && s.procs[p].m.Step == launch.StepDone // in a mutant
+		if st := s.procs[p].status; st == running && !waits || st == unborn && p != upgrader {
 			return false
 		}
 	}

@@ -242,6 +242,7 @@ var mutants = []mutant{
 
 // TestMutants: every mistake is found, by the invariant that it breaks.
 func TestMutants(t *testing.T) {
+	spoilt(t)
 	for _, m := range mutants {
 		t.Run(m.name, func(t *testing.T) {
 			c := m.config

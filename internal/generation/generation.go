@@ -188,9 +188,9 @@ func (g Gate) HandOn() Gate {
 	return g
 }
 
-// Drain lets in who is queued, and nobody else.
+// Drain lets in who is queued, and nobody else. It ends a pause.
 func (g Gate) Drain() Gate {
-	g.Draining = true
+	g.Draining, g.Paused = true, false
 	return g
 }
 
