@@ -107,7 +107,9 @@ var found = []struct {
 	{"a journal that cannot be moved aside fails no launch", "launching client",
 		cut{nr: unix.SYS_NEWFSTATAT, errno: unix.EIO, nth: 1, about: "t.journal"}, true},
 	{"a log is moved aside for being none, and for nothing else", "launching client",
-		cut{nr: unix.SYS_FSTAT, errno: unix.EIO, nth: 1, about: "t.log"}, false},
+		cut{nr: unix.SYS_FSTAT, errno: unix.EIO, nth: 1, about: "t.log"}, true},
+	{"a log that cannot be opened fails no launch", "launching client",
+		cut{nr: unix.SYS_OPENAT, errno: unix.ENOSPC, nth: 1, about: "t.log"}, true},
 	{"a fault is no proof that a successor has failed", "daemon that is succeeded",
 		cut{nr: unix.SYS_READLINKAT, errno: unix.EIO, nth: 1, about: "/current"}, true},
 }
