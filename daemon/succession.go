@@ -153,12 +153,12 @@ func (g *giver) drain() (handedOn bool) {
 }
 
 // isOwner reports whether current names the generation. One whose directory was
-// deleted has no successor either. A fault of the file system is no answer: two
-// that both take it for a yes would both accept.
+// deleted has no successor either. A link that cannot be read is read again before
+// that is believed: two that both took it for a yes would both accept.
 func isOwner(h *handover.Handover) bool {
 	for again := readAgain; ; again-- {
 		target, err := os.Readlink(filepath.Join(h.Dir, runtimedir.CurrentName))
-		if err == nil || again == 0 || errors.Is(err, os.ErrNotExist) {
+		if err == nil || again == 0 {
 			return err != nil || target == h.GenDir
 		}
 		time.Sleep(readPause)
