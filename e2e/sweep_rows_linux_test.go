@@ -18,10 +18,10 @@ import (
 )
 
 var scenes = []scene{
-	{name: "launching client", target: role{0, 1}, command: dialCommand},
+	{name: "launching client", whole: true, target: role{0, 1}, command: dialCommand},
 	{name: "launching client after a death", target: role{0, 1}, reach: stale, command: dialCommand},
-	{name: "child before its exec", target: role{1, 0}, command: dialCommand},
-	{name: "daemon until it serves", target: role{1, 1}, command: dialCommand},
+	{name: "child before its exec", whole: true, target: role{1, 0}, command: dialCommand},
+	{name: "daemon until it serves", whole: true, target: role{1, 1}, command: dialCommand},
 	{name: "client of a living daemon", target: role{0, 1}, reach: living, command: dialCommand, keeps: true},
 	{name: "client that lets the daemon bind", target: role{0, 1}, command: dialBinder, next: nextBinder, keepless: true},
 	{name: "daemon that binds", target: role{1, 1}, command: dialBinder, next: nextBinder, keepless: true},
@@ -29,10 +29,10 @@ var scenes = []scene{
 	{name: "client that waits for an upgrade", target: role{0, 1}, reach: outdated, command: restartTool, next: nextBuild, keeps: true},
 	{name: "successor", target: role{1, 1}, reach: outdated, command: restartTool, next: nextBuild, keeps: true},
 	{name: "daemon that is succeeded", target: role{1, 1}, reach: firstBuild, command: dialTool, act: upgradeTool, next: nextBuild, keeps: true},
-	{name: "fastbind stop", target: role{0, 1}, reach: living, command: stopCommand, keeps: true},
+	{name: "fastbind stop", whole: true, target: role{0, 1}, reach: living, command: stopCommand, keeps: true},
 	{name: "daemon that is stopped", target: role{1, 1}, command: dialCommand, act: stopCommand, keeps: true},
 	{name: "fastbind start of a foreign", target: role{0, 1}, command: startForeign, next: nextForeign},
-	{name: "trampoline", target: role{1, 1}, command: startForeign, next: nextForeign, follow: true},
+	{name: "trampoline", whole: true, target: role{1, 1}, command: startForeign, next: nextForeign, follow: true},
 }
 
 func dialCommand(w *world) *exec.Cmd {
@@ -189,7 +189,7 @@ var killOnly = map[uint64]bool{
 	unix.SYS_SCHED_GETAFFINITY: true, unix.SYS_SCHED_YIELD: true, unix.SYS_SETSOCKOPT: true, unix.SYS_SIGALTSTACK: true,
 	unix.SYS_TGKILL: true,
 	unix.SYS_ACCESS: true, unix.SYS_DUP2: true, unix.SYS_GETCWD: true, unix.SYS_GETEGID: true, unix.SYS_GETGID: true,
-	unix.SYS_GETPPID: true, unix.SYS_LSEEK: true, unix.SYS_RSEQ: true, unix.SYS_SET_ROBUST_LIST: true,
+	unix.SYS_GETPPID: true, unix.SYS_LSEEK: true, unix.SYS_RESTART_SYSCALL: true, unix.SYS_RSEQ: true, unix.SYS_SET_ROBUST_LIST: true,
 	unix.SYS_SET_TID_ADDRESS: true, unix.SYS_STAT: true, unix.SYS_WAIT4: true, unix.SYS_WRITEV: true, unix.SYS_TIMERFD_SETTIME: true, unix.SYS_UMASK: true, unix.SYS_UNAME: true,
 }
 
