@@ -47,7 +47,7 @@ type deed struct {
 // which the calls are made. strace counts each thread for itself, so that "the
 // third openat" would be several.
 //
-// Processes below the target run free. All of ptrace happens on a thread of its
+// It does something to one call at most. Processes below the target run free. All of ptrace happens on a thread of its
 // own, as the kernel demands; when that ends, whoever is still traced runs free.
 type tracer struct {
 	target role
@@ -69,6 +69,7 @@ type tracer struct {
 	// Of the tracer's thread alone.
 	threads map[int]*thread
 	parked  map[int]bool // stopped before their parent has told of them
+	over    bool         // something was done to a call: the others are of no interest
 	err     error
 }
 
@@ -295,7 +296,7 @@ func (tr *tracer) event(tid int, th *thread, cause int) {
 func (tr *tracer) resume(tid int, th *thread, sig int) error {
 	r, t := th.proc.role, tr.target
 	switch {
-	case r == t:
+	case r == t && (!tr.over || th.pending != deed{}):
 		return unix.PtraceSyscall(tid, sig)
 	case !th.fresh && (r.depth > t.depth || r.depth == t.depth && r.execs > t.execs):
 		// Alone: threads come after the exec.
@@ -344,6 +345,7 @@ func (tr *tracer) syscallStop(tid int, th *thread) {
 		}
 		tr.calls.Add(1)
 		d := tr.decide(c)
+		tr.over = tr.over || d != deed{}
 		switch {
 		case d.kill:
 			_ = unix.Kill(th.proc.tgid, unix.SIGKILL)

@@ -47,6 +47,10 @@ type scene struct {
 	// killed.
 	keeps bool
 
+	// whole: the calls of the program's own start count as well, which are the same
+	// in every scene; else those from the first on that is this module's.
+	whole bool
+
 	// follow: the command does not wait for the target, which is followed to the end
 	// of its role.
 	follow bool
@@ -262,16 +266,29 @@ func (s scene) run(t *testing.T, c cut) run {
 	var queue *queued
 	r := run{can: map[failing]int{}}
 	seen, unknown := 0, map[uint64]bool{}
+	begun := s.whole
+	alike := map[string]int{}
 	decide := func(at call) deed {
-		r.calls++
 		row, known := rows[at.nr]
 		if !known && !killOnly[at.nr] && !unknown[at.nr] {
 			unknown[at.nr] = true
 			t.Errorf("system call %d has no row", at.nr)
 		}
 		var errs []syscall.Errno
-		if known {
+		if known && (c == cut{} || !begun || c.nr == at.nr) {
 			errs = w.ways(at, row)
+		}
+		begun = begun || len(errs) > 0
+		if !begun {
+			return deed{}
+		}
+		r.calls++
+		if len(errs) > 0 && c.kill == 0 {
+			if what := w.describe(at); alike[what] == twice {
+				errs = nil
+			} else {
+				alike[what]++
+			}
 		}
 		for _, e := range errs {
 			r.can[failing{at.nr, e}]++
@@ -344,7 +361,8 @@ func (s scene) run(t *testing.T, c cut) run {
 	}()
 
 	if s.target.depth == 0 && c.kill > 0 && r.hit != "" {
-		if !status.Signaled() || status.Signal() != unix.SIGKILL {
+		// Another thread may just have been about to end it.
+		if status != 0 && (!status.Signaled() || status.Signal() != unix.SIGKILL) {
 			t.Errorf("it was killed, and ended with %#x", status)
 		}
 	} else {
@@ -359,6 +377,10 @@ func (s scene) run(t *testing.T, c cut) run {
 	s.after(t, w, c, r, queue)
 	return r
 }
+
+// twice is how many calls of one name about one file are made to fail: a path is
+// verified again and again.
+const twice = 2
 
 // lingers is how long a daemon is followed that outlives what ends it.
 const lingers = 200 * time.Millisecond
@@ -380,7 +402,7 @@ func (w *world) settled(tr *tracer, r *run) {
 
 // spares reports whether a call is one whose failure fails nobody.
 func spares(hit string) bool {
-	return strings.Contains(hit, ".journal")
+	return strings.HasSuffix(hit, ".journal)") || strings.HasSuffix(hit, ".log)") && !strings.HasPrefix(hit, "fstat(")
 }
 
 // said reports what is wrong with the end of a command: it succeeds, or says with a
@@ -402,10 +424,7 @@ func (s scene) after(t *testing.T, w *world, c cut, r run, queue *queued) {
 	if s.next != nil {
 		s.next(w)
 	} else {
-		pid := w.dial()
-		if again := w.dial(); again != pid {
-			t.Errorf("two daemons answer: %s and %s", pid, again)
-		}
+		w.dial()
 	}
 	w.eventually("the launch lock is free", func() bool {
 		held, err := lock.Held(w.service("t"))

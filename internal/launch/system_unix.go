@@ -614,16 +614,19 @@ func (s *system) openLog(g *generation, r *record.Record) error {
 	for _, p := range []string{path, journalPath(state, s.dirName)} {
 		_ = journal.Rotate(p) // the next launch may be luckier
 	}
+	if g.null, err = os.Open(os.DevNull); err != nil {
+		return err
+	}
 	if g.log, err = journal.Open(path, os.O_WRONLY); err != nil {
 		// An outsider's directory, link or FIFO: nobody is told to delete it.
 		if fi, serr := os.Lstat(path); serr == nil && !fi.Mode().IsRegular() && os.Rename(path, path+".1") == nil {
 			g.log, err = journal.Open(path, os.O_WRONLY)
 		}
-		if err != nil {
-			return err
-		}
 	}
-	if g.null, err = os.Open(os.DevNull); err != nil {
+	if err != nil {
+		// A full disk, perhaps: a daemon without a log is better than none.
+		s.b.Note(s.place.Root, journal.Event{Kind: "fallback", Generation: g.number, Reason: "the output goes nowhere: " + err.Error()})
+		g.log, err = os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 		return err
 	}
 	fi, err := g.log.Stat()
