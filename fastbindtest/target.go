@@ -27,6 +27,10 @@ type Target struct {
 	Status [][]string // with Client: commands that only look
 	Stop   []string   // with Client: the command that ends the daemon
 
+	// Setup is a command that makes what the target needs. It is run first, once in
+	// every directory in which clients are run; with Command in {dir}.
+	Setup []string
+
 	// Env is what is added to the environment of the temporary directory: "K"
 	// passes a variable of the caller's on, "K=V" sets one.
 	Env []string

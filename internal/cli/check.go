@@ -41,12 +41,12 @@ type caseReply struct {
 
 // checkFlags are the target and what is asked of it.
 type checkFlags struct {
-	client, stop, request, expect, http string
-	status, env, only, skip             []string
-	idle                                time.Duration
-	limits                              fastbindtest.Limits
-	list, verbose                       bool
-	junit                               string
+	client, setup, stop, request, expect, http string
+	status, env, only, skip                    []string
+	idle                                       time.Duration
+	limits                                     fastbindtest.Limits
+	list, verbose                              bool
+	junit                                      string
 }
 
 func (a *app) checkCommand() *cobra.Command {
@@ -79,6 +79,7 @@ apply hold.`,
 	f := &checkFlags{}
 	set := cmd.Flags()
 	set.StringVar(&f.client, "client", "", "`command` that uses the daemon and starts it if none runs")
+	set.StringVar(&f.setup, "setup", "", "`command` that first makes what the target needs")
 	set.StringArrayVar(&f.status, "status", nil, "with --client: `command` that only looks (repeatable)")
 	set.StringVar(&f.stop, "stop", "", "with --client: `command` that ends the daemon")
 	set.StringVar(&f.request, "request", "", "`text` that a client sends; \\n and the like are understood")
@@ -131,6 +132,9 @@ func (f *checkFlags) target(command []string) (fastbindtest.Target, error) {
 	t := fastbindtest.Target{Command: command, Env: f.env, Expect: f.expect, IdleExit: f.idle, Only: f.only, Skip: f.skip, Limits: f.limits}
 	if f.client != "" {
 		t.Client = shell(f.client)
+	}
+	if f.setup != "" {
+		t.Setup = shell(f.setup)
 	}
 	if f.stop != "" {
 		t.Stop = shell(f.stop)
