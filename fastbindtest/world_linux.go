@@ -120,7 +120,7 @@ func (w *world) expandAll(list []string) []string {
 }
 
 // pollEvery is the time between two looks at what gives no event.
-const pollEvery = 5 * time.Millisecond
+const pollEvery = 10 * time.Millisecond
 
 // patience bounds the wait for something that a daemon or a client has to do. It
 // is generous: nothing is judged by it but whether it happens at all.
@@ -160,7 +160,7 @@ func settle[T comparable](w *world, f func() T) T {
 	const still, limit = 300 * time.Millisecond, 10 * time.Second
 	last, since := f(), time.Now()
 	for end := time.Now().Add(limit); time.Now().Before(end) && time.Since(since) < still && w.ctx.Err() == nil; {
-		w.sleep(25 * time.Millisecond)
+		w.sleep(50 * time.Millisecond)
 		if now := f(); now != last {
 			last, since = now, time.Now()
 		}

@@ -88,6 +88,7 @@ apply hold.`,
 	set.StringArrayVar(&f.env, "env", nil, "pass variable `K` on, or set it with K=V (repeatable)")
 	set.DurationVar(&f.idle, "idle-exit", 0, "idle exit to try, which {idle} or {idle_seconds} tells the daemon")
 	set.IntVar(&f.limits.Crowd, "crowd", 16, "clients or starters at once, 2 to 1000")
+	set.IntVar(&f.limits.Rounds, "rounds", 3, "how often such a crowd comes")
 	set.DurationVar(&f.limits.BoundWithin, "bound-within", 500*time.Millisecond, "from exec to listening, if the daemon binds")
 	set.DurationVar(&f.limits.Patience, "patience", 30*time.Second, "for a start, an answer or an end; a client has twice that")
 	set.DurationVar(&f.limits.HangWithin, "hang-within", 45*time.Second, "after which a client of a stopped daemon has ended")
@@ -163,8 +164,8 @@ func (f *checkFlags) target(command []string) (fastbindtest.Target, error) {
 			return t, &usageError{"a limit must be more than 0s", ""} // 0 would mean the default
 		}
 	}
-	if t.Limits.Crowd == 0 {
-		return t, &usageError{"--crowd must be 2 to 1000", ""}
+	if t.Limits.Crowd == 0 || t.Limits.Rounds == 0 {
+		return t, &usageError{"--crowd must be 2 to 1000, --rounds 1 to 1000", ""}
 	}
 	if err := t.Validate(); err != nil {
 		return t, &usageError{err.Error(), "see: fastbind check --help"}
