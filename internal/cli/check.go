@@ -73,7 +73,7 @@ The exit status is 1 if a rule is broken, or could not be judged, and 0 if all t
 apply hold.`,
 		Example: `  fastbind check --http / -- gunicorn app:main
   fastbind check --client 'tool ping' --stop 'tool stop' --status 'tool status'
-  fastbind check --only kill9,starters -- redis-server --port 0 --unixsocket {socket}`,
+  fastbind check -- redis-server --port 0 --unixsocket {socket}`,
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	f := &checkFlags{}
