@@ -358,7 +358,8 @@ func (w *world) freeze(list []process) error {
 			threads, _ := filepath.Glob(procPath(p.pid, "task/*/stat"))
 			for _, t := range threads {
 				b, err := os.ReadFile(t)
-				if i := strings.LastIndex(string(b), ") "); err == nil && (i < 0 || b[i+2] != 'T') {
+				// What has ended is not reaped by who is stopped: Z.
+				if i := strings.LastIndex(string(b), ") "); err == nil && (i < 0 || !strings.ContainsRune("TtZX", rune(b[i+2]))) {
 					return false
 				}
 			}
