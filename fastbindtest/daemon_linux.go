@@ -445,6 +445,7 @@ func connected(w *world) verdict {
 	if err != nil {
 		return broken("SIGTERM in the middle of a request: it was dropped (%v)", err)
 	}
+	_ = c.Close() // who stays connected is not what it is to wait for
 	if err := d.gone(); err != nil {
 		return broken("it answered, and then: %v", err)
 	}
@@ -579,7 +580,9 @@ func closesOnExec(pid, fd int) bool {
 	return err == nil && flags&unix.O_CLOEXEC != 0
 }
 
-var announcing = regexp.MustCompile(`^(LISTEN_\w+|FASTBIND_HANDOVER|NOTIFY_SOCKET)=`)
+// announcing are the variables of systemd's convention. Ours is meant for one
+// process, which it names, so a daemon that does not know it may pass it on.
+var announcing = regexp.MustCompile(`^(LISTEN_PID|LISTEN_FDS|LISTEN_FDNAMES|NOTIFY_SOCKET)=`)
 
 func grandchild(w *world) verdict {
 	d, err := w.up()

@@ -57,7 +57,7 @@ func program(t *testing.T, name string) string {
 
 // limits are short where the broken daemons make the kit wait, and a crowd is
 // small: several checks run at once.
-var limits = Limits{Crowd: 8, Patience: 10 * time.Second, HangWithin: 4 * time.Second}
+var limits = Limits{Crowd: 8, Rounds: 1, Patience: 10 * time.Second, HangWithin: 4 * time.Second}
 
 // target is the plain daemon, or one with a defect.
 func target(t *testing.T, m Mode, flags ...string) Target {
@@ -160,9 +160,9 @@ func TestKit(t *testing.T) {
 	trials := []trial{
 		// The slowest first: the SDK's clients wait for 30 s before they ask whether
 		// a daemon hangs.
-		{"greeter/client", Target{Client: []string{greeter}, Expect: "I am the daemon", Limits: Limits{Crowd: 8}}, nil, 12},
+		{"greeter/client", Target{Client: []string{greeter}, Expect: "I am the daemon", Limits: Limits{Crowd: 8, Rounds: 1}}, nil, 12},
 		{"gocache/client", Target{Client: []string{gocache, "ping"}, Status: [][]string{{gocache, "stats"}}, Stop: []string{gocache, "stop"},
-			Limits: Limits{Crowd: 8}}, nil, 13},
+			Limits: Limits{Crowd: 8, Rounds: 1}}, nil, 13},
 		{"greeter/inherit", Target{Command: []string{greeter, "--daemon"}, Request: "kit\n", Expect: "kit! I am the daemon", Limits: limits}, nil, 10},
 		{"gocache/inherit", Target{Command: []string{gocache, "__gocache", "daemon"}, Limits: limits}, nil, 8},
 		{"plain/inherit", target(t, Inherit, "-spawn", "-idle", "{idle}"), nil, 12},

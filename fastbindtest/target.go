@@ -27,6 +27,10 @@ type Target struct {
 	Status [][]string // with Client: commands that only look
 	Stop   []string   // with Client: the command that ends the daemon
 
+	// Setup is a command that makes what the target needs. It is run first, once in
+	// every directory in which clients are run; with Command in {dir}.
+	Setup []string
+
 	// Env is what is added to the environment of the temporary directory: "K"
 	// passes a variable of the caller's on, "K=V" sets one.
 	Env []string
@@ -50,6 +54,7 @@ type Target struct {
 // Limits bound a check. Zero is the default.
 type Limits struct {
 	Crowd       int           // clients or starters at once: 16
+	Rounds      int           // how often a crowd comes, for who wins a race once need not win it again: 3
 	BoundWithin time.Duration // from exec to listening, for a daemon that binds: 500 ms
 	Patience    time.Duration // for a start, an answer or an end: 30 s; a client has twice that
 	HangWithin  time.Duration // after which the client of a stopped daemon has ended: 45 s
@@ -65,6 +70,9 @@ func (l *Limits) complete() {
 	}
 	if l.Crowd == 0 {
 		l.Crowd = 16
+	}
+	if l.Rounds == 0 {
+		l.Rounds = 3
 	}
 	set(&l.BoundWithin, 500*time.Millisecond)
 	set(&l.Patience, 30*time.Second)
@@ -134,6 +142,9 @@ func (t Target) Validate() error {
 	l := t.Limits
 	if l.Crowd < 0 || l.Crowd == 1 || l.Crowd > 1000 {
 		return errors.New("a crowd has 2 to 1000 clients")
+	}
+	if l.Rounds < 0 || l.Rounds > 1000 {
+		return errors.New("a crowd comes 1 to 1000 times")
 	}
 	for _, d := range []time.Duration{l.BoundWithin, l.Patience, l.HangWithin, l.Case, l.Total} {
 		if d < 0 {

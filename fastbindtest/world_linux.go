@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/fastbind/fastbind/internal/proc"
 )
 
 // A world is the place in which one case is judged: directories, environment,
@@ -58,11 +60,27 @@ func (w *world) furnish() error {
 			return err
 		}
 	}
-	return nil
+	if w.mode == Client {
+		return w.setup(w.project())
+	}
+	return w.setup(w.dir)
 }
 
-// env is an environment that leads into the world. The caller's contributes who
-// the user is, PATH, and what the target names.
+// setup lets the target make what it needs in a directory.
+func (w *world) setup(dir string) error {
+	if len(w.Target.Setup) == 0 {
+		return nil
+	}
+	r, err := w.do(command{argv: w.Target.Setup, dir: dir})
+	if err == nil && (r.timedOut || r.status != 0) {
+		r.expected = false
+		err = errors.New("the setup " + r.String())
+	}
+	return err
+}
+
+// env is an environment that leads into the world. The caller's contributes PATH
+// and what the target names.
 func (w *world) env() []string {
 	env := []string{
 		"HOME=" + w.home(), "TMPDIR=" + filepath.Join(w.dir, "tmp"),
@@ -72,10 +90,11 @@ func (w *world) env() []string {
 		// Tools made with fastbind look for a daemon of theirs in other places too.
 		"FASTBIND_RUNTIME_DIR=" + w.run() + "/fastbind", "FASTBIND_STATE_DIR=" + w.home() + "/fastbind", "FASTBIND_CONFIG_DIR=" + w.home() + "/.config/fastbind",
 	}
-	for _, name := range []string{"PATH", "USER", "LOGNAME"} {
-		if v := lookup(w.Env, name); v != "" {
-			env = append(env, name+"="+v)
-		}
+	if _, user, _, err := proc.Account(os.Geteuid()); err == nil {
+		env = append(env, "USER="+user, "LOGNAME="+user)
+	}
+	if path := lookup(w.Env, "PATH"); path != "" {
+		env = append(env, "PATH="+path)
 	}
 	for _, e := range w.Target.Env {
 		if !strings.Contains(e, "=") {
@@ -101,7 +120,7 @@ func (w *world) expandAll(list []string) []string {
 }
 
 // pollEvery is the time between two looks at what gives no event.
-const pollEvery = 5 * time.Millisecond
+const pollEvery = 10 * time.Millisecond
 
 // patience bounds the wait for something that a daemon or a client has to do. It
 // is generous: nothing is judged by it but whether it happens at all.
@@ -141,7 +160,7 @@ func settle[T comparable](w *world, f func() T) T {
 	const still, limit = 300 * time.Millisecond, 10 * time.Second
 	last, since := f(), time.Now()
 	for end := time.Now().Add(limit); time.Now().Before(end) && time.Since(since) < still && w.ctx.Err() == nil; {
-		w.sleep(25 * time.Millisecond)
+		w.sleep(50 * time.Millisecond)
 		if now := f(); now != last {
 			last, since = now, time.Now()
 		}

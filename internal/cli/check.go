@@ -41,12 +41,12 @@ type caseReply struct {
 
 // checkFlags are the target and what is asked of it.
 type checkFlags struct {
-	client, stop, request, expect, http string
-	status, env, only, skip             []string
-	idle                                time.Duration
-	limits                              fastbindtest.Limits
-	list, verbose                       bool
-	junit                               string
+	client, setup, stop, request, expect, http string
+	status, env, only, skip                    []string
+	idle                                       time.Duration
+	limits                                     fastbindtest.Limits
+	list, verbose                              bool
+	junit                                      string
 }
 
 func (a *app) checkCommand() *cobra.Command {
@@ -73,12 +73,13 @@ The exit status is 1 if a rule is broken, or could not be judged, and 0 if all t
 apply hold.`,
 		Example: `  fastbind check --http / -- gunicorn app:main
   fastbind check --client 'tool ping' --stop 'tool stop' --status 'tool status'
-  fastbind check --only kill9 -- redis-server --unixsocket {socket}`,
+  fastbind check -- redis-server --port 0 --unixsocket {socket}`,
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	f := &checkFlags{}
 	set := cmd.Flags()
 	set.StringVar(&f.client, "client", "", "`command` that uses the daemon and starts it if none runs")
+	set.StringVar(&f.setup, "setup", "", "`command` that first makes what the target needs")
 	set.StringArrayVar(&f.status, "status", nil, "with --client: `command` that only looks (repeatable)")
 	set.StringVar(&f.stop, "stop", "", "with --client: `command` that ends the daemon")
 	set.StringVar(&f.request, "request", "", "`text` that a client sends; \\n and the like are understood")
@@ -87,6 +88,7 @@ apply hold.`,
 	set.StringArrayVar(&f.env, "env", nil, "pass variable `K` on, or set it with K=V (repeatable)")
 	set.DurationVar(&f.idle, "idle-exit", 0, "idle exit to try, which {idle} or {idle_seconds} tells the daemon")
 	set.IntVar(&f.limits.Crowd, "crowd", 16, "clients or starters at once, 2 to 1000")
+	set.IntVar(&f.limits.Rounds, "rounds", 3, "how often such a crowd comes")
 	set.DurationVar(&f.limits.BoundWithin, "bound-within", 500*time.Millisecond, "from exec to listening, if the daemon binds")
 	set.DurationVar(&f.limits.Patience, "patience", 30*time.Second, "for a start, an answer or an end; a client has twice that")
 	set.DurationVar(&f.limits.HangWithin, "hang-within", 45*time.Second, "after which a client of a stopped daemon has ended")
@@ -132,6 +134,9 @@ func (f *checkFlags) target(command []string) (fastbindtest.Target, error) {
 	if f.client != "" {
 		t.Client = shell(f.client)
 	}
+	if f.setup != "" {
+		t.Setup = shell(f.setup)
+	}
 	if f.stop != "" {
 		t.Stop = shell(f.stop)
 	}
@@ -159,8 +164,8 @@ func (f *checkFlags) target(command []string) (fastbindtest.Target, error) {
 			return t, &usageError{"a limit must be more than 0s", ""} // 0 would mean the default
 		}
 	}
-	if t.Limits.Crowd == 0 {
-		return t, &usageError{"--crowd must be 2 to 1000", ""}
+	if t.Limits.Crowd == 0 || t.Limits.Rounds == 0 {
+		return t, &usageError{"--crowd must be 2 to 1000, --rounds 1 to 1000", ""}
 	}
 	if err := t.Validate(); err != nil {
 		return t, &usageError{err.Error(), "see: fastbind check --help"}

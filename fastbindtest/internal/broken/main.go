@@ -276,7 +276,14 @@ func serve(l net.Listener, dir string) error {
 			return err
 		case <-terms:
 			if has("graceful-stop") {
-				os.Exit(0)
+				// Who was accepted is served, who is queued forgotten.
+				_ = s.ln.SetDeadline(time.Unix(1, 0))
+				<-accepting
+				s.serving.Wait()
+				return nil
+			}
+			if has("stop-start") {
+				time.Sleep(300 * time.Millisecond) // which the one who stops it does not wait for
 			}
 			s.drain(accepting)
 			if has("exit-status") {
@@ -321,6 +328,9 @@ func (s *server) accept() error {
 			return err
 		}
 		s.handle(c)
+		if has("graceful-stop") {
+			time.Sleep(2 * time.Millisecond) // else it may win the race against the signal
+		}
 	}
 }
 
@@ -338,9 +348,6 @@ func (s *server) handle(c net.Conn) {
 		}()
 		r := bufio.NewReader(c)
 		line, err := r.ReadString('\n')
-		if has("graceful-stop") {
-			time.Sleep(10 * time.Millisecond) // work that an end at once cuts off
-		}
 		if err == nil {
 			fmt.Fprintf(c, "pid %d: %s", os.Getpid(), line)
 		}
