@@ -2,6 +2,7 @@ package analysis
 
 import (
 	"go/token"
+	"slices"
 	"strings"
 
 	"golang.org/x/tools/go/analysis"
@@ -88,7 +89,7 @@ func runUnlink(pass *analysis.Pass) (any, error) {
 				if l.in == r.in || !reaches(r.in, l.in) {
 					continue
 				}
-				if rp, lp, ok := same(r.set.removes, l.set.listens); ok {
+				if rp, lp, ok := same(r.set, l.set.listens); ok {
 					report(position(r.in), "the path is removed (%s) and then listened on (%s, %s) without a lock: of two daemons that start at once both listen, and one cannot be reached; "+
 						"hold a lock over dial, remove and listen, or let fastbind launch the daemon",
 						Effect{Steps: rp.Steps}.chain(), Effect{Steps: lp.Steps}.chain(), p.at(position(l.in)))
@@ -98,7 +99,7 @@ func runUnlink(pass *analysis.Pass) (any, error) {
 				if l.in == r.in || !failsInto(l.in, r.in) {
 					continue
 				}
-				if rp, lp, ok := same(r.set.removes, l.set.dials); ok {
+				if rp, lp, ok := same(r.set, l.set.dials); ok {
 					report(position(r.in), "the path is removed (%s) because nobody answered there (%s, %s), without a lock: a daemon that listens by now cannot be reached any more; "+
 						"hold a lock over dial, remove and listen, or let fastbind launch the daemon",
 						Effect{Steps: rp.Steps}.chain(), Effect{Steps: lp.Steps}.chain(), p.at(position(l.in)))
@@ -176,19 +177,20 @@ func held(in ssa.CallInstruction, locks func(func(ssa.CallInstruction) bool)) bo
 	return false
 }
 
-// same is a removed path that is listened on.
-func same(removes, listens []Path) (r, l Path, ok bool) {
-	for _, r := range removes {
-		if strings.Contains(r.Key, private) || r.Key == `""` || r.Key == "nil" {
+// same is a path that a call removes and that is used by others. One that the
+// call itself goes on to use is told of where it does that.
+func same(removal done, others []Path) (r, u Path, ok bool) {
+	for _, r := range removal.removes {
+		isIt := func(u Path) bool { return u.Key == r.Key }
+		if strings.Contains(r.Key, private) || r.Key == `""` || r.Key == "nil" ||
+			slices.ContainsFunc(removal.listens, isIt) || slices.ContainsFunc(removal.dials, isIt) {
 			continue
 		}
-		for _, l := range listens {
-			if r.Key == l.Key {
-				return r, l, true
-			}
+		if i := slices.IndexFunc(others, isIt); i >= 0 {
+			return r, others[i], true
 		}
 	}
-	return r, l, false
+	return r, u, false
 }
 
 // isEndpoint reports whether a key is of the endpoint's path or of the address
