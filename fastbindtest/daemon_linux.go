@@ -154,6 +154,7 @@ func listensFirst(w *world) verdict {
 		if err := d.kill9(); err != nil {
 			return undecided(err)
 		}
+		//fastbindvet:ignore unlink the directory is the case's own, and a case is what others do
 		_ = os.Remove(w.socket())
 	}
 	return broken("of %d starts, the fastest was listening %v after exec; its budget is %v", tries, best.Round(time.Millisecond), w.Target.Limits.BoundWithin)
@@ -221,6 +222,7 @@ func daemonDeletedSocket(w *world) verdict {
 	if err != nil {
 		return undecided(err)
 	}
+	//fastbindvet:ignore unlink the directory is the case's own, and a case is what others do
 	if err := os.Remove(w.socket()); err != nil {
 		return undecided(err)
 	}
@@ -278,6 +280,7 @@ func daemonLiveSocket(w *world) verdict {
 // what a dead one left.
 func starters(w *world) verdict {
 	for _, over := range []string{"nothing", "a stale socket"} {
+		//fastbindvet:ignore unlink the directory is the case's own, and a case is what others do
 		_ = os.Remove(w.socket())
 		if over != "nothing" {
 			ln, _, err := listen1(w.socket())
