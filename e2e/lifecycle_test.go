@@ -3,8 +3,12 @@
 package e2e
 
 import (
+	"bufio"
+	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fastbind/fastbind"
 	"github.com/fastbind/fastbind/internal/record"
 )
 
@@ -295,5 +300,32 @@ func TestStopNow(t *testing.T) {
 		if out, err := w.output(w.command("fastbind", "stop", "--now", "t")); err != nil {
 			t.Fatal(out, err)
 		}
+	}
+}
+
+// TestStopNowTellsWhy: I2. Who waits for the first answer of a daemon that is
+// killed because somebody asked for it is told so, although the daemon has read the
+// request and its launcher has left.
+func TestStopNowTellsWhy(t *testing.T) {
+	w := newWorld(t)
+	w.dial()
+	conn := w.connect(w.hangs(time.Minute, fastbind.HangReplace))
+	read := filepath.Join("/proc", itoa(w.living("t")[0].Record.PID), "io")
+	before, err := os.ReadFile(read)
+	if err != nil {
+		t.Skip("this system does not tell what a process has read:", err)
+	}
+	if _, err := io.WriteString(conn, "-60000\n"); err != nil {
+		t.Fatal(err)
+	}
+	w.eventually("the daemon has read the request", func() bool {
+		now, err := os.ReadFile(read)
+		return err == nil && !bytes.Equal(now, before)
+	})
+	if out, err := w.output(w.command("fastbind", "stop", "--now", "t")); err != nil {
+		t.Fatal(out, err)
+	}
+	if reply, err := bufio.NewReader(conn).ReadString('\n'); !errors.Is(err, fastbind.ErrLaunchFailed) || !strings.Contains(err.Error(), "was stopped before it answered") {
+		t.Errorf("got %q, %T %v", reply, err, err)
 	}
 }

@@ -178,7 +178,7 @@ type soak struct {
 // A blow is something that dials and connections may fail of.
 type blow struct {
 	at   time.Time
-	kind string // "kill" or "suspend"
+	kind string // "kill", "suspend" or "deletion"
 }
 
 // A miss is a holder's failed dial, or a connection that was cut.
@@ -627,6 +627,10 @@ func (s *soak) fastbind(args ...string) {
 	cmd := s.command("fastbind", args...)
 	out, err := s.output(cmd)
 	const notRunning = 3
+	if strings.Contains(out, "no living generation is on record") && s.struck("deletion", time.Now(), time.Now()) {
+		s.count("refused: an outsider has deleted the records") // until the daemon puts its own back
+		return
+	}
 	if err != nil && (cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != notRunning) && !strings.Contains(out, "never launched here") {
 		s.broken("fastbind %s: %v: %s", strings.Join(args, " "), err, out)
 	}
@@ -708,6 +712,7 @@ func (s *soak) delete(t trouble) {
 	all := [][]string{{dir + "/sock"}, {dir + "/keep"}, {dir + "/sock", dir + "/keep"}, {dir}, {dir + "/current"}, {filepath.Dir(dir)}}
 	paths := all[t.pick%len(all)]
 	s.note("deletes %q", paths)
+	defer s.strike("deletion", "")
 	for _, p := range paths {
 		_ = os.RemoveAll(p) // somebody may put new things into it meanwhile
 	}

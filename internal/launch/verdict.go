@@ -51,7 +51,10 @@ func (b *Broker) Verdict(l Lost) *Fault {
 			return nil
 		}
 		ending := e.ending() || l.Reset && e.Record.Phase == record.Draining
-		if !ending || !l.Reset && e.Record.Phase == record.Gone {
+		// A daemon that has drained, or a foreign one, has ended it by itself; a
+		// backend that is gone without a drain was killed by a stop.
+		own := !l.Reset && e.Record.Phase == record.Gone && (e.Record.Drained || !e.Record.Backend)
+		if !ending || own {
 			return nil
 		}
 		if !e.Alive && told(*e) || time.Now().After(end) {

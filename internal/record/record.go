@@ -166,6 +166,7 @@ type Record struct {
 	PhaseAt  time.Duration // boot-time clock
 	WasReady bool          // it was ready at some time
 	TookOver bool          // it took over from the one it succeeds
+	Drained  bool          // it was draining at some time
 	Failure  *Failure
 
 	// BoundAfter is the time from the launch's start until the endpoint
@@ -568,6 +569,7 @@ func (r *Record) set(key, value string) error {
 	case "phase":
 		r.Phase = Phase(value)
 		r.WasReady = r.WasReady || r.Phase == Ready
+		r.Drained = r.Drained || r.Phase == Draining
 	case "directory":
 		r.Directory = value
 	case "stopped":
