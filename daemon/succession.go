@@ -149,18 +149,20 @@ func (g *giver) ends(why generation.Reason) (ends bool) {
 // too, so that one which has not taken over yet gets a moment to go.
 func (g *giver) drain() (handedOn bool) {
 	g.mu.Lock()
-	how, gone := g.tenure.Drain(false), g.gone
+	t, how := g.tenure.Drain(false)
+	gone := g.gone
+	g.tenure = t
 	g.mu.Unlock()
 	if how == generation.DrainAwait {
-		t := time.NewTimer(successorWithin)
-		defer t.Stop()
+		late := time.NewTimer(successorWithin)
+		defer late.Stop()
 		select {
 		case <-g.taken:
 		case <-gone:
-		case <-t.C:
+		case <-late.C:
 		}
 		g.mu.Lock()
-		how = g.tenure.Drain(true)
+		g.tenure, how = g.tenure.Drain(true)
 		g.mu.Unlock()
 	}
 	return how == generation.DrainHandOn

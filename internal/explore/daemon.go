@@ -78,13 +78,20 @@ func (x *explorer) stepGen(s *state, g id) {
 			}
 		})
 	case awaiting:
-		switch x.rules.drain(o.tenure, false) {
+		drains := func(what string, late bool) {
+			do(what, progress, func(w *world, o *gen) {
+				t, how := x.rules.drain(o.tenure, late)
+				o.tenure = t
+				x.rules.end(w, g, how)
+			})
+		}
+		switch _, how := x.rules.drain(o.tenure, false); how {
 		case generation.DrainAwait:
-			do("wait for its successor no longer", progress, func(w *world, o *gen) { x.rules.end(w, g, x.rules.drain(o.tenure, true)) })
+			drains("wait for its successor no longer", true)
 		case generation.DrainRefuse:
-			do("refuse newcomers", progress, func(w *world, o *gen) { x.rules.end(w, g, generation.DrainRefuse) })
+			drains("refuse newcomers", false)
 		case generation.DrainHandOn:
-			do("leave the queue to its successor", progress, func(w *world, o *gen) { x.rules.end(w, g, generation.DrainHandOn) })
+			drains("leave the queue to its successor", false)
 		}
 	case draining:
 		if o.sock == 0 || s.socks[o.sock-1].queue == 0 {

@@ -111,7 +111,7 @@ type rules struct {
 	order func(generation.Tenure) (generation.Tenure, bool)
 	part  func(generation.Tenure, bool) (generation.Tenure, generation.Parting)
 	ends  func(generation.Tenure, generation.Reason) (generation.Tenure, bool)
-	drain func(generation.Tenure, bool) generation.Drain
+	drain func(generation.Tenure, bool) (generation.Tenure, generation.Drain)
 
 	end      func(*world, id, generation.Drain)
 	lose     func(*world, id)

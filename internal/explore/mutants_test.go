@@ -206,7 +206,7 @@ var mutants = []mutant{
 		}
 	}},
 	{"leave a stranded queue to a successor that loads", "I3", upgrade.with(kill).with(meddler), func(r *rules) {
-		r.drain = func(t generation.Tenure, late bool) generation.Drain {
+		r.drain = func(t generation.Tenure, late bool) (generation.Tenure, generation.Drain) {
 			t.Stranded = false
 			return t.Drain(late)
 		}

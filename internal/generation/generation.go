@@ -30,6 +30,7 @@ type Tenure struct {
 	Loaded   bool // it accepts, or is about to
 	Ending   bool // it drains, or is about to: no heir is taken any more
 	Stranded bool // and no name leads to the listener any more
+	Refusing bool // it serves its queue to the end, whatever becomes of an heir
 	Heir     Heir
 }
 
@@ -56,7 +57,7 @@ func (t Tenure) Begin() (Tenure, error) {
 
 // Order is the heir's order to accept no more. It reports whether to pause.
 func (t Tenure) Order() (_ Tenure, pause bool) {
-	if t.Heir != HeirLoads && t.Heir != HeirOrdered {
+	if t.Refusing || t.Heir != HeirLoads && t.Heir != HeirOrdered {
 		return t, false
 	}
 	t.Heir = HeirOrdered
@@ -78,6 +79,8 @@ const (
 // names this generation still: that, and no word of the heir's, makes an owner.
 func (t Tenure) Lose(owner bool) (Tenure, Parting) {
 	switch {
+	case t.Refusing:
+		t.Heir = NoHeir
 	case t.Heir == HeirLoads:
 		t.Heir = NoHeir
 		return t, PartAlone
@@ -124,18 +127,15 @@ const (
 // Drain says how the generation ends; late is whether the heir has had its moment.
 // One that is stranded serves its queue itself unless the heir does: that is
 // stranded too, and nobody else can come.
-func (t Tenure) Drain(late bool) Drain {
+func (t Tenure) Drain(late bool) (Tenure, Drain) {
 	switch {
-	case t.Heir == NoHeir:
-		return DrainRefuse
-	case t.Heir == HeirTook:
-		return DrainHandOn
-	case t.Stranded && (late || t.Heir == HeirLoads):
-		return DrainRefuse
-	case late:
-		return DrainHandOn
+	case t.Heir == NoHeir, t.Stranded && t.Heir == HeirLoads, t.Stranded && t.Heir == HeirOrdered && late:
+		t.Refusing = true
+		return t, DrainRefuse
+	case t.Heir == HeirTook, late:
+		return t, DrainHandOn
 	}
-	return DrainAwait
+	return t, DrainAwait
 }
 
 // A Gate is what stands between a generation's Accept and the kernel's queue.

@@ -22,13 +22,14 @@ func TestTenure(t *testing.T) {
 			t.Errorf("%+v takes an heir: %v", s, err)
 		}
 		o, pause := s.Order()
-		if want := s.Heir == HeirLoads || s.Heir == HeirOrdered; pause != want || !pause && o != s {
+		if want := !s.Refusing && (s.Heir == HeirLoads || s.Heir == HeirOrdered); pause != want || !pause && o != s {
 			t.Errorf("%+v pauses: %v", s, pause)
 		}
 		for _, owner := range []bool{false, true} {
 			l, parting := s.Lose(owner)
 			want := PartNothing
 			switch {
+			case s.Refusing:
 			case s.Heir == HeirLoads: // it has ordered nothing, whoever is the owner
 				want = PartAlone
 			case s.Heir == HeirOrdered && owner:
@@ -36,7 +37,7 @@ func TestTenure(t *testing.T) {
 			case s.Heir == HeirOrdered:
 				want = PartHandOn
 			}
-			if parting != want || (l.Heir == HeirTook) != (want == PartHandOn || s.Heir == HeirTook) {
+			if parting != want || (l.Heir == HeirTook) != (want == PartHandOn || s.Heir == HeirTook && !s.Refusing) {
 				t.Errorf("%+v, owner %v: %d, %+v", s, owner, parting, l)
 			}
 			todo = append(todo, l)
@@ -48,7 +49,14 @@ func TestTenure(t *testing.T) {
 			}
 			todo = append(todo, e)
 		}
-		soon, late := s.Drain(false), s.Drain(true)
+		now, soon := s.Drain(false)
+		then, late := s.Drain(true)
+		if now.Refusing != (s.Refusing || soon == DrainRefuse) || then.Refusing != (s.Refusing || late == DrainRefuse) {
+			t.Errorf("%+v drains to %+v, %+v", s, now, then)
+		}
+		if s.Ending {
+			todo = append(todo, now, then)
+		}
 		switch {
 		case late == DrainAwait:
 			t.Errorf("%+v waits for ever", s)
@@ -63,7 +71,7 @@ func TestTenure(t *testing.T) {
 		bound.Bound, loaded.Loaded = true, s.Bound
 		todo = append(todo, bound, loaded, b, o)
 	}
-	if len(seen) < 25 {
+	if len(seen) < 30 {
 		t.Errorf("%d tenures are too few to show anything", len(seen))
 	}
 }
