@@ -93,6 +93,8 @@ type run struct {
 	can   map[failing]int // how many calls could have failed so
 	fine  bool            // the command succeeded all the same
 	lives bool            // after a kill: the generation that current names does
+
+	queued, served bool // somebody was queued at that moment, and was served
 }
 
 // TestSyscallSweep: I1 to I4 at every system call. Whatever call of a launching,
@@ -118,7 +120,7 @@ func TestSyscallSweep(t *testing.T) {
 	for fd := 3; fd < 256; fd++ {
 		unix.CloseOnExec(fd)
 	}
-	sum := &tally{lines: map[string]string{}}
+	sum := &tally{scenes: map[string]*counts{}}
 	t.Cleanup(func() { sum.print(t) })
 	two := make(chan struct{}, 2)
 	for i, s := range scenes {
@@ -138,26 +140,53 @@ func TestSyscallSweep(t *testing.T) {
 
 // A tally counts for each scene.
 type tally struct {
-	mu    sync.Mutex
-	lines map[string]string
-
-	kills, fails int
+	mu     sync.Mutex
+	scenes map[string]*counts
 }
 
-func (s *tally) add(sc scene, kills, fails, fine int) {
+// counts are of the cuts that were made, and in the end of those of all scenes.
+type counts struct{ kills, fails, fine, queued, served int }
+
+func (n *counts) add(c cut, r run) {
+	if r.hit == "" {
+		return
+	}
+	if c.kill > 0 {
+		n.kills++
+	} else if n.fails++; r.fine {
+		n.fine++
+	}
+	if r.queued {
+		n.queued++
+	}
+	if r.served {
+		n.served++
+	}
+}
+
+func (n *counts) String() string {
+	return fmt.Sprintf("%6d %6d %6d %6d %6d", n.kills, n.fails, n.fine, n.queued, n.served)
+}
+
+func (s *tally) put(sc scene, n counts) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.kills, s.fails = s.kills+kills, s.fails+fails
-	s.lines[sc.name] = fmt.Sprintf("%-34s %5d kill points %5d injected failures, of which %d were got over", sc.name, kills, fails, fine)
+	s.scenes[sc.name] = &n
 }
 
 func (s *tally) print(t *testing.T) {
+	const format = "%-34s %s"
+	t.Logf(format, "", " kills  fails   fine queued served")
+	var all counts
 	for _, sc := range scenes {
-		if l := s.lines[sc.name]; l != "" {
-			t.Log(l)
+		n := s.scenes[sc.name]
+		if n == nil {
+			continue
 		}
+		t.Logf(format, sc.name, n)
+		all = counts{all.kills + n.kills, all.fails + n.fails, all.fine + n.fine, all.queued + n.queued, all.served + n.served}
 	}
-	t.Logf("%-34s %5d kill points %5d injected failures", "all", s.kills, s.fails)
+	t.Logf(format, "all", &all)
 }
 
 // base runs the scene uncut and learns what can be cut.
@@ -172,47 +201,35 @@ func (s scene) base(t *testing.T) run {
 // all makes every cut. The calls vary from run to run a little, as goroutines are
 // scheduled, so each enumeration goes on until it meets nothing any more.
 func (s scene) all(t *testing.T, base run, sum *tally) {
-	kills, fails, fine := 0, 0, 0
-	defer func() { sum.add(s, kills, fails, fine) }()
-	for n := 1; ; n++ {
-		r, ran := s.cut(t, cut{kill: n})
-		if r.hit != "" {
-			kills++
-		} else if (ran || n > 1000) && n > base.calls {
-			break
-		}
-	}
-	for _, f := range sorted(base.can) {
-		for n := 1; ; n++ {
-			r, ran := s.cut(t, cut{nr: f.nr, errno: f.errno, nth: n})
-			if r.hit != "" {
-				fails++
-				if r.fine {
-					fine++
-				}
-			} else if (ran || n > 1000) && n > base.can[f] {
-				break
+	var n counts
+	defer func() { sum.put(s, n) }()
+	each := func(expected int, nth func(int) cut) {
+		for i := 1; ; i++ {
+			c := nth(i)
+			r, ran := s.cut(t, c)
+			n.add(c, r)
+			if r.hit == "" && i > expected && (ran || i > 1000) {
+				return
 			}
 		}
+	}
+	each(base.calls, func(i int) cut { return cut{kill: i} })
+	for _, f := range sorted(base.can) {
+		each(base.can[f], func(i int) cut { return cut{nr: f.nr, errno: f.errno, nth: i} })
 	}
 }
 
 // sample makes a few cuts.
 func (s scene) sample(t *testing.T, base run, r *rand.Rand, sum *tally) {
 	const each = 3
-	kills, fails, fine := 0, 0, 0
-	defer func() { sum.add(s, kills, fails, fine) }()
+	var n counts
+	defer func() { sum.put(s, n) }()
 	fs := sorted(base.can)
 	for range each {
-		if got, _ := s.cut(t, cut{kill: 1 + r.IntN(base.calls)}); got.hit != "" {
-			kills++
-		}
 		f := fs[r.IntN(len(fs))]
-		if got, _ := s.cut(t, cut{nr: f.nr, errno: f.errno, nth: 1 + r.IntN(base.can[f])}); got.hit != "" {
-			fails++
-			if got.fine {
-				fine++
-			}
+		for _, c := range []cut{{kill: 1 + r.IntN(base.calls)}, {nr: f.nr, errno: f.errno, nth: 1 + r.IntN(base.can[f])}} {
+			got, _ := s.cut(t, c)
+			n.add(c, got)
 		}
 	}
 }
@@ -370,11 +387,11 @@ func (s scene) run(t *testing.T, c cut) run {
 			t.Error(msg)
 		}
 		r.fine = status == 0
-		if !r.fine && spares(r.hit) {
+		if !r.fine && c.kill == 0 && spares(r.hit) {
 			t.Error("a log or a journal that cannot be written failed it")
 		}
 	}
-	s.after(t, w, c, r, queue)
+	s.after(t, w, c, &r, queue)
 	return r
 }
 
@@ -420,7 +437,7 @@ func said(out string, status unix.WaitStatus) string {
 }
 
 // after checks the world after a cut.
-func (s scene) after(t *testing.T, w *world, c cut, r run, queue *queued) {
+func (s scene) after(t *testing.T, w *world, c cut, r *run, queue *queued) {
 	if s.next != nil {
 		s.next(w)
 	} else {
@@ -436,7 +453,8 @@ func (s scene) after(t *testing.T, w *world, c cut, r run, queue *queued) {
 		if c.kill > 0 && s.target.depth > 0 {
 			kept = kept && r.lives
 		}
-		if !<-queue.answered && kept {
+		r.queued, r.served = true, <-queue.answered
+		if !r.served && kept {
 			t.Error("who was queued was not served")
 		}
 	}
