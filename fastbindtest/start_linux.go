@@ -3,6 +3,7 @@ package fastbindtest
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -179,10 +180,24 @@ func (d *daemon) ending() string {
 		return fmt.Sprintf("pid %d lives", d.pid)
 	}
 	text := fmt.Sprintf("pid %d: %v", d.pid, d.state)
-	if b, _ := os.ReadFile(d.w.log()); len(b) > 0 {
-		text += fmt.Sprintf(", log %q", tail(b, 300))
+	if last := lastOf(d.w.log(), 300); last != "" {
+		text += fmt.Sprintf(", log %q", last)
 	}
 	return text
+}
+
+// lastOf is the end of a file that may be of any size.
+func lastOf(path string, n int64) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	if fi, err := f.Stat(); err == nil && fi.Size() > n {
+		_, _ = f.Seek(-n, io.SeekEnd)
+	}
+	b, _ := io.ReadAll(io.LimitReader(f, n))
+	return strings.TrimSpace(string(b))
 }
 
 // up launches the daemon and waits until it serves.
