@@ -7,8 +7,8 @@
 #
 # The modules come from the Go module proxy in the versions below, into a
 # temporary directory ($SURVEY_DIR to keep it) and the module cache. Tests are
-# left out: they are no daemons, and need more modules. The first
-# time most modules take minutes, since go vet compiles all that they import.
+# left out: they are no daemons, and need more modules. The first time most take
+# minutes, since go vet compiles all that they import.
 set -uo pipefail
 cd "$(dirname "$0")"
 
@@ -24,7 +24,6 @@ github.com/distribution/distribution/v3          v3.1.2
 github.com/go-delve/delve                        v1.27.2
 github.com/hashicorp/serf                        v0.11.0
 github.com/nats-io/nats-server/v2                v2.15.3
-github.com/open-policy-agent/opa                 v1.22.4
 github.com/oauth2-proxy/oauth2-proxy/v7          v7.15.6
 github.com/osrg/gobgp/v4                         v4.8.0
 github.com/prometheus/alertmanager               v0.35.0       ./...         -    +ui/app/dist
@@ -36,7 +35,6 @@ github.com/yggdrasil-network/yggdrasil-go        v0.5.14       ./src/...
 go.etcd.io/etcd/server/v3                        v3.7.3
 golang.org/x/tools/gopls                         v0.23.0
 miniflux.app/v2                                  v2.3.5
-tailscale.com                                    v1.104.7
 '
 
 dir=${SURVEY_DIR:-}

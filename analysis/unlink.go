@@ -25,16 +25,18 @@ removed at all: it belongs to who holds the launch lock.`,
 	Run:      runUnlink,
 }
 
+// A found is a call and what it does.
+type found struct {
+	in  ssa.CallInstruction
+	set done
+}
+
 func runUnlink(pass *analysis.Pass) (any, error) {
 	p := pass.ResultOf[effects].(*program)
 	if p == nil || strings.HasPrefix(pass.Pkg.Path(), sdkPath+"/internal/") || pass.Pkg.Path() == daemonPath {
 		return nil, nil // the SDK holds the lock
 	}
 	uses := usesSDK(pass)
-	type found struct {
-		in  ssa.CallInstruction
-		set done
-	}
 	listened := map[string]token.Pos{}
 	reported := map[token.Pos]bool{}
 	report := func(pos token.Pos, format string, args ...any) {
@@ -76,13 +78,7 @@ func runUnlink(pass *analysis.Pass) (any, error) {
 			if _, deferred := r.in.(*ssa.Defer); deferred {
 				continue
 			}
-			if held(r.in, func(yield func(ssa.CallInstruction) bool) {
-				for _, l := range locks {
-					if !yield(l.in) {
-						return
-					}
-				}
-			}) {
+			if slices.ContainsFunc(locks, func(l found) bool { return l.in != r.in && reaches(l.in, r.in) }) {
 				continue
 			}
 			for _, l := range listens {
@@ -165,16 +161,6 @@ func failsInto(dial, removal ssa.CallInstruction) bool {
 		}
 	}
 	return true // it is another function's result, such as whether it is alive
-}
-
-// held reports whether a lock is taken before in.
-func held(in ssa.CallInstruction, locks func(func(ssa.CallInstruction) bool)) bool {
-	for l := range locks {
-		if l != in && reaches(l, in) {
-			return true
-		}
-	}
-	return false
 }
 
 // same is a path that a call removes and that is used by others. One that the
