@@ -13,7 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"example.com/helper"
+	"example.com/shared"
 	"github.com/fastbind/fastbind"
 	"github.com/fastbind/fastbind/daemon"
 )
@@ -42,7 +42,7 @@ func (state) Bind(ep fastbind.Endpoint) (net.Listener, error) {
 		count.Add(1) // want `count, a atomic.Int64`
 	}
 	events <- 1                   // want `events, a channel`
-	_ = helper.Settings["listen"] // want `helper.Settings, changed in Set`
+	_ = shared.Settings["listen"] // want `shared.Settings, changed in Set`
 	_ = flags.verbose             // want `flags, whose address is used in parse`
 	_ = where                     // only set when the package is initialised
 	return daemon.Listen(ep)
@@ -61,14 +61,14 @@ func (disk) Bind(ep fastbind.Endpoint) (net.Listener, error) {
 type far struct{}
 
 func (far) Bind(ep fastbind.Endpoint) (net.Listener, error) {
-	if err := configure(); err != nil { // want `Bind touches the disk: bindbad.configure → helper.Read \(bindbad.go:\d+\) → helper.read \(helper.go:\d+\) → os.ReadFile \(helper.go:\d+\); Bind takes`
+	if err := configure(); err != nil { // want `Bind touches the disk: bindbad.configure → shared.Read \(bindbad.go:\d+\) → shared.read \(shared.go:\d+\) → os.ReadFile \(shared.go:\d+\); Bind takes`
 		return nil, err
 	}
-	return helper.Listen(ep)
+	return shared.Listen(ep)
 }
 
 func configure() error {
-	_, err := helper.Read("/etc/example.conf")
+	_, err := shared.Read("/etc/example.conf")
 	return err
 }
 
@@ -97,20 +97,20 @@ func (roundabout) Bind(ep fastbind.Endpoint) (net.Listener, error) {
 	}() // want `Bind waits: a function in roundabout.Bind → time.Sleep \(bindbad.go:\d+\)`
 	f := opener{"x"}.open
 	_ = f()                           // want `Bind touches the disk: bindbad.opener.open → os.Open`
-	_ = helper.Locked(f)              // want `Bind touches the disk: helper.Locked → bindbad.opener.open → os.Open`
-	_ = helper.OpenOne(opener{"x"})   // want `Bind touches the disk: helper.OpenOne → bindbad.opener.Open`
-	_ = helper.Open(opener{"x"})      // want `Bind touches the disk: helper.Open → bindbad.opener.Open`
+	_ = shared.Locked(f)              // want `Bind touches the disk: shared.Locked → bindbad.opener.open → os.Open`
+	_ = shared.OpenOne(opener{"x"})   // want `Bind touches the disk: shared.OpenOne → bindbad.opener.Open`
+	_ = shared.Open(opener{"x"})      // want `Bind touches the disk: shared.Open → bindbad.opener.Open`
 	_, _ = dial("tcp", "localhost:1") // want `Bind uses the network: net.Dial`
 	_ = production.run()              // want `Bind starts a process: a function in init → exec.Cmd.Run`
-	_ = helper.Opener("x")()          // want `Bind touches the disk: what helper.Opener returned`
-	_ = helper.Dir()                  // want `Bind touches the disk: helper.Dir → os.MkdirTemp`
+	_ = shared.Opener("x")()          // want `Bind touches the disk: what shared.Opener returned`
+	_ = shared.Dir()                  // want `Bind touches the disk: shared.Dir → os.MkdirTemp`
 	var once sync.Once
 	once.Do(func() { _, _ = syslog.New(0, "x") }) // want `Bind uses the network: sync.Once.Do → a function in roundabout.Bind → syslog.New`
 	go f()                                        // want `Bind starts a goroutine: go bindbad.opener.open`
 	return daemon.Listen(ep)
 }
 
-// A generic helper of this package.
+// a generic function of this package.
 type generic struct{}
 
 func each[T interface{ Open() error }](list []T) {

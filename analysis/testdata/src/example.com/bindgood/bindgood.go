@@ -10,7 +10,7 @@ import (
 	"strings"
 	"syscall"
 
-	"example.com/helper"
+	"example.com/shared"
 	"github.com/fastbind/fastbind"
 	"github.com/fastbind/fastbind/daemon"
 )
@@ -33,8 +33,8 @@ func (checked) Bind(ep fastbind.Endpoint) (net.Listener, error) {
 	if !pattern.MatchString(ep.Path()) || names[ep.Path()] || strings.Contains(ep.Path(), separator[0]) && backlog == 0 {
 		return nil, fmt.Errorf("%w: %q", errOdd, ep.Path())
 	}
-	if errors.Is(helper.ErrNone, os.ErrExist) {
-		return nil, helper.ErrNone
+	if errors.Is(shared.ErrNone, os.ErrExist) {
+		return nil, shared.ErrNone
 	}
 	ln, err := net.Listen("unix", ep.Path())
 	if errors.Is(err, syscall.EADDRINUSE) {
@@ -48,7 +48,7 @@ type either struct{}
 
 func (either) Bind(ep fastbind.Endpoint) (net.Listener, error) {
 	if strings.HasPrefix(ep.Path(), "/run") {
-		return helper.Listen(ep)
+		return shared.Listen(ep)
 	}
 	return net.ListenUnix("unix", &net.UnixAddr{Name: ep.Path(), Net: "unix"})
 }
@@ -60,13 +60,13 @@ func (pure) Open() error { return nil }
 type given struct{}
 
 func (given) Bind(ep fastbind.Endpoint) (net.Listener, error) {
-	if err := helper.Locked(func() error { return nil }); err != nil {
+	if err := shared.Locked(func() error { return nil }); err != nil {
 		return nil, err
 	}
-	if err := helper.Open(pure{}); err != nil {
+	if err := shared.Open(pure{}); err != nil {
 		return nil, err
 	}
-	if err := helper.OpenOne(pure{}); err != nil {
+	if err := shared.OpenOne(pure{}); err != nil {
 		return nil, err
 	}
 	return daemon.Listen(ep)

@@ -19,7 +19,7 @@ func (never) Load(ctx context.Context, inst *daemon.Instance) (int, error) {
 
 func (never) Serve(ctx context.Context, ln net.Listener, _ int) error { return nil }
 
-// The helper does not report either.
+// The other package does not report either.
 type forgets struct{}
 
 func (forgets) Load(ctx context.Context, inst *daemon.Instance) (int, error) {

@@ -10,7 +10,7 @@ import (
 	"os/exec"
 	"time"
 
-	"example.com/helper"
+	"example.com/shared"
 	"example.com/startup"
 	"github.com/fastbind/fastbind"
 	"github.com/fastbind/fastbind/daemon"
@@ -30,7 +30,7 @@ func init() {
 }
 
 func main() {
-	cfg, err := load() // want `main touches the disk before daemon.Run: main.load → helper.Read \(main.go:\d+\) → helper.read \(helper.go:\d+\) → os.ReadFile \(helper.go:\d+\); nobody is answered and the launcher's budget runs until the listener is adopted; do this in Load`
+	cfg, err := load() // want `main touches the disk before daemon.Run: main.load → shared.Read \(main.go:\d+\) → shared.read \(shared.go:\d+\) → os.ReadFile \(shared.go:\d+\); nobody is answered and the launcher's budget runs until the listener is adopted; do this in Load`
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -47,7 +47,7 @@ func main() {
 	_ = startup.Host()
 }
 
-func load() ([]byte, error) { return helper.Read("/etc/runbad.conf") }
+func load() ([]byte, error) { return shared.Read("/etc/runbad.conf") }
 
 func metrics([]byte) {}
 

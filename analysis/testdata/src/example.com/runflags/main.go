@@ -11,13 +11,13 @@ import (
 	"syscall"
 	"time"
 
-	"example.com/helper"
+	"example.com/shared"
 	"github.com/fastbind/fastbind/daemon"
 	"github.com/spf13/cobra"
 )
 
 func main() {
-	_, _ = helper.Read("/etc/x") // want `main touches the disk before daemon.Serve: helper.Read → `
+	_, _ = shared.Read("/etc/x") // want `main touches the disk before daemon.Serve: shared.Read → `
 	root := &cobra.Command{RunE: func(*cobra.Command, []string) error {
 		time.Sleep(time.Second) // want `main waits before daemon.Serve: time.Sleep`
 		daemon.Serve(serve)

@@ -11,7 +11,7 @@ import (
 	"regexp"
 	"strings"
 
-	"example.com/helper"
+	"example.com/shared"
 	"github.com/fastbind/fastbind"
 	"github.com/fastbind/fastbind/daemon"
 )
@@ -36,14 +36,14 @@ func main() {
 		log.Fatal(err)
 	}
 	_ = conn.Close()
-	_, _ = helper.Read("client")
+	_, _ = shared.Read("client")
 }
 
 type backend struct{}
 
 func (backend) Bind(ep fastbind.Endpoint) (net.Listener, error) { return daemon.Listen(ep) }
 
-func (backend) Load(context.Context, *daemon.Instance) ([]byte, error) { return helper.Read("index") }
+func (backend) Load(context.Context, *daemon.Instance) ([]byte, error) { return shared.Read("index") }
 
 func (backend) Serve(ctx context.Context, ln net.Listener, _ []byte) error {
 	<-ctx.Done()

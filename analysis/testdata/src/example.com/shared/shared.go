@@ -1,5 +1,5 @@
-// Package helper is another package of the module.
-package helper
+// Package shared is another package of the module.
+package shared
 
 import (
 	"net"
