@@ -36,9 +36,10 @@ func newWorld() (*world, error) {
 		return nil, err
 	}
 	w := &world{dir: dir, bin: filepath.Join(dir, "bin")}
+	// Not directly in dir: a daemon is woken by what comes and goes beside its root.
 	for name, sub := range map[string]string{"FASTBIND_RUNTIME_DIR": "run", "XDG_STATE_HOME": "state", "FASTBIND_CONFIG_DIR": "config"} {
-		path := filepath.Join(dir, sub)
-		if err := errors.Join(os.Mkdir(path, 0o700), os.Setenv(name, path)); err != nil {
+		path := filepath.Join(dir, "home", sub)
+		if err := errors.Join(os.MkdirAll(path, 0o700), os.Setenv(name, path)); err != nil {
 			return w, err
 		}
 	}
@@ -54,7 +55,7 @@ func newWorld() (*world, error) {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return w, err
 	}
-	return w, os.WriteFile(filepath.Join(dir, "config", "tool.toml"),
+	return w, os.WriteFile(filepath.Join(dir, "home", "config", "tool.toml"),
 		[]byte(fmt.Sprintf("command = [%q, \"--daemon\"]\nforeign = false\n", w.path("tool"))), 0o600)
 }
 
