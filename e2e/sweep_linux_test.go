@@ -329,6 +329,7 @@ func (s scene) run(t *testing.T, c cut) run {
 	}
 	tr, output, err := startTrace(s.command(w), w.dir, s.target, s.act != nil, decide)
 	if err != nil {
+		forbidden(t, err)
 		t.Fatal(err)
 	}
 	watchdog := time.AfterFunc(hangs, func() {
