@@ -211,7 +211,7 @@ func (tr *tracer) kill() {
 
 // loop is the tracer's thread.
 func (tr *tracer) loop(program int) {
-	for !tr.ending.Load() {
+	for !tr.ending.Load() || tr.failing() {
 		var ws unix.WaitStatus
 		tid, err := unix.Wait4(-1, &ws, unix.WALL|unix.WNOTHREAD, nil)
 		if err == unix.EINTR {
@@ -241,6 +241,17 @@ func (tr *tracer) loop(program int) {
 			close(tr.exited)
 		}
 	}
+}
+
+// failing reports whether a call has been cut that has not yet said so: left alone
+// now, it would say that there is no such call.
+func (tr *tracer) failing() bool {
+	for _, th := range tr.threads {
+		if th.pending.errno != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func (tr *tracer) closeGone() {
