@@ -53,9 +53,7 @@ type tracer struct {
 	target role
 	decide func(call) deed // called on the tracer's thread, while the caller stands still
 
-	armed  atomic.Bool
 	ending atomic.Bool
-	calls  atomic.Int64  // decided on
 	exited chan struct{} // closed when the command has ended
 	gone   chan struct{} // closed when the target has
 	done   chan struct{} // closed when nothing is traced any more
@@ -65,6 +63,9 @@ type tracer struct {
 
 	mu    sync.Mutex // guards procs, of which the tracer's thread alone is the writer
 	procs map[int]*tracee
+
+	deciding sync.Mutex // held while decide runs; guards armed
+	armed    bool
 
 	// Of the tracer's thread alone.
 	threads map[int]*thread
@@ -100,7 +101,7 @@ func startTrace(cmd *exec.Cmd, dir string, target role, later bool, decide func(
 	tr := &tracer{target: target, decide: decide,
 		exited: make(chan struct{}), gone: make(chan struct{}), done: make(chan struct{}),
 		procs: map[int]*tracee{}, threads: map[int]*thread{}, parked: map[int]bool{}}
-	tr.armed.Store(!later)
+	tr.armed = !later
 	out, err := os.CreateTemp(dir, "output")
 	if err != nil {
 		return nil, "", err
@@ -167,13 +168,20 @@ func (tr *tracer) first(pid int) error {
 	return tr.resume(pid, th, 0)
 }
 
-// arm makes the target's calls count from now on, disarm no longer.
-func (tr *tracer) arm()    { tr.armed.Store(true) }
-func (tr *tracer) disarm() { tr.armed.Store(false) }
+// arm makes the target's calls count from now on, disarm no longer: when that has
+// returned nothing more is decided.
+func (tr *tracer) arm()    { tr.setArmed(true) }
+func (tr *tracer) disarm() { tr.setArmed(false) }
+
+func (tr *tracer) setArmed(armed bool) {
+	tr.deciding.Lock()
+	defer tr.deciding.Unlock()
+	tr.armed = armed
+}
 
 // end lets whoever is still traced run free.
 func (tr *tracer) end() {
-	tr.armed.Store(false)
+	tr.disarm()
 	tr.ending.Store(true)
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
@@ -370,11 +378,7 @@ func (tr *tracer) syscallStop(tid int, th *thread) {
 		}
 		c.follow()
 		th.pending = deed{}
-		if !tr.armed.Load() {
-			return
-		}
-		tr.calls.Add(1)
-		d := tr.decide(c)
+		d := tr.ask(c)
 		tr.over = tr.over || d != deed{}
 		switch {
 		case d.kill:
@@ -389,6 +393,16 @@ func (tr *tracer) syscallStop(tid int, th *thread) {
 		}
 		th.pending = deed{}
 	}
+}
+
+// ask asks what to do, if calls count now.
+func (tr *tracer) ask(c call) deed {
+	tr.deciding.Lock()
+	defer tr.deciding.Unlock()
+	if !tr.armed {
+		return deed{}
+	}
+	return tr.decide(c)
 }
 
 func (tr *tracer) patch(tid int, f func(*unix.PtraceRegs)) {
