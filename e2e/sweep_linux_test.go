@@ -274,61 +274,106 @@ func (s scene) cut(t *testing.T, c cut) (r run, ran bool) {
 // hangs is when a command that should have ended at its own deadline is killed.
 const hangs = 90 * time.Second
 
+// A cutter decides, in one run, which call is cut.
+type cutter struct {
+	w *world
+	c cut
+
+	begun   bool           // what is called from now on counts
+	seen    int            // calls that could have failed as the cut says
+	alike   map[string]int // calls by what they are about
+	unknown map[uint64]bool
+	queue   *queued // who connected at the moment of the cut, or nil
+	run     run
+}
+
+// decide is called for each call of the target, on the tracer's thread.
+func (k *cutter) decide(at call) deed {
+	r, known := rows[at.nr]
+	if !known && !killOnly[at.nr] && !k.unknown[at.nr] {
+		k.unknown[at.nr] = true
+		k.w.t.Errorf("system call %d has no row", at.nr)
+	}
+	var errs []syscall.Errno
+	if known && (k.c == cut{} || !k.begun || k.c.nr == at.nr) {
+		errs = k.w.ways(at, r)
+	}
+	if k.begun = k.begun || len(errs) > 0; !k.begun || k.run.hit != "" {
+		return deed{}
+	}
+	k.run.calls++
+	if k.c.kill > 0 {
+		if k.run.calls < k.c.kill {
+			return deed{}
+		}
+		k.hit(at)
+		return deed{kill: true}
+	}
+	if len(errs) == 0 {
+		return deed{}
+	}
+	what := k.w.describe(at)
+	if k.alike[what] == twice {
+		return deed{}
+	}
+	k.alike[what]++
+	for _, e := range errs {
+		k.run.can[failing{at.nr, e}]++
+	}
+	if at.nr != k.c.nr || !slices.Contains(errs, k.c.errno) || !strings.Contains(what, k.c.about) {
+		return deed{}
+	}
+	if k.seen++; k.seen != k.c.nth {
+		return deed{}
+	}
+	k.hit(at)
+	return deed{errno: k.c.errno, after: r.after}
+}
+
+func (k *cutter) hit(at call) {
+	k.run.hit = k.w.describe(at)
+	k.queue = k.w.queue("t")
+}
+
 // run runs the scene once with a cut and checks what came of it.
 func (s scene) run(t *testing.T, c cut) run {
 	w := newWorld(t)
 	if s.reach != nil {
 		s.reach(t, w)
 	}
-	var queue *queued
-	r := run{can: map[failing]int{}}
-	seen, unknown := 0, map[uint64]bool{}
-	begun := s.whole
-	alike := map[string]int{}
-	decide := func(at call) deed {
-		row, known := rows[at.nr]
-		if !known && !killOnly[at.nr] && !unknown[at.nr] {
-			unknown[at.nr] = true
-			t.Errorf("system call %d has no row", at.nr)
+	k := &cutter{w: w, c: c, begun: s.whole, alike: map[string]int{}, unknown: map[uint64]bool{},
+		run: run{can: map[failing]int{}}}
+	out, status := s.play(t, w, k)
+	r := k.run
+	defer func() {
+		if t.Failed() {
+			t.Logf("cut: %s at %s\nsaid: %#x %s\n%s", c, r.hit, status, out, w.logs())
 		}
-		var errs []syscall.Errno
-		if known && (c == cut{} || !begun || c.nr == at.nr) {
-			errs = w.ways(at, row)
+	}()
+	if s.target.depth == 0 && c.kill > 0 && r.hit != "" {
+		// Another thread may just have been about to end it.
+		if status != 0 && (!status.Signaled() || status.Signal() != unix.SIGKILL) {
+			t.Errorf("it was killed, and ended with %#x", status)
 		}
-		begun = begun || len(errs) > 0
-		if !begun {
-			return deed{}
+	} else {
+		if msg := said(out, status); msg != "" {
+			t.Error(msg)
 		}
-		r.calls++
-		if len(errs) > 0 && c.kill == 0 {
-			if what := w.describe(at); alike[what] == twice {
-				errs = nil
-			} else {
-				alike[what]++
-			}
+		r.fine = status == 0
+		if !r.fine && c.kill == 0 && spares(r.hit) {
+			t.Error("a log or a journal that cannot be written failed it")
 		}
-		for _, e := range errs {
-			r.can[failing{at.nr, e}]++
-		}
-		switch {
-		case r.hit != "":
-			return deed{}
-		case c.kill > 0 && r.calls == c.kill:
-			r.hit = w.describe(at)
-			queue = w.queue("t")
-			return deed{kill: true}
-		case c.nth > 0 && at.nr == c.nr && slices.Contains(errs, c.errno) && strings.Contains(w.describe(at), c.about):
-			if seen++; seen < c.nth {
-				return deed{}
-			}
-			r.hit = w.describe(at)
-			queue = w.queue("t")
-			return deed{errno: c.errno, after: row.after}
-		}
-		return deed{}
 	}
-	tr, output, err := startTrace(s.command(w), w.dir, s.target, s.act != nil, decide)
+	s.after(t, w, c, &r, k.queue)
+	return r
+}
+
+// play runs the scene's commands under the tracer. It returns the output and the
+// wait status of the one that counts.
+func (s scene) play(t *testing.T, w *world, k *cutter) (string, unix.WaitStatus) {
+	tr, output, err := startTrace(s.command(w), w.dir, s.target, s.act != nil, k.decide)
 	if err != nil {
+		forbidden(t, err)
 		t.Fatal(err)
 	}
 	watchdog := time.AfterFunc(hangs, func() {
@@ -340,6 +385,9 @@ func (s scene) run(t *testing.T, c cut) run {
 	text, err := os.ReadFile(output)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if err := os.Remove(output); err != nil {
+		t.Error(err)
 	}
 	out, status := strings.TrimSpace(string(text)), tr.status
 	if s.act != nil {
@@ -361,38 +409,21 @@ func (s scene) run(t *testing.T, c cut) run {
 		}
 	}
 	tr.disarm()
-	if c.kill > 0 && s.target.depth > 0 {
-		w.settled(tr, &r)
+	if k.c.kill > 0 && s.target.depth > 0 && k.run.hit != "" {
+		// Its descriptors answer until it is dead.
+		select {
+		case <-tr.gone:
+		case <-time.After(deadline):
+			t.Error("a killed process does not die")
+		}
+		e, ok := launch.Current(w.service("t"), w.generations("t"))
+		k.run.lives = ok && e.Alive
 	}
 	tr.end()
 	if tr.err != nil {
 		t.Fatal(tr.err)
 	}
-	if err := os.Remove(output); err != nil {
-		t.Error(err)
-	}
-	defer func() {
-		if t.Failed() {
-			t.Logf("cut: %s at %s\nsaid: %#x %s\n%s", c, r.hit, status, out, w.logs())
-		}
-	}()
-
-	if s.target.depth == 0 && c.kill > 0 && r.hit != "" {
-		// Another thread may just have been about to end it.
-		if status != 0 && (!status.Signaled() || status.Signal() != unix.SIGKILL) {
-			t.Errorf("it was killed, and ended with %#x", status)
-		}
-	} else {
-		if msg := said(out, status); msg != "" {
-			t.Error(msg)
-		}
-		r.fine = status == 0
-		if !r.fine && c.kill == 0 && spares(r.hit) {
-			t.Error("a log or a journal that cannot be written failed it")
-		}
-	}
-	s.after(t, w, c, &r, queue)
-	return r
+	return out, status
 }
 
 // twice is how many calls of one name about one file are made to fail: a path is
@@ -401,21 +432,6 @@ const twice = 2
 
 // lingers is how long a daemon is followed that outlives what ends it.
 const lingers = 200 * time.Millisecond
-
-// settled waits for the death of a killed daemon, whose descriptors answer until
-// then.
-func (w *world) settled(tr *tracer, r *run) {
-	if r.hit == "" {
-		return
-	}
-	select {
-	case <-tr.gone:
-	case <-time.After(deadline):
-		w.t.Error("a killed process does not die")
-	}
-	e, ok := launch.Current(w.service("t"), w.generations("t"))
-	r.lives = ok && e.Alive
-}
 
 // spares reports whether a call is one whose failure fails nobody.
 func spares(hit string) bool {

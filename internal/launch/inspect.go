@@ -104,6 +104,9 @@ func (b *Broker) find() (runtimedir.Place, error) {
 	case err == runtimedir.ErrNotPlaced:
 		return place, b.fault(NoService, StageDirectory, errNoService)
 	case err != nil:
+		if _, refused := errors.AsType[*runtimedir.Refused](err); !refused {
+			return place, b.fault(LaunchFailed, StageDirectory, err)
+		}
 		return place, b.DirectoryFault(err)
 	}
 	return place, nil

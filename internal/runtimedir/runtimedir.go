@@ -206,21 +206,28 @@ func (e Env) Find(instance, service string) (Place, error) {
 		}
 		return e.placeAt(root, instance, service, nil)
 	}
+	last := ErrNotPlaced
 	for _, root := range append(e.placements(instance, service), e.roots()...) {
 		if e.verifyRoot(root) != nil {
 			continue
 		}
-		if p, err := e.placeAt(root, instance, service, nil); err == nil {
+		p, err := e.placeAt(root, instance, service, nil)
+		if err == nil {
 			return p, nil
 		}
+		if err != ErrNotPlaced {
+			last = err // it may be there
+		}
 	}
-	return Place{}, ErrNotPlaced
+	return Place{}, last
 }
 
 func (e Env) placeAt(root, instance, service string, passed []*Refused) (Place, error) {
 	dir := filepath.Join(root, instance, service)
-	if _, err := os.Lstat(dir); err != nil {
+	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
 		return Place{}, ErrNotPlaced
+	} else if err != nil {
+		return Place{}, err
 	}
 	p := Place{Root: root, Dir: dir, Addr: dir, Passed: passed}
 	if !fits(dir) {
