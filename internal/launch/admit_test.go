@@ -399,3 +399,24 @@ func FuzzGenerationName(f *testing.F) {
 		}
 	})
 }
+
+// TestAdmitTheDying: a generation that has said why it failed spends the budget before
+// its process is gone; its directory stays till then.
+func TestAdmitTheDying(t *testing.T) {
+	const now = 1000 * second
+	entry := func(n uint64, alive bool, r record.Record) Entry {
+		return Entry{Number: n, Name: genName(n, "", now, "b"), Alive: alive, Record: r}
+	}
+	succeeds := func(r *record.Record) { r.Succeeds = "1.x" }
+	entries := []Entry{entry(4, true, failedAt(now-second, succeeds)), entry(3, false, failedAt(now-2*second, succeeds)),
+		entry(2, false, failedAt(now-3*second, succeeds)), entry(1, true, record.Record{Phase: record.Ready})}
+	a := admit(entries, entries[3].Name, now, now, true)
+	if len(a.spent) != 3 || a.retry != now-3*second+budgetWindow {
+		t.Errorf("spent %d, retry at %v", len(a.spent), a.retry)
+	}
+	for _, e := range append(a.remove, a.ended...) {
+		if e.Alive {
+			t.Errorf("generation %d lives, and is done away with", e.Number)
+		}
+	}
+}

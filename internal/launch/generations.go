@@ -323,10 +323,12 @@ func admit(entries []Entry, currentName string, since, now time.Duration, succes
 	a := admission{next: genNumber(currentName) + 1}
 	for _, e := range entries {
 		a.next = max(a.next, e.Number+1)
-		if e.Alive {
+		r := e.Record
+		// One that has said why it ends spends the budget, though it may not be dead yet.
+		if e.Alive && r.Phase != record.Failed {
 			// A self-binder binds under its launcher's lock, which we hold now:
 			// one that has not bound would bind beside the one we launch.
-			if r := e.Record; r.Phase == record.Launching && r.Definition.Bind == definition.BindDaemon && !r.ByHand {
+			if r.Phase == record.Launching && r.Definition.Bind == definition.BindDaemon && !r.ByHand {
 				a.orphans = append(a.orphans, e)
 			}
 			continue
@@ -334,19 +336,21 @@ func admit(entries []Entry, currentName string, since, now time.Duration, succes
 		if e.Unproven {
 			continue
 		}
-		r := e.Record
 		if v := settleVerdict(r); v != nil && e.Err == nil {
 			a.settle = append(a.settle, e)
 			r.Failure, r.Phase, r.PhaseAt = v, record.Failed, now
 		}
 		f := r.Failure
 		if alike := successor == (r.Succeeds != "" && !r.WasReady); alike {
-			if a.failure == nil && failsDial(r, since) {
+			if a.failure == nil && !e.Alive && failsDial(r, since) {
 				a.failure = &r
 			}
 			if counted(r, now) {
 				a.spent = append(a.spent, r)
 			}
+		}
+		if e.Alive {
+			continue
 		}
 		// Kept from the time it was known, for those whose connections it held.
 		recent := f != nil && thisBoot(r) && r.PhaseAt <= now && now-r.PhaseAt < budgetWindow
