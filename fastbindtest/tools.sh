@@ -70,9 +70,10 @@ judge dmypy 'dmypy --version' --setup 'echo "x: int = 1" >x.py' --client 'dmypy 
 judge emacsclient 'emacs --version' --client "emacsclient -a '' --eval '(emacs-pid)'" --stop "emacsclient --eval '(kill-emacs)'" \
 	--status "emacsclient --eval '(emacs-pid)'"
 
-# It runs the project's own eslint.
+# It runs the project's own eslint, and keeps its state in there: each case gets a copy.
+rm -f "$work/node_modules/eslint/.eslint_d"
 judge eslint_d 'eslint_d --version' --stop 'eslint_d stop' --status 'eslint_d status' --client 'eslint_d x.js' \
-	--setup "ln -s $work/node_modules node_modules && echo 'module.exports = []' >eslint.config.js && echo 'x()' >x.js"
+	--setup "{ cp -al $work/node_modules . 2>/dev/null || cp -r $work/node_modules .; } && echo 'module.exports = []' >eslint.config.js && echo 'x()' >x.js"
 
 judge git-credential-cache 'git --version' --stop 'git credential-cache exit' --status 'echo host=example.com | git credential-cache get' \
 	--client 'printf "protocol=https\nhost=example.com\nusername=u\npassword=p\n" | git credential-cache store'
