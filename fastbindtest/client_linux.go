@@ -549,9 +549,9 @@ func looks(w *world) verdict {
 				return broken("%s, while %s, ended or replaced the daemon: before it was pid %s", text, when, running)
 			}
 			has := names(w.dir)
-			for path, kind := range had {
+			for path := range had {
 				if _, still := has[path]; !still {
-					return broken("%s, while %s, removed %s (%v)", text, when, strings.TrimPrefix(path, w.dir), kind)
+					return broken("%s, while %s, removed {dir}%s", text, when, strings.TrimPrefix(path, w.dir))
 				}
 			}
 		}

@@ -70,9 +70,10 @@ judge dmypy 'dmypy --version' --setup 'echo "x: int = 1" >x.py' --client 'dmypy 
 judge emacsclient 'emacs --version' --client "emacsclient -a '' --eval '(emacs-pid)'" --stop "emacsclient --eval '(kill-emacs)'" \
 	--status "emacsclient --eval '(emacs-pid)'"
 
-# It runs the project's own eslint.
-judge eslint_d "eslint_d --version | sed 's/,.*//'" --stop 'eslint_d stop' --status 'eslint_d status' --client 'eslint_d x.js' \
-	--setup "ln -s $work/node_modules node_modules && echo 'module.exports = []' >eslint.config.js && echo 'x()' >x.js"
+# It runs the project's own eslint, and keeps its state in there: each case gets a copy.
+rm -f "$work/node_modules/eslint/.eslint_d"
+judge eslint_d 'eslint_d --version' --stop 'eslint_d stop' --status 'eslint_d status' --client 'eslint_d x.js' \
+	--setup "{ cp -al $work/node_modules . 2>/dev/null || cp -r $work/node_modules .; } && echo 'module.exports = []' >eslint.config.js && echo 'x()' >x.js"
 
 judge git-credential-cache 'git --version' --stop 'git credential-cache exit' --status 'echo host=example.com | git credential-cache get' \
 	--client 'printf "protocol=https\nhost=example.com\nusername=u\npassword=p\n" | git credential-cache store'
@@ -135,15 +136,15 @@ judge turbo 'turbo --version' --stop 'turbo daemon stop' --status 'turbo daemon 
 w='watchman --sockname={dir}/run/watchman.sock --logfile={dir}/home/watchman.log --statefile={dir}/home/watchman.state --pidfile={dir}/home/watchman.pid'
 judge watchman 'watchman --version' --client "$w get-pid" --stop "$w shutdown-server" --status "$w --no-spawn get-pid"
 
-python3 - "$work/reports" <<'PYTHON'
-import glob, json, os, sys
+python3 - "$work" <<'PYTHON'
+import glob, json, os, re, sys
 
 marks = {"holds": "✓", "broken": "✗", "not applicable": "–", "undecided": "?"}
 reports = {}
-for path in sorted(glob.glob(sys.argv[1] + "/*.json")):
+for path in sorted(glob.glob(sys.argv[1] + "/reports/*.json")):
     name = os.path.basename(path)[:-5]
     report = json.load(open(path))
-    version = open(path[:-5] + ".version").read().strip()
+    version = re.search(r"\d+(\.\d+)+[-.\w]*|$", open(path[:-5] + ".version").read()).group()
     reports[name] = (version, {c["name"]: c for c in report["cases"] or []}, report["error"])
 cases = [c["name"] for _, found, _ in reports.values() for c in found.values() if c["outcome"] != "not applicable"]
 order = [n for n in dict.fromkeys(c for _, found, _ in reports.values() for c in found) if n in cases]
@@ -151,13 +152,22 @@ print("| tool | version | " + " | ".join(order) + " |")
 print("|---|---|" + "---|" * len(order))
 for name, (version, found, error) in reports.items():
     print("| %s | %s | " % (name, version) + " | ".join(marks[found[c]["outcome"]] if c in found else "?" for c in order) + " |")
+
+
+def cell(text):
+    """Makes text a cell, without what differs from run to run."""
+    text = text.replace(sys.argv[1], "$TOOLS")
+    text = re.sub(r"(/\w+)*/fbt\d+/[\d.]+", "{dir}", text)
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
 print()
 print("| tool | case | what was seen |")
 print("|---|---|---|")
 for name, (_, found, error) in reports.items():
     if error:
-        print("| %s | | %s |" % (name, error["message"]))
+        print("| %s | | %s |" % (name, cell(error["message"])))
     for c in found.values():
         if c["outcome"] in ("broken", "undecided"):
-            print("| %s | %s | %s |" % (name, c["name"], c["reason"].replace("|", "\\|").replace("\n", " ")))
+            print("| %s | %s | %s |" % (name, c["name"], cell(c["reason"])))
 PYTHON
