@@ -144,7 +144,8 @@ func (f *checkFlags) target(command []string) (fastbindtest.Target, error) {
 		t.Status = append(t.Status, shell(s))
 	}
 	if f.request != "" {
-		text, err := strconv.Unquote(`"` + strings.ReplaceAll(f.request, `"`, `\"`) + `"`)
+		// A shell's line breaks are as good as \n.
+		text, err := strconv.Unquote(`"` + strings.NewReplacer(`"`, `\"`, "\n", `\n`, "\r", `\r`).Replace(f.request) + `"`)
 		if err != nil {
 			return t, &usageError{"--request has an escape that is none", `write \\ for a backslash`}
 		}
