@@ -208,7 +208,7 @@ func (s scene) all(t *testing.T, base run, sum *tally) {
 			c := nth(i)
 			r, ran := s.cut(t, c)
 			n.add(c, r)
-			if r.hit == "" && i > expected && (ran || i > 1000) {
+			if r.hit == "" && i > expected && (ran || i > 300) {
 				return
 			}
 		}
@@ -221,7 +221,7 @@ func (s scene) all(t *testing.T, base run, sum *tally) {
 
 // sample makes a few cuts.
 func (s scene) sample(t *testing.T, base run, r *rand.Rand, sum *tally) {
-	const each = 3
+	const each = 2
 	var n counts
 	defer func() { sum.put(s, n) }()
 	fs := sorted(base.can)
