@@ -108,7 +108,7 @@ func (f *family) start(path string, argv []string, attr *os.ProcAttr) (*child, e
 // endAll kills every descendant and returns when none is left.
 func (f *family) endAll() error {
 	var left []process
-	for end := time.Now().Add(cleaningWithin / 2); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(cleaningWithin / 4); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
 		left = f.members()
 		if len(left) == 0 {
 			return nil

@@ -43,8 +43,9 @@ type event struct {
 	Failed string  `json:",omitempty"`
 }
 
-// cleaningWithin bounds what the supervisor needs to end everything.
-const cleaningWithin = 30 * time.Second
+// cleaningWithin bounds what the supervisor needs to end everything and to remove
+// what a case has written, which may be much. Killed before, it would leave that.
+const cleaningWithin = 2 * time.Minute
 
 // check runs the supervisor: this executable, once more.
 func check(ctx context.Context, target Target, watch Watcher) (Report, error) {
@@ -212,6 +213,11 @@ func judgeAll(ctx context.Context, o order, e *json.Encoder) error {
 		r := j.judge(ctx, c, filepath.Join(dir, fmt.Sprint(i)))
 		if err := f.endAll(); err != nil {
 			return err
+		}
+		// Nobody is left who could write into it.
+		written, _ := filepath.Glob(filepath.Join(dir, "*"))
+		for _, d := range written {
+			_ = os.RemoveAll(d)
 		}
 		if ctx.Err() != nil {
 			return nil

@@ -20,7 +20,7 @@ if [ -z "$work" ]; then
 fi
 mkdir -p "$work/bin" "$work/reports"
 
-npm=(@biomejs/biome@2.6.8 eslint@10.15.0 eslint_d@15.0.3 @fsouza/prettierd@0.29.0 turbo@2.11.11)
+npm=(@biomejs/biome@2.6.8 @fsouza/prettierd@0.29.0 turbo@2.11.11)
 debian=(adb emacs-nox gcc libc6-dev git gpg gpg-agent gpgconf iproute2 mypy nodejs npm python3-minimal sccache tmux watchman)
 gopls=golang.org/x/tools/gopls@v0.23.0
 
@@ -69,11 +69,6 @@ judge dmypy 'dmypy --version' --setup 'echo "x: int = 1" >x.py' --client 'dmypy 
 
 judge emacsclient 'emacs --version' --client "emacsclient -a '' --eval '(emacs-pid)'" --stop "emacsclient --eval '(kill-emacs)'" \
 	--status "emacsclient --eval '(emacs-pid)'"
-
-# It runs the project's own eslint, and keeps its state in there: each case gets a copy.
-rm -f "$work/node_modules/eslint/.eslint_d"
-judge eslint_d 'eslint_d --version' --stop 'eslint_d stop' --status 'eslint_d status' --client 'eslint_d x.js' \
-	--setup "{ cp -al $work/node_modules . 2>/dev/null || cp -r $work/node_modules .; } && echo 'module.exports = []' >eslint.config.js && echo 'x()' >x.js"
 
 judge git-credential-cache 'git --version' --stop 'git credential-cache exit' --status 'echo host=example.com | git credential-cache get' \
 	--client 'printf "protocol=https\nhost=example.com\nusername=u\npassword=p\n" | git credential-cache store'
