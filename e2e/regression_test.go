@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -11,7 +12,10 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
+	"github.com/fastbind/fastbind"
+	"github.com/fastbind/fastbind/internal/launch"
 	"github.com/fastbind/fastbind/internal/record"
 )
 
@@ -657,5 +661,44 @@ func TestRecordOfNextGeneration(t *testing.T) {
 	}
 	if out, err := w.output(w.command("fastbind", "start", "t")); err != nil {
 		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// TestDeathWithoutRecord: I2. Who waits in the queue of a daemon that is killed is
+// told so, also when an outsider has deleted its record by then.
+func TestDeathWithoutRecord(t *testing.T) {
+	for _, dir := range []string{"default/t", "default"} {
+		w := newWorld(t)
+		w.must("start", "-load=60s")
+		var e launch.Entry
+		w.eventually("it loads", func() bool {
+			living := w.living("t")
+			if len(living) == 1 && living[0].Record.Phase == record.Loading {
+				e = living[0]
+			}
+			return e.Name != ""
+		})
+		waiting := w.connect(w.hangs(time.Minute, fastbind.HangReplace))
+		if _, err := io.WriteString(waiting, "0\n"); err != nil {
+			t.Fatal(err)
+		}
+		h, err := e.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := h.Signal(syscall.SIGSTOP); err != nil { // it does not notice
+			t.Fatal(err)
+		}
+		remove(t, filepath.Join(w.root, dir))
+		if err := h.Signal(syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		_ = waiting.SetReadDeadline(time.Now().Add(deadline))
+		if n, err := waiting.Read(make([]byte, 1)); !errors.Is(err, fastbind.ErrLaunchFailed) || !strings.Contains(err.Error(), "its record") {
+			t.Errorf("%s: %d bytes, %T %v", dir, n, err, err)
+		}
+		w.await(h)
+		_ = h.Close()
+		w.dial()
 	}
 }

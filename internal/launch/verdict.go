@@ -2,6 +2,8 @@ package launch
 
 import (
 	"errors"
+	"os"
+	"slices"
 	"time"
 
 	"github.com/fastbind/fastbind/internal/definition"
@@ -12,6 +14,7 @@ import (
 var (
 	errStoppedUnanswered = errors.New("the daemon was stopped before it answered")
 	errLauncherLeft      = errors.New("the launcher ended before it had started the daemon")
+	errRecordDeleted     = errors.New("the process is gone, and so is its record: the service's directory was deleted")
 )
 
 // A Lost connection ended before its first byte.
@@ -39,16 +42,19 @@ func (e Entry) ending() bool {
 func (b *Broker) Verdict(l Lost) *Fault {
 	place, err := b.find()
 	if err != nil {
-		return nil
+		return b.unrecorded(l)
 	}
-	for end := time.Now().Add(verdictWithin); ; time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(verdictWithin); ; time.Sleep(verdictPause) {
 		entries, err := Generations(place.Dir)
-		if err != nil || len(entries) == 0 {
-			return nil
+		if err != nil {
+			return b.unrecorded(l)
 		}
 		e := l.generation(entries)
+		if e == nil && slices.ContainsFunc(entries, func(e Entry) bool { return e.Alive && !e.Record.Backend }) {
+			return nil // a child of it may have listened, and may be the one that ended
+		}
 		if e == nil {
-			return nil
+			return b.unrecorded(l)
 		}
 		ending := e.ending() || l.Reset && e.Record.Phase == record.Draining
 		// A daemon that has drained, or a foreign one, has ended it by itself; a
@@ -62,6 +68,32 @@ func (b *Broker) Verdict(l Lost) *Fault {
 		}
 	}
 }
+
+// unrecorded is the verdict where an outsider has deleted what was on record: a
+// listener whose process is gone has reset who was in its queue, and so has one
+// of our own making that its daemon never came to call its own.
+func (b *Broker) unrecorded(l Lost) *Fault {
+	if !l.Reset || l.Peer == 0 {
+		return nil
+	}
+	for end := time.Now().Add(unrecordedWithin); ; time.Sleep(verdictPause) {
+		_, err := proc.Of(l.Peer)
+		if err == proc.ErrGone || err == nil && (proc.Exiting(l.Peer) || l.Peer == os.Getpid()) {
+			f := b.fault(LaunchFailed, StageServe, errRecordDeleted)
+			f.Unknown = true
+			return f
+		}
+		if time.Now().After(end) {
+			return nil
+		}
+	}
+}
+
+// unrecordedWithin bounds the wait for a launcher that lost the same connection,
+// where the daemon had not come to listen itself, to end.
+const unrecordedWithin = 200 * time.Millisecond
+
+const verdictPause = 2 * time.Millisecond
 
 // generation picks the one that the connection was to: the daemon itself once
 // it listens, before that the launcher, is what the kernel names as the peer.
