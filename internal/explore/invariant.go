@@ -5,7 +5,7 @@ import (
 	"github.com/fastbind/fastbind/internal/launch"
 )
 
-// The invariants (DESIGN section 4), as far as they are about a state. I2 and I3,
+// The invariants, as far as they are about a state. I2 and I3,
 // and that no living listener loses its name, are about transitions: who dials in
 // vain or is dropped notes that where it happens.
 
