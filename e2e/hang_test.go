@@ -531,16 +531,7 @@ func TestHangOfHeir(t *testing.T) {
 	if out, err := w.output(cmd); err != nil {
 		t.Fatal(out, err)
 	}
-	var next launch.Entry
-	w.eventually("the successor loads", func() bool {
-		for _, e := range w.living("t") {
-			if e.Record.Succeeds == old.Name && e.Record.Phase == record.Loading {
-				next = e
-				return true
-			}
-		}
-		return false
-	})
+	next := w.loadingSuccessor()
 	h, err := next.Open()
 	if err != nil {
 		t.Fatal(err)

@@ -257,6 +257,21 @@ func TestKilledSuccession(t *testing.T) {
 	}
 }
 
+// loadingSuccessor waits for a successor that loads.
+func (w *world) loadingSuccessor() (next launch.Entry) {
+	w.t.Helper()
+	w.eventually("a successor loads", func() bool {
+		for _, e := range w.living("t") {
+			if e.Record.Succeeds != "" && e.Record.Phase == record.Loading {
+				next = e
+				return true
+			}
+		}
+		return false
+	})
+	return next
+}
+
 // killEntry kills a generation and waits for its end.
 func (w *world) killEntry(e launch.Entry) {
 	w.t.Helper()
@@ -296,16 +311,7 @@ func TestHangingSuccessor(t *testing.T) {
 	w.mustTool(tool, "dial", "-on-version=replace", "-version=1.0.0")
 	w.upgrade(tool, 2, false)
 	w.mustTool(tool, "dial", "-on-version=replace", "-version=2.0.0", "-load=600s")
-	var next launch.Entry
-	w.eventually("the successor loads", func() bool {
-		for _, e := range w.living("t") {
-			if e.Record.Succeeds != "" && e.Record.Phase == record.Loading {
-				next = e
-				return true
-			}
-		}
-		return false
-	})
+	next := w.loadingSuccessor()
 	h, err := next.Open()
 	if err != nil {
 		t.Fatal(err)
@@ -498,16 +504,7 @@ func TestStrandedTakeover(t *testing.T) {
 			old := w.living("t")[0]
 			w.upgrade(tool, 2, false)
 			w.mustTool(tool, "dial", "-on-version=replace", "-version=2.0.0", "-load=2s")
-			var next launch.Entry
-			w.eventually("the successor loads", func() bool {
-				for _, e := range w.living("t") {
-					if e.Record.Succeeds != "" && e.Record.Phase == record.Loading {
-						next = e
-						return true
-					}
-				}
-				return false
-			})
+			next := w.loadingSuccessor()
 			h, err := next.Open()
 			if err != nil {
 				t.Fatal(err)
@@ -689,16 +686,7 @@ func TestStrandedSuccession(t *testing.T) {
 			w.upgrade(tool, 2, false)
 			// Longer than the old one waits for a successor that goes as well.
 			w.mustTool(tool, "dial", "-on-version=replace", "-load=4s")
-			var next launch.Entry
-			w.eventually("the successor loads", func() bool {
-				for _, e := range w.living("t") {
-					if e.Record.Succeeds == old.Name && e.Record.Phase == record.Loading {
-						next = e
-						return true
-					}
-				}
-				return false
-			})
+			next := w.loadingSuccessor()
 			h, err := next.Open()
 			if err != nil {
 				t.Fatal(err)
