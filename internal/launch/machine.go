@@ -196,8 +196,11 @@ func (m Machine) Next(o Outcome) Machine {
 		}
 
 	case StepAdmit:
-		if o == OK {
+		switch {
+		case o == OK:
 			return m.to(StepExecutable)
+		case o == InUse && m.Mode == DaemonBinds: // it has bound since it was looked for
+			return m.release(StepConnect)
 		}
 
 	case StepExecutable:

@@ -632,7 +632,7 @@ daemon verify directory: [ok → reconnect] [moved → unlock connect] [else →
 daemon reconnect: [ok → unlock done attached] [absent|refused → probe keep] [busy → unlock pause] [else → unlock done gave]
 daemon probe keep: [ok|busy → restore name] [absent|refused → admit] [else → unlock done gave]
 daemon restore name: [ok → unlock done attached] [absent|moved → unlock connect] [else → unlock done gave]
-daemon admit: [ok → check executable] [else → unlock done gave]
+daemon admit: [ok → check executable] [in-use → unlock connect] [else → unlock done gave]
 daemon check executable: [ok → prepare] [else → unlock done gave]
 daemon prepare: [ok → unlink stale names] [moved → abandon unlock connect] [else → abandon unlock done gave with a verdict]
 daemon unlink stale names: [ok → move current] [else → abandon unlock done gave with a verdict]

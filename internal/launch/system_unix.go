@@ -10,12 +10,14 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/fastbind/fastbind/internal/definition"
 	"github.com/fastbind/fastbind/internal/endpoint"
 	"github.com/fastbind/fastbind/internal/environ"
 	"github.com/fastbind/fastbind/internal/handover"
@@ -56,6 +58,7 @@ type system struct {
 	dirInode  record.Inode
 	current   string // generation that current named when we admitted the launch
 	admission admission
+	boundSeen bool // connected again for the sake of a daemon that had bound itself
 	program   string
 	old       *Entry // mode Succeeds: the generation that is to hand over
 	wanted    succession
@@ -364,6 +367,12 @@ func (s *system) admit() Outcome {
 	if err != nil {
 		return s.fault(StagePrepare, err)
 	}
+	if s.mode == DaemonBinds && !s.boundSeen && slices.ContainsFunc(entries, hasBoundItself) {
+		// One whose launcher was killed may have bound since we connected. It is
+		// asked once: whoever lives without a name is no reason to wait.
+		s.boundSeen = true
+		return InUse
+	}
 	s.current = current(s.place.Dir)
 	now := proc.BootTime()
 	a := admit(entries, s.current, s.since, now, s.mode == Succeeds)
@@ -395,6 +404,12 @@ func (s *system) admit() Outcome {
 		return s.refuse(f)
 	}
 	return OK
+}
+
+// hasBoundItself reports whether the generation lives and has bound its endpoint.
+func hasBoundItself(e Entry) bool {
+	p := e.Record.Phase
+	return e.Alive && e.Record.Definition.Bind == definition.BindDaemon && (p == record.Bound || p == record.Loading || p == record.Ready)
 }
 
 // endOrphan kills a self-binder that nobody can be connected to, by handle.

@@ -123,6 +123,9 @@ func (s *takeover) do(ctx context.Context, step TakeStep) Outcome {
 	case TakeLock:
 		s.dir, s.err = new(Broker).lockDir(ctx, s.place) // waits while it is held
 		if s.err == nil && s.dir == nil {
+			if _, err := os.Lstat(s.place.Dir); err == nil {
+				return Held // one is there again, or a fault of the file system is over
+			}
 			return Absent
 		}
 	case TakeNamed:
@@ -136,7 +139,7 @@ func (s *takeover) do(ctx context.Context, step TakeStep) Outcome {
 	case TakeCurrent:
 		// In the directory that is locked: another may be at the path by now.
 		s.err = leadCurrent(s.dir, s.place.Dir, s.own)
-		if errors.Is(s.err, fs.ErrNotExist) {
+		if errors.Is(s.err, fs.ErrNotExist) && !atPath(s.dir, s.place.Dir) {
 			return Absent
 		}
 	case TakeUnlock:
