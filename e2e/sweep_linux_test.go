@@ -68,7 +68,11 @@ type cut struct {
 	nth   int // of the calls of this number that can fail so, from 1 on
 
 	about string // count only the calls whose description has this
+	fatal bool   // kill before that call, too
 }
+
+// kills reports whether the target is killed.
+func (c cut) kills() bool { return c.kill > 0 || c.fatal }
 
 func (c cut) String() string {
 	switch {
@@ -253,6 +257,17 @@ func TestSweepFound(t *testing.T) {
 	}
 }
 
+// TestLauncherDiesUnnoted: a launcher that is killed before it has noted the pid of a
+// daemon that binds itself leaves one that the next launch meets, and waits for.
+func TestLauncherDiesUnnoted(t *testing.T) {
+	s := scene{name: "client that lets the daemon bind", target: role{0, 1}, command: dialLateBinder, keepless: true,
+		next: func(w *world) { w.dial("-bind=daemon", "-run-late=300ms", "-bound=5s") }}
+	r := s.run(t, cut{nr: unix.SYS_WRITE, errno: unix.ENOSPC, nth: 2, about: "/record)", fatal: true})
+	if r.hit == "" {
+		t.Error("the call is not made any more")
+	}
+}
+
 func sorted(can map[failing]int) []failing {
 	return slices.SortedFunc(maps.Keys(can), func(a, b failing) int {
 		if a.nr != b.nr {
@@ -327,6 +342,9 @@ func (k *cutter) decide(at call) deed {
 		return deed{}
 	}
 	k.hit(at)
+	if k.c.fatal {
+		return deed{kill: true}
+	}
 	return deed{errno: k.c.errno, after: r.after}
 }
 
@@ -350,7 +368,7 @@ func (s scene) run(t *testing.T, c cut) run {
 			t.Logf("cut: %s at %s\nsaid: %#x %s\n%s", c, r.hit, status, out, w.logs())
 		}
 	}()
-	if s.target.depth == 0 && c.kill > 0 && r.hit != "" {
+	if s.target.depth == 0 && c.kills() && r.hit != "" {
 		// Another thread may just have been about to end it.
 		if status != 0 && (!status.Signaled() || status.Signal() != unix.SIGKILL) {
 			t.Errorf("it was killed, and ended with %#x", status)
@@ -409,7 +427,7 @@ func (s scene) play(t *testing.T, w *world, k *cutter) (string, unix.WaitStatus)
 		}
 	}
 	tr.disarm()
-	if k.c.kill > 0 && s.target.depth > 0 && k.run.hit != "" {
+	if k.c.kills() && s.target.depth > 0 && k.run.hit != "" {
 		// Its descriptors answer until it is dead.
 		select {
 		case <-tr.gone:
@@ -468,7 +486,7 @@ func (s scene) after(t *testing.T, w *world, c cut, r *run, queue *queued) {
 	w.oneOwner("t", s.keepless || strings.HasPrefix(r.hit, "linkat"))
 	if queue != nil {
 		kept := s.keeps || queue.generation == w.currentName("t")
-		if c.kill > 0 && s.target.depth > 0 {
+		if c.kills() && s.target.depth > 0 {
 			kept = kept && r.lives
 		}
 		r.queued, r.served = true, <-queue.answered

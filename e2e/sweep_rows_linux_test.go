@@ -43,6 +43,11 @@ func dialBinder(w *world) *exec.Cmd {
 	return w.command("testprog", "dial", "-bind=daemon", "-bound=5s", "-adopt=5s", "-timeout=30s")
 }
 
+// dialLateBinder has a daemon that takes a while to say anything.
+func dialLateBinder(w *world) *exec.Cmd {
+	return w.command("testprog", "dial", "-bind=daemon", "-bound=5s", "-adopt=5s", "-timeout=30s", "-run-late=300ms")
+}
+
 func stopCommand(w *world) *exec.Cmd { return w.command("fastbind", "stop", "t", "--timeout=30s") }
 
 func startForeign(w *world) *exec.Cmd {

@@ -212,6 +212,8 @@ func TestMachineLoops(t *testing.T) {
 			return o == Moved
 		case StepRestore:
 			return o == Moved || o == Absent
+		case StepAdmit:
+			return o == InUse
 		}
 		return false
 	}

@@ -406,6 +406,12 @@ func (s *system) admit() Outcome {
 	return OK
 }
 
+// bindsUnknown reports whether the generation is a self-binder that lives and is
+// not known by its pid yet.
+func bindsUnknown(e Entry) bool {
+	return e.Alive && e.Record.PID == 0 && e.Record.Phase == record.Launching && e.Record.Definition.Bind == definition.BindDaemon
+}
+
 // hasBoundItself reports whether the generation lives and has bound its endpoint.
 func hasBoundItself(e Entry) bool {
 	p := e.Record.Phase
@@ -433,12 +439,17 @@ const orphanWithin = time.Second
 
 // generations lists what is on disk. A generation that was launched while our
 // dial waited, and has died or is dying, gets a moment for its verdict: it is
-// ours too, and a dial whose launch failed does not launch again.
+// ours too, and a dial whose launch failed does not launch again. A self-binder
+// whose launcher was killed before it noted the pid gets one to say it itself: it
+// is about to bind, and only then can it be ended, or used.
 func (s *system) generations() ([]Entry, error) {
 	for end := time.Now().Add(verdictWithin); ; time.Sleep(2 * time.Millisecond) {
 		entries, err := s.b.generations(s.place)
 		if err != nil || len(entries) == 0 || time.Now().After(end) {
 			return entries, err
+		}
+		if slices.ContainsFunc(entries, bindsUnknown) {
+			continue
 		}
 		e := entries[0]
 		if e.Record.LaunchedBoot <= s.since || !e.ending() || !e.Alive && told(e) {

@@ -39,6 +39,7 @@ var behaviour struct {
 	forget   bool   // main forgets daemon.Run and dials instead
 	hang     bool   // main never adopts
 	bindLate time.Duration
+	runLate  time.Duration
 	byHand   bool
 	later    bool
 	serial   bool   // Serve takes one connection after the other
@@ -60,6 +61,7 @@ func main() {
 	fs.BoolVar(&b.forget, "forget", false, "forget daemon.Run")
 	fs.BoolVar(&b.hang, "hang", false, "never adopt")
 	fs.DurationVar(&b.bindLate, "bind-late", 0, "time before Bind binds")
+	fs.DurationVar(&b.runLate, "run-late", 0, "time before main calls Run")
 	fs.BoolVar(&b.byHand, "by-hand", false, "started by hand")
 	fs.BoolVar(&b.later, "later", false, "serve while loading")
 	fs.BoolVar(&b.serial, "serial", false, "one connection after the other")
@@ -184,7 +186,7 @@ func killAt(step launch.Step) {
 func daemonArgs() []string {
 	args := []string{"daemon"}
 	for _, f := range os.Args[2:] {
-		for _, pass := range []string{"-load", "-fail", "-panic", "-exit", "-early", "-forget", "-hang", "-bind-late", "-later", "-aside", "-serial", "-child", "-name"} {
+		for _, pass := range []string{"-load", "-fail", "-panic", "-exit", "-early", "-forget", "-hang", "-bind-late", "-run-late", "-later", "-aside", "-serial", "-child", "-name"} {
 			if f == pass || strings.HasPrefix(f, pass+"=") {
 				args = append(args, f)
 			}
@@ -379,6 +381,7 @@ func serve(ctx context.Context, svc fastbind.Service) {
 		}
 	}
 	b := behaviour
+	time.Sleep(b.runLate)
 	switch {
 	case b.forget:
 		// A tool whose main forgot Run comes here as a client.
