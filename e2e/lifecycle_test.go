@@ -329,3 +329,26 @@ func TestStopNowTellsWhy(t *testing.T) {
 		t.Errorf("got %q, %T %v", reply, err, err)
 	}
 }
+
+// TestStopNowOfDraining: the same of a daemon that was draining already.
+func TestStopNowOfDraining(t *testing.T) {
+	w := newWorld(t)
+	w.dial()
+	conn := w.connect(w.hangs(time.Minute, fastbind.HangReplace))
+	if _, err := io.WriteString(conn, "-60000\n"); err != nil {
+		t.Fatal(err)
+	}
+	w.eventually("the daemon has accepted", func() bool {
+		out, _ := w.output(w.command("fastbind", "status", "t", "--json"))
+		return strings.Contains(out, `"connections":1`)
+	})
+	stop := w.startCommand(w.command("fastbind", "stop", "t"))
+	w.eventually("it drains", func() bool { return w.living("t")[0].Record.Phase == record.Draining })
+	if out, err := w.output(w.command("fastbind", "stop", "--now", "t")); err != nil {
+		t.Fatal(out, err)
+	}
+	if reply, err := bufio.NewReader(conn).ReadString('\n'); !errors.Is(err, fastbind.ErrLaunchFailed) || !strings.Contains(err.Error(), "was stopped before it answered") {
+		t.Errorf("got %q, %T %v", reply, err, err)
+	}
+	_, _ = stop.finish()
+}

@@ -94,6 +94,7 @@ func (t target) await(ctx context.Context) (killed bool, err error) {
 	if ctx.Err() != nil {
 		return false, ctx.Err()
 	}
+	_ = record.Append(filepath.Join(t.entry.Dir, record.FileName), record.KilledLine())
 	if err := t.handle.Signal(syscall.SIGKILL); err != nil && !errors.Is(err, proc.ErrGone) {
 		return true, err
 	}
@@ -156,7 +157,11 @@ func (b *Broker) signalLocked(ctx context.Context, place runtimedir.Place, sig s
 			continue // it ended meanwhile
 		}
 		if oerr == nil {
-			_ = record.Append(filepath.Join(e.Dir, record.FileName), record.StoppedLine())
+			lines := []record.Line{record.StoppedLine()}
+			if sig == syscall.SIGKILL {
+				lines = append(lines, record.KilledLine())
+			}
+			_ = record.Append(filepath.Join(e.Dir, record.FileName), lines...)
 			if oerr = h.Signal(sig); errors.Is(oerr, proc.ErrGone) {
 				oerr = nil
 			}

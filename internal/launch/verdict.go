@@ -58,8 +58,9 @@ func (b *Broker) Verdict(l Lost) *Fault {
 		}
 		ending := e.ending() || l.Reset && e.Record.Phase == record.Draining
 		// A daemon that has drained, or a foreign one, has ended it by itself; a
-		// backend that is gone without a drain was killed by a stop.
-		own := !l.Reset && e.Record.Phase == record.Gone && (e.Record.Drained || !e.Record.Backend)
+		// backend that is gone without a drain was killed by a stop, and so may
+		// one be that drained.
+		own := !l.Reset && e.Record.Phase == record.Gone && !e.Record.Killed && (e.Record.Drained || !e.Record.Backend)
 		if !ending || own {
 			return nil
 		}

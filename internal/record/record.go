@@ -167,6 +167,7 @@ type Record struct {
 	WasReady bool          // it was ready at some time
 	TookOver bool          // it took over from the one it succeeds
 	Drained  bool          // it was draining at some time
+	Killed   bool          // who stopped it killed it: it came to no end of its own
 	Failure  *Failure
 
 	// BoundAfter is the time from the launch's start until the endpoint
@@ -197,6 +198,10 @@ func Int[N ~int | ~int64 | ~uint64](key string, n N) Line {
 	}
 	return Line{key, strconv.FormatUint(uint64(n), 10)}
 }
+
+// KilledLine says that whoever stops the generation kills it, and is written before
+// that.
+func KilledLine() Line { return Line{"killed", "true"} }
 
 // TookOverLine says that a successor is the owner now.
 func TookOverLine() Line { return Line{"took-over", "true"} }
@@ -554,6 +559,8 @@ func (r *Record) set(key, value string) error {
 		r.Ended = value
 	case "succeeds":
 		r.Succeeds = value
+	case "killed":
+		r.Killed = value == "true"
 	case "took-over":
 		r.TookOver = value == "true"
 	case "replacement":
