@@ -179,19 +179,27 @@ func (tr *tracer) setArmed(armed bool) {
 	tr.armed = armed
 }
 
-// end lets whoever is still traced run free.
-func (tr *tracer) end() {
+// end lets whoever is still traced run free. Whoever does not stop for that is
+// killed after a minute, and given up a minute later.
+func (tr *tracer) end() error {
 	tr.disarm()
 	tr.ending.Store(true)
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
+	began, sig := time.Now(), unix.SIGURG
 	for {
 		// Any stop wakes the tracer's thread; a Go program ignores this signal.
 		tr.mu.Lock()
 		for pid := range tr.procs {
-			_ = unix.Kill(pid, unix.SIGURG)
+			_ = unix.Kill(pid, sig)
 		}
 		tr.mu.Unlock()
+		switch late := time.Since(began); {
+		case late > 2*time.Minute:
+			return errors.New("a process could not be let go")
+		case late > time.Minute:
+			sig = unix.SIGKILL
+		}
 		select {
 		case <-tr.done:
 			// The stop of a thread that had just been made is no longer ours to end.
@@ -200,7 +208,7 @@ func (tr *tracer) end() {
 			for pid := range tr.procs {
 				_ = unix.Kill(pid, unix.SIGCONT)
 			}
-			return
+			return tr.err
 		case <-tick.C:
 		}
 	}
@@ -489,9 +497,8 @@ func TestTracer(t *testing.T) {
 			t.Fatal(err)
 		}
 		<-tr.exited
-		tr.end()
-		if tr.err != nil {
-			t.Fatal(tr.err)
+		if err := tr.end(); err != nil {
+			t.Fatal(err)
 		}
 		b, err := os.ReadFile(out)
 		if err != nil {

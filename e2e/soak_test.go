@@ -627,7 +627,8 @@ func (s *soak) fastbind(args ...string) {
 	cmd := s.command("fastbind", args...)
 	out, err := s.output(cmd)
 	const notRunning = 3
-	if strings.Contains(out, "no living generation is on record") && s.struck("deletion", time.Now(), time.Now()) {
+	unrecorded := strings.Contains(out, "no living generation is on record") || strings.Contains(out, "no generation has a readable record")
+	if unrecorded && s.struck("deletion", time.Now(), time.Now()) {
 		s.count("refused: an outsider has deleted the records") // until the daemon puts its own back
 		return
 	}

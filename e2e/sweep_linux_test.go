@@ -437,9 +437,8 @@ func (s scene) play(t *testing.T, w *world, k *cutter) (string, unix.WaitStatus)
 		e, ok := launch.Current(w.service("t"), w.generations("t"))
 		k.run.lives = ok && e.Alive
 	}
-	tr.end()
-	if tr.err != nil {
-		t.Fatal(tr.err)
+	if err := tr.end(); err != nil {
+		t.Fatal(err)
 	}
 	return out, status
 }
