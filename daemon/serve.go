@@ -56,7 +56,7 @@ func (st *stand) serve(ctx context.Context, p program, ln *listener, state any, 
 		case st.ended = <-st.inst.need.await(unwatched):
 			why = generation.EndItself
 		}
-		ending = st.inst.giver.ends(why)
+		ending = st.inst.giver.ends(why, func() { st.inst.enter(record.Draining) })
 	}
 	asked := ctx // whose end begins the bound of the drain
 	if st.ended == generation.EndedLeases {
@@ -66,7 +66,6 @@ func (st *stand) serve(ctx context.Context, p program, ln *listener, state any, 
 		end()
 		asked = done
 	}
-	st.inst.enter(record.Draining)
 	handedOn := st.inst.giver.drain()
 	if handedOn {
 		st.ended = endedReplaced
