@@ -72,14 +72,15 @@ func (b *Broker) Verdict(l Lost) *Fault {
 
 // unrecorded is the verdict where an outsider has deleted what was on record: a
 // listener whose process is gone has reset who was in its queue, and so has one
-// of our own making that its daemon never came to call its own.
+// of our own making that its daemon never came to call its own. Who was accepted by
+// a process that is gone was not answered either.
 func (b *Broker) unrecorded(l Lost) *Fault {
-	if !l.Reset || l.Peer == 0 {
+	if l.Peer == 0 {
 		return nil
 	}
 	for end := time.Now().Add(unrecordedWithin); ; time.Sleep(verdictPause) {
 		_, err := proc.Of(l.Peer)
-		if err == proc.ErrGone || err == nil && (proc.Exiting(l.Peer) || l.Peer == os.Getpid()) {
+		if err == proc.ErrGone || err == nil && (proc.Exiting(l.Peer) || l.Reset && l.Peer == os.Getpid()) {
 			f := b.fault(LaunchFailed, StageServe, errRecordDeleted)
 			f.Unknown = true
 			return f
