@@ -103,12 +103,13 @@ const verdictPause = 2 * time.Millisecond
 func (l Lost) generation(entries []Entry) *Entry {
 	for _, match := range []func(Entry) bool{
 		func(e Entry) bool { return l.Peer != 0 && e.Record.PID == l.Peer },
-		// A long-lived launcher has launched several: a dead one lost it, and none
-		// that had failed before there was a connection to lose.
+		// A long-lived launcher has launched several: a dead or dying one lost it,
+		// and none that had failed before there was a connection to lose.
 		func(e Entry) bool {
 			f := e.Record.Failure
 			before := f != nil && !f.Unknown && f.At < l.Since
-			return l.Peer != 0 && e.Record.Launcher == l.Peer && !e.Alive && !before
+			dying := !e.Alive || e.Record.PID != 0 && proc.Exiting(e.Record.PID)
+			return l.Peer != 0 && e.Record.Launcher == l.Peer && dying && !before
 		},
 		func(e Entry) bool {
 			f := e.Record.Failure
