@@ -136,6 +136,9 @@ func (i *Instance) Lease(l control.Lease) (end func(), err error) { return i.lea
 // Handover takes a successor, for the control endpoint.
 func (i *Instance) Handover() (*control.Succession, error) { return i.giver.begin() }
 
+// Hold takes a standing broker, for the control endpoint.
+func (i *Instance) Hold() (*control.Succession, error) { return i.giver.hold() }
+
 // maxStacks bounds a dump of stacks: some thousand goroutines.
 const maxStacks = 1 << 20
 

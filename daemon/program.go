@@ -302,6 +302,9 @@ func newInstance(h *handover.Handover, o options) *Instance {
 		need: newNeed(h.IdleExit),
 	}
 	i.giver = newGiver(i.need, func() bool { return isOwner(h) })
+	if h.Held {
+		i.giver.promised()
+	}
 	i.need.load() // until it is ready
 	if h.Dir != "" {
 		i.dir = h.GenPath()

@@ -67,14 +67,18 @@ func (st *stand) serve(ctx context.Context, p program, ln *listener, state any, 
 		end()
 		asked = done
 	}
-	handedOn := st.inst.giver.drain()
-	if handedOn {
+	handedOn, replaced := st.inst.giver.drain()
+	switch {
+	case replaced && handedOn:
 		st.ended = endedReplaced
 		ln.handOn()
 		done, end := context.WithCancel(ctx)
 		end()
 		asked = done
-	} else {
+	case handedOn:
+		ln.handOn()
+		_ = ln.Close() // the broker's copy alone decides what becomes of the queue
+	default:
 		st.refuseNew(ln)
 	}
 	bound, stop := drainBound(asked, st.within)

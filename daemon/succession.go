@@ -131,6 +131,37 @@ func (g *giver) end(successor chan struct{}) {
 	g.release()
 }
 
+// hold gives the listener to a standing broker as well.
+func (g *giver) hold() (*control.Succession, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	t, err := g.tenure.TakeHold()
+	if err != nil {
+		return nil, err
+	}
+	g.tenure = t
+	return &control.Succession{Listener: g.ln.ul, End: func() { g.loseHold(generation.Held) }}, nil
+}
+
+func (g *giver) loseHold(was generation.Hold) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.tenure = g.tenure.LoseHold(was)
+}
+
+// promised says that the daemon was launched for a standing broker, which comes
+// for its hold within holdWithin, or never.
+func (g *giver) promised() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.tenure.Hold = generation.Promised
+	time.AfterFunc(holdWithin, func() { g.loseHold(generation.Promised) })
+}
+
+// holdWithin bounds the wait for a broker. It watches the control endpoint, which
+// says when the daemon is bound.
+const holdWithin = 10 * time.Second
+
 // successorWithin bounds the wait, in a stop, for a successor that is being
 // stopped as well.
 const successorWithin = 2 * time.Second
@@ -147,10 +178,10 @@ func (g *giver) ends(why generation.Reason, tell func()) (ends bool) {
 	return ends
 }
 
-// drain reports whether the listener is one's: it
-// must not be shut down then, and its queue is not ours. A stop ends successors
-// too, so that one which has not taken over yet gets a moment to go.
-func (g *giver) drain() (handedOn bool) {
+// drain reports whether the listener is a successor's or a broker's: it must not
+// be shut down then, and its queue is not ours. A stop ends successors too, so that
+// one which has not taken over yet gets a moment to go.
+func (g *giver) drain() (handedOn, replaced bool) {
 	g.mu.Lock()
 	t, how := g.tenure.Drain(false)
 	gone := g.gone
@@ -165,10 +196,11 @@ func (g *giver) drain() (handedOn bool) {
 		case <-late.C:
 		}
 		g.mu.Lock()
-		g.tenure, how = g.tenure.Drain(true)
+		t, how = g.tenure.Drain(true)
+		g.tenure = t
 		g.mu.Unlock()
 	}
-	return how == generation.DrainHandOn
+	return how == generation.DrainHandOn, t.Heir != generation.NoHeir
 }
 
 // isOwner reports whether current names the generation. Where an outsider has

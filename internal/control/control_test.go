@@ -91,6 +91,8 @@ func (s *fakeState) Handover() (*Succession, error) {
 	return s.succession, s.refuse
 }
 
+func (s *fakeState) Hold() (*Succession, error) { return s.Handover() }
+
 func (s *fakeState) Drain() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -16,10 +16,17 @@ const (
 	errNoHandover      = "io.fastbind.Daemon.NoHandover"
 )
 
-// giveOver answers Handover: the listener goes along with the reply's first byte
-// (SCM_RIGHTS, unix(7)). The peer is the successor from then on, until it hangs
+// giveOver answers Handover. The peer is the successor from then on, until it hangs
 // up.
-func giveOver(p *peer, c call) error {
+func giveOver(p *peer, c call) error { return share(p, c, State.Handover) }
+
+// hold answers Hold. The peer is the broker that holds the listener from then on,
+// until it hangs up.
+func hold(p *peer, c call) error { return share(p, c, State.Hold) }
+
+// share gives the peer a copy of the listener, which goes along with the reply's
+// first byte (SCM_RIGHTS, unix(7)).
+func share(p *peer, c call, with func(State) (*Succession, error)) error {
 	conn, ok := p.conn.(*net.UnixConn)
 	if !ok {
 		return p.fail(c, errHandoverRefused, "reason", "the connection carries no descriptors")
@@ -27,7 +34,7 @@ func giveOver(p *peer, c call) error {
 	if p.succession != nil {
 		return p.fail(c, errHandoverRefused, "reason", "this connection has the listener already")
 	}
-	succession, err := p.server.state.Handover()
+	succession, err := with(p.server.state)
 	if err != nil {
 		return p.fail(c, errHandoverRefused, "reason", err.Error())
 	}
@@ -57,20 +64,20 @@ func giveOver(p *peer, c call) error {
 
 // takeOver answers TakeOver, once the daemon does not accept any more.
 func takeOver(p *peer, c call) error {
-	if p.succession == nil {
+	if p.succession == nil || p.succession.TakeOver == nil {
 		return p.fail(c, errNoHandover, "reason", "the listener was not handed over on this connection")
 	}
 	p.succession.TakeOver()
 	return p.reply(c, false, jsonlite.Object().Append)
 }
 
-// A Succession is a handover that is under way.
+// A Succession is a handover that is under way, or a broker's hold.
 type Succession struct {
 	// Listener is what is handed over. It stays the daemon's.
 	Listener syscall.Conn
 
 	// TakeOver stops the daemon's accepting and returns when nothing is accepted
-	// any more.
+	// any more; nil of a hold.
 	TakeOver func()
 
 	// End says that the successor's connection has ended. If the successor has
@@ -82,6 +89,17 @@ type Succession struct {
 // caller's. The daemon takes this connection for the successor's life: until it
 // is closed it neither ends by itself nor refuses anybody.
 func (c *Client) Handover(ctx context.Context) (*os.File, error) {
+	return c.share(ctx, "io.fastbind.Daemon.Handover")
+}
+
+// Hold asks the daemon for its listener, as the standing broker that holds it. The
+// file is the caller's. Until this connection is closed, the daemon leaves its queue
+// to the caller when it ends, and does not shut the listener down.
+func (c *Client) Hold(ctx context.Context) (*os.File, error) {
+	return c.share(ctx, "io.fastbind.Daemon.Hold")
+}
+
+func (c *Client) share(ctx context.Context, method string) (*os.File, error) {
 	conn, ok := c.conn.(*net.UnixConn)
 	if !ok {
 		return nil, errors.New("the connection carries no descriptors")
@@ -89,7 +107,7 @@ func (c *Client) Handover(ctx context.Context) (*os.File, error) {
 	r := &rightsReader{conn: conn}
 	c.frames.r = r
 	defer func() { c.frames.r = c.conn }()
-	err := c.ask(ctx, call{method: "io.fastbind.Daemon.Handover"}, false, heard)
+	err := c.ask(ctx, call{method: method}, false, heard)
 	if err == nil && r.file == nil {
 		err = errors.New("the daemon replied without its listener")
 	}

@@ -99,6 +99,7 @@ var methods = [...]struct {
 	{"io.fastbind.Daemon.Drain", drainNow},
 	{"io.fastbind.Daemon.Handover", giveOver},
 	{"io.fastbind.Daemon.Hash", hash},
+	{"io.fastbind.Daemon.Hold", hold},
 	{"io.fastbind.Daemon.Lease", lease},
 	{"io.fastbind.Daemon.Stacks", stacks},
 	{"io.fastbind.Daemon.TakeOver", takeOver},

@@ -36,6 +36,10 @@ type State interface {
 	// Handover makes the asking peer the daemon's successor, of which there is
 	// at most one.
 	Handover() (*Succession, error)
+
+	// Hold makes the asking peer the standing broker that holds the listener, of
+	// which there is at most one.
+	Hold() (*Succession, error)
 }
 
 // Bounds of a server.

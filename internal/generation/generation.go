@@ -23,9 +23,21 @@ const (
 	HeirTook         // it is the owner
 )
 
+// A Hold is what is known of a standing broker that has the listener as well.
+type Hold uint8
+
+// The holds. The broker's connection is the hold's life; who launches for it says so
+// beforehand, so that there is no moment without.
+const (
+	NotHeld  Hold = iota
+	Promised      // it was launched for a broker, which has not come yet
+	Held          // the broker's connection lives
+)
+
 // A Tenure is what a generation has decided about its listener. The zero Tenure is
 // of one that has not bound yet.
 type Tenure struct {
+	Hold     Hold // the queue is a standing broker's
 	Bound    bool // there is a listener to hand over
 	Loaded   bool // it accepts, or is about to
 	Ending   bool // it drains, or is about to: no heir is taken any more
@@ -39,7 +51,31 @@ var (
 	errUnbound = errors.New("the daemon has not bound yet")
 	errEnding  = errors.New("the daemon is ending")
 	errHeir    = errors.New("there is a successor already")
+	errHeld    = errors.New("another broker holds the listener already")
 )
+
+// TakeHold gives the listener to a standing broker as well, or says why not.
+func (t Tenure) TakeHold() (Tenure, error) {
+	switch {
+	case !t.Bound:
+		return t, errUnbound
+	case t.Ending:
+		return t, errEnding
+	case t.Hold == Held:
+		return t, errHeld
+	}
+	t.Hold = Held
+	return t, nil
+}
+
+// LoseHold says that a broker's connection has ended, or that the one that was
+// promised has not come: the queue is the generation's alone again.
+func (t Tenure) LoseHold(was Hold) Tenure {
+	if t.Hold == was {
+		t.Hold = NotHeld
+	}
+	return t
+}
 
 // Begin takes an heir, or says why not.
 func (t Tenure) Begin() (Tenure, error) {
@@ -121,14 +157,17 @@ type Drain uint8
 const (
 	DrainAwait  Drain = iota // not yet: an heir is taking over, or goes
 	DrainRefuse              // the kernel refuses newcomers, who is queued is served
-	DrainHandOn              // the listener and its queue are the heir's
+	DrainHandOn              // the listener and its queue are the heir's, or a broker's
 )
 
 // Drain says how the generation ends; late is whether the heir has had its moment.
 // One that is stranded serves its queue itself unless the heir does: that is
-// stranded too, and nobody else can come.
+// stranded too, and nobody else can come. A broker that holds a stranded listener
+// has let go of it.
 func (t Tenure) Drain(late bool) (Tenure, Drain) {
 	switch {
+	case t.Heir == NoHeir && t.Hold != NotHeld && !t.Stranded:
+		return t, DrainHandOn
 	case t.Heir == NoHeir, t.Stranded && t.Heir == HeirLoads, t.Stranded && t.Heir == HeirOrdered && late:
 		t.Refusing = true
 		return t, DrainRefuse
