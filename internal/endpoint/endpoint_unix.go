@@ -48,6 +48,15 @@ func (s *Socket) Listen() error {
 	return sysError("listen", fileName(s.fd), unix.Listen(s.fd, MaxBacklog))
 }
 
+// Copy returns another descriptor of the same socket, close-on-exec.
+func (s *Socket) Copy() (*Socket, error) {
+	fd, err := unix.FcntlInt(uintptr(s.fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, sysError("copy", fileName(s.fd), err)
+	}
+	return &Socket{fd: fd}, nil
+}
+
 // Close closes the socket.
 func (s *Socket) Close() error {
 	if s.fd < 0 {

@@ -51,6 +51,8 @@ type Broker struct {
 
 	// Listen binds the endpoint in this process, for Mode ByHand.
 	Listen func(sock string) (net.Listener, error)
+
+	held *Holding // what Mode Activates hands down a copy of
 }
 
 // NewBroker returns the broker of a definition for the calling process.
@@ -107,7 +109,11 @@ type Generation struct {
 	Number     uint64
 	Dir        string // its directory
 	PID        int
-	BoundAfter time.Duration // launch start until the endpoint accepted
+	BoundAfter time.Duration // launch start until the endpoint accepted; 0: it did before
+
+	// Ended is closed when its process has ended and its record says how, nil
+	// where the system gave no handle on it.
+	Ended <-chan struct{}
 }
 
 // An Outlook is what came of Ensure.
@@ -123,6 +129,9 @@ type Outlook struct {
 
 	// Hand is what a daemon started by hand now holds.
 	Hand *Hand
+
+	// Held is the listener that a standing broker now holds. The caller owns it.
+	Held *Holding
 }
 
 // Ensure runs the launch protocol from the given step until the service's

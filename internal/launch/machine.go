@@ -20,6 +20,7 @@ const (
 	StepProbeKeep               // connect to keep: is the listener alive under its second name?
 	StepRestore                 // put the deleted name back: link keep, rename over sock
 	StepSucceed                 // mode Succeeds: is there whom to succeed, and nobody at it yet?
+	StepOwn                     // mode Activates: the names lead to the held listener, and nobody accepts from it
 	StepAdmit                   // settle dead generations; has a launch failed for us, is the budget spent?
 	StepExecutable              // the command can be executed
 	StepPrepare                 // generation directory, life lock, control endpoint, log, record
@@ -39,7 +40,7 @@ const (
 )
 
 var stepNames = [numSteps]string{"connect", "pause", "lock", "verify directory", "reconnect", "probe keep",
-	"restore name", "look whom to succeed", "admit", "check executable", "prepare", "unlink stale names", "bind", "verify bind",
+	"restore name", "look whom to succeed", "look who owns", "admit", "check executable", "prepare", "unlink stale names", "bind", "verify bind",
 	"link keep", "move current", "listen", "spawn", "await bound", "close copies", "abandon", "unlock", "done"}
 
 func (s Step) String() string {
@@ -85,6 +86,8 @@ const (
 	DaemonBinds             // the child binds, under its launcher's lock
 	ByHand                  // this very process is the daemon and binds
 	Succeeds                // the child asks a living generation for its listener
+	Holds                   // a standing broker binds and listens, and launches nobody yet
+	Activates               // the child inherits a copy of the listener that a standing broker holds
 )
 
 // A Result says how a machine ended.
@@ -131,7 +134,10 @@ func (m Machine) Next(o Outcome) Machine {
 		}
 
 	case StepPause:
-		if o == OK {
+		switch {
+		case o == OK && m.Mode == Activates:
+			return m.to(StepLock)
+		case o == OK:
 			return m.to(StepConnect)
 		}
 
@@ -147,14 +153,17 @@ func (m Machine) Next(o Outcome) Machine {
 	case StepVerifyDir:
 		switch o {
 		case OK:
-			if m.Mode == Succeeds {
+			switch m.Mode {
+			case Succeeds:
 				return m.to(StepSucceed)
+			case Activates:
+				return m.to(StepOwn)
 			}
 			return m.to(StepReconnect)
 		case Moved:
 			// A lock on a directory that is no longer at its path excludes
 			// nobody: start over with the one that is.
-			return m.release(StepConnect)
+			return m.release(m.start())
 		}
 
 	case StepReconnect:
@@ -174,6 +183,10 @@ func (m Machine) Next(o Outcome) Machine {
 		case Absent, Refused:
 			// No process can ever accept at the old inode again, or both names
 			// are gone: whatever still lives is draining or stranded.
+			if m.Mode == Holds {
+				m.prepared = true // what follows is to be undone
+				return m.to(StepUnlink)
+			}
 			return m.to(StepAdmit)
 		}
 
@@ -182,7 +195,7 @@ func (m Machine) Next(o Outcome) Machine {
 		case OK:
 			return m.finish(m.attachedResult())
 		case Absent, Moved:
-			return m.release(StepConnect)
+			return m.release(m.start())
 		}
 
 	case StepSucceed:
@@ -195,12 +208,21 @@ func (m Machine) Next(o Outcome) Machine {
 			return m.finish(Attached)
 		}
 
+	case StepOwn:
+		switch o {
+		case OK:
+			return m.to(StepAdmit)
+		case InUse, Moved:
+			// Somebody accepts, or other names were made, and these may be anybody's.
+			return m.finish(Attached)
+		}
+
 	case StepAdmit:
 		switch {
 		case o == OK:
 			return m.to(StepExecutable)
 		case o == InUse && m.Mode == DaemonBinds: // it has bound since it was looked for
-			return m.release(StepConnect)
+			return m.release(m.start())
 		}
 
 	case StepExecutable:
@@ -212,12 +234,15 @@ func (m Machine) Next(o Outcome) Machine {
 		m.prepared = true
 		switch o {
 		case OK:
-			if m.Mode == Succeeds {
+			switch m.Mode {
+			case Succeeds:
 				return m.to(StepSpawn) // it has no name to make and nothing to listen on
+			case Activates:
+				return m.to(StepCurrent)
 			}
 			return m.to(StepUnlink)
 		case Moved:
-			return m.abandon(StepConnect)
+			return m.abandon(m.start())
 		}
 
 	case StepUnlink:
@@ -236,7 +261,7 @@ func (m Machine) Next(o Outcome) Machine {
 			// Never unlink twice on one probe: who made this name may live.
 			return m.abandon(StepPause)
 		case Moved:
-			return m.abandon(StepConnect)
+			return m.abandon(m.start())
 		}
 
 	case StepVerifyBind:
@@ -244,7 +269,7 @@ func (m Machine) Next(o Outcome) Machine {
 		case OK:
 			return m.to(StepKeep)
 		case Moved:
-			return m.abandon(StepConnect)
+			return m.abandon(m.start())
 		}
 
 	case StepKeep:
@@ -253,25 +278,27 @@ func (m Machine) Next(o Outcome) Machine {
 		switch {
 		case o == OK && m.Mode == DaemonBinds:
 			return m.to(StepCloseCopies)
+		case o == OK && m.Mode == Holds:
+			return m.to(StepListen)
 		case o == OK:
 			return m.to(StepCurrent)
 		case o == Moved:
-			return m.abandon(StepConnect)
+			return m.abandon(m.start())
 		}
 
 	case StepCurrent:
 		switch {
-		case o == OK && m.Mode == DaemonBinds:
+		case o == OK && (m.Mode == DaemonBinds || m.Mode == Activates):
 			return m.to(StepSpawn)
 		case o == OK:
 			return m.to(StepListen)
 		case o == Moved:
-			return m.abandon(StepConnect)
+			return m.abandon(m.start())
 		}
 
 	case StepListen:
 		switch {
-		case o == OK && m.Mode == ByHand:
+		case o == OK && (m.Mode == ByHand || m.Mode == Holds):
 			return m.finish(Launched)
 		case o == OK:
 			return m.to(StepSpawn)
@@ -308,6 +335,15 @@ func (m Machine) Next(o Outcome) Machine {
 		return m
 	}
 	return m.fail()
+}
+
+// start is where to start over. Whoever has the listener does not connect to it: that
+// would be one more client in its queue.
+func (m Machine) start() Step {
+	if m.Mode == Activates {
+		return StepPause
+	}
+	return StepConnect
 }
 
 func (m Machine) to(s Step) Machine {

@@ -10,7 +10,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-var modes = map[string]Mode{"broker": BrokerBinds, "daemon": DaemonBinds, "hand": ByHand, "successor": Succeeds}
+var modes = map[string]Mode{"broker": BrokerBinds, "daemon": DaemonBinds, "hand": ByHand, "successor": Succeeds, "hold": Holds, "held": Activates}
 
 var outcomeNames = map[Outcome]string{OK: "ok", Absent: "absent", Refused: "refused", Busy: "busy", Held: "held",
 	Moved: "moved", InUse: "in-use", Forbidden: "forbidden", Failed: "failed", Expired: "expired"}
@@ -40,6 +40,7 @@ func TestStepsAreComplete(t *testing.T) {
 type hold struct {
 	reconnected, probed          bool // answered: nobody there
 	succeeding                   bool // there is whom to succeed, and nobody at it
+	owning                       bool // the names lead to what we hold, and nobody accepts from it
 	unlinked, prepared, bound    bool
 	listening, spawned, finished bool
 	verdict                      bool // the outcome before ended the generation
@@ -72,37 +73,42 @@ func (w walk) violations() (v []string) {
 	case StepRestore:
 		must(h.last == StepProbeKeep && !h.probed, "only what answered at keep is put back")
 	case StepAdmit:
-		must(h.probed || m.Mode == Succeeds && h.succeeding, "keep is probed before anything is settled")
+		must(h.probed || m.Mode == Succeeds && h.succeeding || m.Mode == Activates && h.owning, "keep is probed before anything is settled")
 	case StepSucceed:
 		must(m.Mode == Succeeds && h.last == StepVerifyDir, "it is asked under the lock, and once")
+	case StepConnect, StepReconnect:
+		must(m.Mode != Activates, "whoever holds the listener does not queue at it")
+	case StepOwn:
+		must(m.Mode == Activates && h.last == StepVerifyDir, "it is looked at under the lock, and once")
 	case StepPrepare:
 		must(h.last == StepExecutable && !h.prepared, "one generation in one hold, admitted and executable")
 	case StepUnlink:
 		must(h.reconnected && h.probed, "both names were asked under this hold (R7)")
 		must(!h.unlinked, "never twice on one probe (R7)")
-		must(h.prepared, "everything else is made before")
+		must(h.prepared != (m.Mode == Holds), "everything else is made before")
 	case StepBind, StepVerifyBind:
 		must(m.Mode != DaemonBinds && h.unlinked, "the broker binds, once the names are free")
 	case StepKeep:
 		must(h.bound, "there is a listener's name to link")
 	case StepCurrent:
-		must(h.prepared && h.unlinked, "current changes under the lock, to a generation of this hold")
-		must(h.bound || m.Mode == DaemonBinds, "the name is ours")
+		must(h.prepared && (h.unlinked || h.owning), "current changes under the lock, to a generation of this hold")
+		must(h.bound || h.owning || m.Mode == DaemonBinds, "the name is ours")
 	case StepListen:
 		must(h.bound && m.Mode != DaemonBinds, "what is listened on is bound and verified")
 	case StepSpawn:
-		must(m.Mode != ByHand, "who was started by hand is the daemon")
+		must(m.Mode != ByHand && m.Mode != Holds, "who was started by hand is the daemon, and a hold needs none")
 		must(!h.spawned, "one launch in one hold (R1)")
-		must(h.last == map[Mode]Step{BrokerBinds: StepListen, DaemonBinds: StepCurrent, Succeeds: StepPrepare}[m.Mode], "nothing lies between listen and fork")
+		must(h.last == map[Mode]Step{BrokerBinds: StepListen, DaemonBinds: StepCurrent, Succeeds: StepPrepare, Activates: StepCurrent}[m.Mode], "nothing lies between listen and fork")
 		must(m.Mode != Succeeds || h.succeeding && !h.unlinked && !h.bound, "a successor touches no name")
+		must(m.Mode != Activates || h.owning && !h.unlinked && !h.bound, "who is activated has its names")
 	case StepAwaitBound:
 		must(m.Mode == DaemonBinds && h.last == StepSpawn, "only a child that binds is waited for")
 	case StepCloseCopies:
 		must(h.spawned, "there is a child that holds them")
 	case StepAbandon:
-		must(h.prepared && !h.finished, "there is something to undo")
+		must((h.prepared || m.Mode == Holds) && !h.finished, "there is something to undo")
 	case StepUnlock:
-		must(!h.prepared || h.finished || h.last == StepAbandon, "a generation of ours is launched or abandoned (I4)")
+		must(!h.prepared && !(m.Mode == Holds && h.unlinked) || h.finished || h.last == StepAbandon, "a generation of ours is launched or abandoned (I4)")
 	case StepDone:
 		must(m.Result != Running, "done has a result")
 	}
@@ -125,6 +131,8 @@ func (w walk) step(o Outcome) walk {
 		h.probed = gone
 	case s == StepSucceed:
 		h.succeeding = o == OK
+	case s == StepOwn:
+		h.owning = o == OK
 	case s == StepPrepare:
 		h.prepared = true
 	case s == StepUnlink:
@@ -132,7 +140,7 @@ func (w walk) step(o Outcome) walk {
 	case s == StepVerifyBind, s == StepAwaitBound:
 		h.bound = o == OK
 	case s == StepListen && o == OK:
-		h.listening, h.finished = true, w.m.Mode == ByHand
+		h.listening, h.finished = true, w.m.Mode == ByHand || w.m.Mode == Holds
 	case s == StepSpawn && o == OK:
 		h.spawned = true
 	case s == StepCloseCopies:
@@ -140,7 +148,7 @@ func (w walk) step(o Outcome) walk {
 	case s == StepUnlock:
 		h = hold{}
 	}
-	if h.prepared && o != OK && s != StepCloseCopies && s != StepAbandon {
+	if (h.prepared || w.m.Mode == Holds && h.unlinked) && o != OK && s != StepCloseCopies && s != StepAbandon {
 		h.verdict = true
 	}
 	h.last = s
@@ -150,6 +158,9 @@ func (w walk) step(o Outcome) walk {
 func starts() (w []walk) {
 	for _, mode := range modes {
 		for _, s := range []Step{StepConnect, StepLock} {
+			if mode == Activates && s == StepConnect {
+				continue
+			}
 			w = append(w, walk{m: Machine{Mode: mode, Step: s}})
 		}
 	}
@@ -161,7 +172,7 @@ func starts() (w []walk) {
 func TestMachineEverySequence(t *testing.T) {
 	seen := map[walk]bool{}
 	todo := starts()
-	steps := map[Mode]map[Step]bool{BrokerBinds: {}, DaemonBinds: {}, ByHand: {}, Succeeds: {}}
+	steps := map[Mode]map[Step]bool{BrokerBinds: {}, DaemonBinds: {}, ByHand: {}, Succeeds: {}, Holds: {}, Activates: {}}
 	for len(todo) > 0 {
 		w := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
@@ -185,10 +196,13 @@ func TestMachineEverySequence(t *testing.T) {
 	}
 	// Nothing above was true of nothing.
 	never := map[Mode][]Step{
-		BrokerBinds: {StepAwaitBound, StepSucceed},
-		DaemonBinds: {StepBind, StepVerifyBind, StepListen, StepSucceed},
-		ByHand:      {StepSpawn, StepAwaitBound, StepCloseCopies, StepSucceed},
-		Succeeds: {StepReconnect, StepProbeKeep, StepRestore, StepUnlink, StepBind, StepVerifyBind, StepKeep, StepCurrent, StepListen,
+		BrokerBinds: {StepAwaitBound, StepSucceed, StepOwn},
+		DaemonBinds: {StepBind, StepVerifyBind, StepListen, StepSucceed, StepOwn},
+		ByHand:      {StepSpawn, StepAwaitBound, StepCloseCopies, StepSucceed, StepOwn},
+		Holds:       {StepAdmit, StepExecutable, StepPrepare, StepCurrent, StepSpawn, StepAwaitBound, StepCloseCopies, StepSucceed, StepOwn},
+		Activates: {StepConnect, StepReconnect, StepProbeKeep, StepRestore, StepSucceed, StepUnlink, StepBind, StepVerifyBind, StepKeep,
+			StepListen, StepAwaitBound},
+		Succeeds: {StepOwn, StepReconnect, StepProbeKeep, StepRestore, StepUnlink, StepBind, StepVerifyBind, StepKeep, StepCurrent, StepListen,
 			StepAwaitBound},
 	}
 	for mode, done := range steps {
@@ -201,8 +215,8 @@ func TestMachineEverySequence(t *testing.T) {
 }
 
 // TestMachineLoops: the machine ends unless its outcomes make it start over.
-// Whoever starts over passes StepConnect, at which the driver looks at the
-// caller's deadline; without the start-overs listed here there is no way back.
+// Whoever starts over passes StepConnect or StepPause, at which the driver looks at
+// the caller's deadline; without the start-overs listed here there is no way back.
 func TestMachineLoops(t *testing.T) {
 	startsOver := func(s Step, o Outcome) bool {
 		switch s {
@@ -219,7 +233,9 @@ func TestMachineLoops(t *testing.T) {
 	}
 	const visiting, visited = 1, 2
 	for name, cut := range map[string]func(Machine, Outcome, Machine) bool{
-		"connect":     func(_ Machine, _ Outcome, next Machine) bool { return next.Step == StepConnect },
+		"connect": func(_ Machine, _ Outcome, next Machine) bool {
+			return next.Step == StepConnect || next.Mode == Activates && next.Step == StepPause
+		},
 		"start-overs": func(m Machine, o Outcome, _ Machine) bool { return startsOver(m.Step, o) },
 	} {
 		state := map[Machine]int{}

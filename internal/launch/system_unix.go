@@ -66,6 +66,7 @@ type system struct {
 	gen     *generation
 	outcome *Generation
 	hand    *Hand
+	held    *Holding // mode Holds: what is bound
 }
 
 // generation is the one that this launch makes.
@@ -114,6 +115,8 @@ func (s *system) do(ctx context.Context, m Machine) Outcome {
 		return s.restore()
 	case StepSucceed:
 		return s.succeed()
+	case StepOwn:
+		return s.own()
 	case StepAdmit:
 		return s.admit()
 	case StepExecutable:
@@ -511,6 +514,13 @@ func (s *system) prepare() Outcome {
 	}
 	g.dir = filepath.Join(s.place.Dir, g.name)
 	s.gen = g
+	if s.mode == Activates {
+		var err error
+		if g.sock, err = s.b.held.sock.Copy(); err != nil {
+			return s.fault(StagePrepare, err)
+		}
+		g.inode, g.boundAt = s.b.held.Inode, began
+	}
 	if err := s.makeGeneration(g); err != nil {
 		if s.vanished(err) {
 			return Moved
@@ -715,9 +725,13 @@ const maxLost = 16
 
 func (s *system) bind() Outcome {
 	var err error
-	if s.mode == ByHand {
+	switch s.mode {
+	case Holds:
+		s.held = &Holding{Place: s.place}
+		s.held.sock, err = endpoint.Bind(s.place.Sock())
+	case ByHand:
 		s.gen.ln, err = s.b.Listen(s.place.Sock())
-	} else {
+	default:
 		s.gen.sock, err = endpoint.Bind(s.place.Sock())
 	}
 	switch {
@@ -750,7 +764,11 @@ func (s *system) verifyBind() Outcome {
 	if inode.IsZero() {
 		return Moved
 	}
-	s.gen.inode = inode
+	if s.mode == Holds {
+		s.held.Inode = inode
+	} else {
+		s.gen.inode = inode
+	}
 	return OK
 }
 
@@ -851,7 +869,7 @@ func (s *system) handover() handover.Handover {
 		Dir: s.place.Dir, Addr: s.place.Addr, GenDir: g.name, Inode: g.inode,
 		Listen: handover.None, Control: handover.None, Life: handover.None,
 		Version: s.b.Def.Version, StopWithin: s.b.Def.StopWithin, IdleExit: s.b.Def.IdleExit,
-		Succeeds: s.succeeds(),
+		Succeeds: s.succeeds(), Held: s.mode == Activates,
 	}
 }
 
@@ -864,6 +882,12 @@ func (s *system) succeeds() string {
 }
 
 func (s *system) listen() Outcome {
+	if s.mode == Holds {
+		if err := s.held.sock.Listen(); err != nil {
+			return s.fault(StageBind, err)
+		}
+		return OK
+	}
 	g := s.gen
 	if s.mode == ByHand {
 		// The backend's own Bind listens already.
@@ -928,6 +952,10 @@ func (s *system) closeCopies() {
 // abandon undoes the generation. If the launch gives up, its verdict is written
 // first: whoever queued on its listener sees the end of it only after.
 func (s *system) abandon(giving bool) {
+	if s.held != nil {
+		s.dropHeld()
+		return
+	}
 	g := s.gen
 	s.gen = nil
 	if g == nil {
@@ -950,8 +978,8 @@ func (s *system) abandon(giving bool) {
 		}
 		s.b.Note(s.place.Root, failedEvent(g.number, 0, f))
 	}
-	if s.dir != nil && !g.inode.IsZero() {
-		s.unlinkOwn(g)
+	if s.dir != nil && !g.inode.IsZero() && s.mode != Activates {
+		s.unlinkOwn(g.inode)
 	}
 	if !written {
 		_ = os.RemoveAll(g.dir)
@@ -968,11 +996,11 @@ func (s *system) abandon(giving bool) {
 }
 
 // unlinkOwn removes the names that this launch made, if they still are its own.
-func (s *system) unlinkOwn(g *generation) {
+func (s *system) unlinkOwn(own record.Inode) {
 	for _, name := range []string{runtimedir.SockName, runtimedir.KeepName} {
 		var st unix.Stat_t
 		err := unix.Fstatat(s.dirfd(), name, &st, unix.AT_SYMLINK_NOFOLLOW)
-		if err == nil && (record.Inode{Dev: uint64(st.Dev), Ino: st.Ino}) == g.inode { //nolint:unconvert // as above
+		if err == nil && (record.Inode{Dev: uint64(st.Dev), Ino: st.Ino}) == own { //nolint:unconvert // as above
 			_ = unix.Unlinkat(s.dirfd(), name, 0)
 		}
 	}
@@ -998,7 +1026,7 @@ func (s *system) unlock() Outcome {
 
 // outlook is the machine's end as the caller sees it.
 func (s *system) outlook(m Machine) (Outlook, error) {
-	o := Outlook{Place: s.place, Result: m.Result, Conn: s.conn, Hand: s.hand, Launched: s.outcome}
+	o := Outlook{Place: s.place, Result: m.Result, Conn: s.conn, Hand: s.hand, Launched: s.outcome, Held: s.held}
 	if m.Result == Attached {
 		if err := s.b.admitted(s.at); err != nil {
 			s.dropConn()
@@ -1008,12 +1036,12 @@ func (s *system) outlook(m Machine) (Outlook, error) {
 	if m.Result != Gave {
 		if s.outcome != nil {
 			s.b.Note(s.place.Root, launchedEvent(*s.outcome, s.old))
-			if s.old == nil {
+			if s.old == nil && s.mode != Activates {
 				_ = record.Append(filepath.Join(s.outcome.Dir, record.FileName), record.Int("bound-after", s.outcome.BoundAfter))
 			}
 		}
 		if s.gen != nil && s.gen.child != nil {
-			s.gen.child.watch(s.b, s.place)
+			s.outcome.Ended = s.gen.child.watch(s.b, s.place)
 		}
 		return o, nil
 	}
@@ -1033,9 +1061,13 @@ func (s *system) outlook(m Machine) (Outlook, error) {
 
 func launchedEvent(g Generation, old *Entry) journal.Event {
 	e := journal.Event{Kind: "launched", Generation: g.Number, PID: g.PID}
-	if old != nil {
+	switch {
+	case old != nil:
 		e.Reason = "to succeed generation " + strconv.FormatUint(old.Number, 10)
 		return e // it is bound already
+	case g.BoundAfter == 0:
+		e.Reason = "for a broker that holds its listener"
+		return e
 	}
 	e.Fields = []journal.Field{{Key: "bound_after_us", Value: strconv.FormatInt(g.BoundAfter.Microseconds(), 10), Number: true}}
 	return e

@@ -47,12 +47,15 @@ func (c *child) ended() proc.Exit {
 // watch follows the child in the background for as long as it and this process
 // live: it leaves no zombie, ends a child that does not adopt what it was
 // handed, and writes how the child ended into its record. The goroutine waits
-// in Go's poller and holds no thread.
-func (c *child) watch(b *Broker, place runtimedir.Place) {
+// in Go's poller and holds no thread. The channel is closed when all of that is done;
+// it is nil without a handle on the child.
+func (c *child) watch(b *Broker, place runtimedir.Place) <-chan struct{} {
 	if c.handle == nil {
-		return
+		return nil
 	}
+	ended := make(chan struct{})
 	go func() {
+		defer close(ended)
 		defer c.handle.Close()
 		stage, cause := c.awaitAdoption(b.Def)
 		if c.handle.Wait(context.Background()) != nil {
@@ -60,6 +63,7 @@ func (c *child) watch(b *Broker, place runtimedir.Place) {
 		}
 		c.verdict(b, place, stage, cause)
 	}()
+	return ended
 }
 
 // awaitAdoption returns once the budget for adopting is over or the child is

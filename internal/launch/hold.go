@@ -1,0 +1,52 @@
+package launch
+
+import (
+	"context"
+
+	"github.com/fastbind/fastbind/internal/endpoint"
+	"github.com/fastbind/fastbind/internal/proc"
+	"github.com/fastbind/fastbind/internal/record"
+	"github.com/fastbind/fastbind/internal/runtimedir"
+)
+
+// A Holding is a listener that a standing broker has, whoever accepts from it.
+// Connections wait in its queue for as long as any process has a copy. It is not
+// safe for concurrent use.
+type Holding struct {
+	Place runtimedir.Place
+	Inode record.Inode // of both names
+
+	sock *endpoint.Socket
+}
+
+// Socket is the listener; it stays the holding's.
+func (h *Holding) Socket() *endpoint.Socket { return h.sock }
+
+// Close gives the broker's copy up. It touches neither the names nor the copies of
+// others.
+func (h *Holding) Close() error { return h.sock.Close() }
+
+// Hold binds the service's endpoint and listens, and launches nobody: Outlook.Held
+// is the listener then. With Result Attached somebody accepts there already, whose
+// listener may be had through its control endpoint.
+//
+// It blocks as Ensure does.
+func (b *Broker) Hold(ctx context.Context) (Outlook, error) {
+	o, err := b.Ensure(ctx, Holds, StepLock, proc.BootTime())
+	if o.Conn != nil {
+		_ = o.Conn.Close()
+		o.Conn = nil
+	}
+	return o, err
+}
+
+// Activate launches a daemon that inherits a copy of the held listener, with whoever
+// waits in its queue. With Result Attached it launched nobody: somebody accepts from
+// it, or the names do not lead to it any more.
+//
+// It blocks as Ensure does.
+func (b *Broker) Activate(ctx context.Context, h *Holding) (Outlook, error) {
+	with := *b
+	with.held = h
+	return with.Ensure(ctx, Activates, StepLock, proc.BootTime())
+}

@@ -1,0 +1,54 @@
+//go:build unix
+
+package launch
+
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/fastbind/fastbind/internal/record"
+	"github.com/fastbind/fastbind/internal/runtimedir"
+)
+
+// own looks, under the launch lock, whether the held listener is the endpoint's and
+// nobody accepts from it. A deleted name is put back from the other one.
+func (s *system) own() Outcome {
+	entries, err := Generations(s.place.Dir)
+	if err != nil {
+		return s.fault(StagePrepare, err)
+	}
+	at := s.leads(runtimedir.SockName)
+	if !at && !s.leads(runtimedir.KeepName) {
+		return Moved
+	}
+	// One that drains has left its queue to us.
+	if e, ok := Current(s.place.Dir, entries); ok && e.Alive && e.Record.Phase != record.Draining {
+		return InUse
+	}
+	if at {
+		return OK
+	}
+	o := s.restore()
+	if o == Absent {
+		return Moved
+	}
+	return o
+}
+
+// leads reports whether a name in the locked directory leads to the held listener.
+func (s *system) leads(name string) bool {
+	var st unix.Stat_t
+	err := unix.Fstatat(s.dirfd(), name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	return err == nil && (record.Inode{Dev: uint64(st.Dev), Ino: st.Ino}) == s.b.held.Inode //nolint:unconvert // the widths differ between systems
+}
+
+// dropHeld undoes a hold that came to nothing.
+func (s *system) dropHeld() {
+	h := s.held
+	s.held = nil
+	if s.dir != nil && !h.Inode.IsZero() {
+		s.unlinkOwn(h.Inode)
+	}
+	if h.sock != nil {
+		_ = h.sock.Close()
+	}
+}
