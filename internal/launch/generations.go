@@ -158,7 +158,7 @@ func (e *Entry) lookCloser(dir, currentName string) {
 	if _, err := os.Lstat(filepath.Join(e.Dir, runtimedir.LifeName)); err == nil {
 		return
 	}
-	if e.Unproven = true; e.Name != currentName {
+	if e.Unproven = true; e.Name != currentName || Holder(dir) != "" {
 		return
 	}
 	switch reach := answer(dir); {

@@ -2,8 +2,11 @@ package launch
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 
 	"github.com/fastbind/fastbind/internal/endpoint"
+	"github.com/fastbind/fastbind/internal/lock"
 	"github.com/fastbind/fastbind/internal/proc"
 	"github.com/fastbind/fastbind/internal/record"
 	"github.com/fastbind/fastbind/internal/runtimedir"
@@ -26,13 +29,30 @@ func (h *Holding) Socket() *endpoint.Socket { return h.sock }
 // others.
 func (h *Holding) Close() error { return h.sock.Close() }
 
+// Holder is the directory of the standing broker's generation that holds the
+// endpoint of the service in dir, "" if none does. Whoever only looks must not
+// connect to a held endpoint: the broker would launch its daemon for that.
+func Holder(dir string) string {
+	holder, err := os.Readlink(filepath.Join(dir, runtimedir.HolderName))
+	if err != nil || !filepath.IsAbs(holder) {
+		return ""
+	}
+	if alive, err := lock.Held(filepath.Join(holder, runtimedir.LifeName)); err != nil || !alive {
+		return ""
+	}
+	return holder
+}
+
 // Hold binds the service's endpoint and listens, and launches nobody: Outlook.Held
 // is the listener then. With Result Attached somebody accepts there already, whose
 // listener may be had through its control endpoint.
 //
+// holder is the directory of the calling broker's own generation.
 // It blocks as Ensure does.
-func (b *Broker) Hold(ctx context.Context) (Outlook, error) {
-	o, err := b.Ensure(ctx, Holds, StepLock, proc.BootTime())
+func (b *Broker) Hold(ctx context.Context, holder string) (Outlook, error) {
+	with := *b
+	with.holder = holder
+	o, err := with.Ensure(ctx, Holds, StepLock, proc.BootTime())
 	if o.Conn != nil {
 		_ = o.Conn.Close()
 		o.Conn = nil

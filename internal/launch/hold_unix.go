@@ -41,6 +41,17 @@ func (s *system) leads(name string) bool {
 	return err == nil && (record.Inode{Dev: uint64(st.Dev), Ino: st.Ino}) == s.b.held.Inode //nolint:unconvert // the widths differ between systems
 }
 
+// listenHeld says who holds before anybody can connect.
+func (s *system) listenHeld() Outcome {
+	if err := lead(s.dir, s.place.Dir, runtimedir.HolderName, s.b.holder); err != nil {
+		return s.fault(StagePrepare, err)
+	}
+	if err := s.held.sock.Listen(); err != nil {
+		return s.fault(StageBind, err)
+	}
+	return OK
+}
+
 // dropHeld undoes a hold that came to nothing.
 func (s *system) dropHeld() {
 	h := s.held

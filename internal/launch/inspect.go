@@ -36,6 +36,9 @@ type Status struct {
 	// from the shown generation.
 	Environment []definition.Difference
 
+	// Held: a standing broker holds the endpoint, and launches for who connects.
+	Held bool
+
 	// RetryAt is when a dial may launch again, zero if it may now.
 	RetryAt time.Time
 }
@@ -60,13 +63,18 @@ func (b *Broker) Inspect(ctx context.Context) (Status, error) {
 		return s, b.listFault(place, err)
 	}
 	s.Shown = shown(place.Dir, s.Generations)
-	if (s.Shown == nil || !s.Shown.Alive) && accepts(place) {
+	s.Held = Holder(place.Dir) != ""
+	if (s.Shown == nil || !s.Shown.Alive) && !s.Held && accepts(place) {
 		s.Shown = &Entry{Dir: place.Dir, Alive: true, Err: errUnrecorded, Record: record.Record{Phase: record.Bound}}
 	}
 	s.LastFailure = lastFailure(s.Generations)
 	now := proc.BootTime()
 	if a := admit(s.Generations, current(place.Dir), now, now, false); a.retry > now {
 		s.RetryAt = time.Now().Add(a.retry - now)
+	}
+	if s.Held && !s.Alive() {
+		s.Phase = record.Bound
+		return s, nil
 	}
 	if s.Shown == nil {
 		s.Phase = record.Gone

@@ -52,7 +52,8 @@ type Broker struct {
 	// Listen binds the endpoint in this process, for Mode ByHand.
 	Listen func(sock string) (net.Listener, error)
 
-	held *Holding // what Mode Activates hands down a copy of
+	held   *Holding // what Mode Activates hands down a copy of
+	holder string   // in Mode Holds: the directory of the broker's generation
 }
 
 // NewBroker returns the broker of a definition for the calling process.

@@ -176,7 +176,7 @@ func (b *Broker) signalLocked(ctx context.Context, place runtimedir.Place, sig s
 		// A backend takes its own time to drain, then leaves by itself.
 		targets = append(targets, target{e, h, e.Record.Definition.Complete().StopWithin + time.Second})
 	}
-	if len(targets) == 0 && err == nil && accepts(place) {
+	if len(targets) == 0 && err == nil && Holder(place.Dir) == "" && accepts(place) {
 		// Under the lock nobody is about to launch. A backend whose record an
 		// outsider removed is about to write it again.
 		f := b.fault(LaunchFailed, StageStop, errUnrecorded)
@@ -305,6 +305,9 @@ func (b *Broker) Purge(ctx context.Context, dry bool) ([]string, error) {
 		if e.Alive {
 			return nil, nil
 		}
+	}
+	if Holder(place.Dir) != "" {
+		return nil, nil
 	}
 	// A daemon that is no generation of ours may still listen there.
 	if conn, reach, _ := endpoint.Connect(ctx, place.Sock()); reach != endpoint.Absent && reach != endpoint.Refused {

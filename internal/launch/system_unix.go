@@ -844,15 +844,20 @@ func (s *system) moveCurrent() Outcome {
 // leadCurrent makes current in the locked directory, whose path was dir, lead to the
 // generation.
 func leadCurrent(locked *os.File, dir, generation string) error {
-	fd, path := int(locked.Fd()), filepath.Join(dir, runtimedir.CurrentName)
+	return lead(locked, dir, runtimedir.CurrentName, generation)
+}
+
+// lead makes a name in the locked directory, whose path was dir, a link.
+func lead(locked *os.File, dir, name, to string) error {
+	fd, path := int(locked.Fd()), filepath.Join(dir, name)
 	_ = unix.Unlinkat(fd, newName, 0)
-	err := unix.Symlinkat(generation, fd, newName)
+	err := unix.Symlinkat(to, fd, newName)
 	if err == nil {
-		err = unix.Renameat(fd, newName, fd, runtimedir.CurrentName)
+		err = unix.Renameat(fd, newName, fd, name)
 	}
 	if err == unix.EISDIR || err == unix.ENOTEMPTY {
 		if err = os.RemoveAll(path); err == nil {
-			err = unix.Renameat(fd, newName, fd, runtimedir.CurrentName)
+			err = unix.Renameat(fd, newName, fd, name)
 		}
 	}
 	if err != nil {
@@ -883,10 +888,7 @@ func (s *system) succeeds() string {
 
 func (s *system) listen() Outcome {
 	if s.mode == Holds {
-		if err := s.held.sock.Listen(); err != nil {
-			return s.fault(StageBind, err)
-		}
-		return OK
+		return s.listenHeld()
 	}
 	g := s.gen
 	if s.mode == ByHand {

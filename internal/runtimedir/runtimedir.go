@@ -31,6 +31,7 @@ const (
 	SockName    = "sock"    // the endpoint
 	KeepName    = "keep"    // second link to the endpoint's inode
 	CurrentName = "current" // link to the owning generation's directory
+	HolderName  = "holder"  // link to the directory of the standing broker's generation that holds the endpoint
 	CtlName     = "ctl"     // a generation's control endpoint
 	LifeName    = "life"    // a generation's life lock
 )
