@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -13,8 +14,9 @@ import (
 // actions; random walks and exhaustive searches take them. It is a comparable
 // value, and notes the first invariant that is broken.
 type world struct {
-	m   Machine
-	now time.Duration
+	m      Machine
+	now    time.Duration
+	jitter float64
 
 	at       place // where the endpoint's names lead
 	listener bool  // the broker has a copy of a listener
@@ -85,6 +87,7 @@ type asking struct {
 // supplies bound what a search does; a walk has plenty.
 type supplies struct {
 	clients, faults, requests, outsiders, changes uint8
+	timers                                        uint8
 }
 
 // next is the machine's function, or a mutant of it.
@@ -152,7 +155,7 @@ func (w *world) deliver(n next, e Event) {
 	if _, is := e.(Timer); is {
 		w.timer = 0
 	}
-	w.m, effects = n(w.m, Moment{At: w.now}, e)
+	w.m, effects = n(w.m, Moment{w.now, w.jitter}, e)
 	if len(effects) > 20 {
 		w.breaks("%d effects of one event", len(effects))
 	}
@@ -452,12 +455,12 @@ func (w *world) ends(n next, d *daemon, end End, byUser bool) {
 
 // startFailed is one start that came to nothing: the fourth within 30 s is one too many.
 func (w *world) startFailed(launched time.Duration) {
-	oldest := w.failed[BudgetFailures-1]
-	if oldest != 0 && launched < oldest+BudgetWindow {
-		w.breaks("more than %d starts failed within 30 s: at %v and %v", BudgetFailures, launched, w.failed)
+	times := append([]time.Duration{launched}, w.failed[:]...)
+	slices.SortFunc(times, func(a, b time.Duration) int { return cmp.Compare(b, a) })
+	if oldest := times[BudgetFailures]; oldest != 0 && times[0] < oldest+BudgetWindow {
+		w.breaks("more than %d starts failed within 30 s: %v", BudgetFailures, times)
 	}
-	copy(w.failed[1:], w.failed[:])
-	w.failed[0] = launched
+	copy(w.failed[:], times)
 }
 
 // actions are all that can happen now.
@@ -467,8 +470,12 @@ func (w *world) actions() (list []action) {
 	if w.m.State == Gone {
 		return nil
 	}
-	if w.timer != 0 {
-		add("timer", func(w *world, n next) { w.now = max(w.now, w.timer); w.deliver(n, Timer{}) })
+	if w.timer != 0 && w.left.timers > 0 {
+		add("timer", func(w *world, n next) {
+			w.left.timers--
+			w.now = max(w.now, w.timer)
+			w.deliver(n, Timer{})
+		})
 	}
 	if w.watch && w.queue {
 		add("readable", func(w *world, n next) { w.watch = false; w.deliver(n, Readable{}) })
@@ -774,7 +781,7 @@ func (w *world) daemonActions(i int, add func(string, func(*world, next))) {
 // calm lets everything go well from now on, and reports how long it took until a
 // new client was served and all requests were answered, and what happened.
 func (w *world) calm(n next) (trace []string, ok bool) {
-	w.left = supplies{clients: 1}
+	w.left = supplies{clients: 1, timers: 200}
 	w.served = false
 	began := w.now
 	for range 300 {
