@@ -69,13 +69,14 @@ type Machine struct {
 	Listener bool   // we have a copy of the endpoint's listener
 	Reason   string // of Refusing
 
-	deadline time.Duration // of the state, 0: none
-	since    time.Duration // when Run became ready, or else was launched or found
-	every    time.Duration // Run's watchdog, 0: none
-	watchdog time.Duration // when its next sign of life is due, 0: none is
-	asked    bool          // we have asked Run to end
-	cause    Cause         // of Capturing and Killing
-	reported time.Duration // when evidence was last captured of Run, and it was left as it is; 0: never
+	deadline   time.Duration // of the state, 0: none
+	since      time.Duration // when Run became ready, or else was launched or found
+	stopWithin time.Duration // Run was launched with
+	every      time.Duration // Run's watchdog, 0: none
+	watchdog   time.Duration // when its next sign of life is due, 0: none is
+	asked      bool          // we have asked Run to end
+	cause      Cause         // of Capturing and Killing
+	reported   time.Duration // when evidence was last captured of Run, and it was left as it is; 0: never
 
 	heir   uint64        // of whom a successor is being launched, 0: of nobody
 	heirBy time.Duration // when that is too late, 0: never
@@ -239,7 +240,11 @@ func (s *step) told(e Event) {
 		}
 	case Leaving:
 		if s.is(e.Number) && (s.runs() || s.State == Capturing) {
-			s.State, s.deadline, s.watchdog, s.cause = Draining, s.at+s.Policy.StopWithin+stopGrace, 0, ""
+			s.State, s.deadline, s.watchdog, s.cause = Draining, s.at+s.stopWithin+stopGrace, 0, ""
+			if s.stopNext { // and it is on record that it was asked
+				s.stopNext = false
+				s.drain()
+			}
 		}
 	case Alive:
 		if !s.is(e.Number) {
@@ -405,6 +410,8 @@ func (s *step) bound() {
 		s.disable()
 	case s.wanted():
 		s.launch(ForRequest)
+	case s.due && s.notUntil > s.at:
+		s.backoff(s.notUntil)
 	case s.due:
 		s.launch(ForPolicy)
 	default:
@@ -500,7 +507,7 @@ func (s *step) strand() {
 
 // attach makes run the current generation.
 func (s *step) attach(run Run) {
-	s.Run, s.since, s.watchdog, s.reported = run, s.at, 0, 0
+	s.Run, s.since, s.watchdog, s.reported, s.stopWithin = run, s.at, 0, 0, s.Policy.StopWithin
 	s.asked, s.cause, s.waiting, s.due = false, "", false, false
 	s.Reason, s.deadline = "", 0
 	s.State = Following
@@ -697,7 +704,7 @@ func (s *step) drain() {
 	}
 	s.asked = true
 	if s.State != Draining {
-		s.State, s.deadline, s.cause = Draining, s.at+s.Policy.StopWithin+stopGrace, ""
+		s.State, s.deadline, s.cause = Draining, s.at+s.stopWithin+stopGrace, ""
 	}
 	s.watchdog = 0
 }
@@ -792,7 +799,7 @@ func (s *step) depose() {
 		l.killed, l.stuck = true, s.deadline == 0
 	case Draining:
 	default:
-		l.by = s.at + s.Policy.StopWithin + stopGrace
+		l.by = s.at + s.stopWithin + stopGrace
 	}
 	s.clear()
 	s.leave(l)
