@@ -27,7 +27,8 @@ type (
 	BindFailed struct{ Reason string }
 
 	// Inherited says that the broker was started with the service's listener: by
-	// its own predecessor, which has launched Run, if there is one, or by systemd.
+	// its own predecessor, which has launched Run, if there is one, or by systemd. If
+	// Run drains already, a [Leaving] follows.
 	Inherited struct{ Run Run }
 
 	// Stranded says that no name leads to our listener any more, or to that of whom
@@ -79,7 +80,8 @@ type (
 	}
 
 	// Served says that the generation is ready: READY=1, its control endpoint, or
-	// what the definition tells to look at.
+	// what the definition tells to look at. Of a foreign daemon that announces nothing,
+	// the least is that it has accepted a connection.
 	Served struct{ Number uint64 }
 
 	// Leaving says that the generation ends by itself: STOPPING=1, phase draining.
@@ -146,6 +148,10 @@ type (
 		Verb Verb
 	}
 
+	// Withdrawn says that nobody waits for the answer to a request any more. What
+	// was begun for it is done all the same.
+	Withdrawn struct{ ID uint64 }
+
 	// Timer says that the deadline of [SetTimer] has come. One that comes early or
 	// twice does no harm.
 	Timer struct{}
@@ -174,6 +180,7 @@ func (Captured) event()        {}
 func (Exited) event()          {}
 func (Changed) event()         {}
 func (Requested) event()       {}
+func (Withdrawn) event()       {}
 func (Timer) event()           {}
 func (Departed) event()        {}
 

@@ -25,12 +25,12 @@ const (
 	Refusing
 	Following
 	Succeeding
-	Gone // the broker has departed
+	Ended // the broker has
 	numStates
 )
 
 var stateNames = [numStates]string{"disabled", "binding", "held", "launching", "starting", "ready", "draining",
-	"capturing", "killing", "backoff", "refusing", "following", "succeeding", "departed"}
+	"capturing", "killing", "backoff", "refusing", "following", "succeeding", "ended"}
 
 func (s State) String() string {
 	if s < numStates {
@@ -90,6 +90,7 @@ type Machine struct {
 	badAt    time.Duration                 // the last of them, 0: none
 	notUntil time.Duration                 // before which no client is served at once, 0: each is
 	failures [BudgetFailures]time.Duration // when they died that were never ready, the newest first
+	failure  string                        // why the newest did
 
 	requests [MaxRequests]request
 	own      uint8 // the broker's own requests that are not done yet, a bit for each Verb
@@ -151,7 +152,7 @@ func (m Machine) Leaving() []uint64 {
 // An event that has no meaning in the state, such as one of a generation that is
 // no more, changes nothing.
 func (m Machine) Next(now Moment, e Event) (Machine, []Effect) {
-	if m.State == Gone {
+	if m.State == Ended {
 		if r, ok := e.(Requested); ok && r.ID != 0 {
 			return m, []Effect{Answer{ID: r.ID, Reason: departed}}
 		}
@@ -182,8 +183,10 @@ func (s *step) take(e Event) {
 		s.bound()
 	case BindFailed:
 		if s.State == Binding {
+			due := s.due // and not more: it may never have been used
 			s.bad()
 			s.refuse(e.Reason, s.at+s.Policy.Backoff(int(s.streak), s.jitter))
+			s.due = due
 		}
 	case Inherited:
 		if s.State == Disabled {
@@ -224,6 +227,8 @@ func (s *step) take(e Event) {
 		s.changed(e)
 	case Requested:
 		s.requested(e)
+	case Withdrawn:
+		s.withdraw(e.ID)
 	case Departed:
 		s.depart()
 	default:
@@ -618,8 +623,7 @@ func (s *step) readable() {
 			return
 		}
 		// It has ended for all but those whom it serves.
-		asked := s.asked
-		wants := s.account(EndClean, asked, true)
+		wants := s.account(EndClean, s.asked, true, leftUnready)
 		s.depose()
 		s.rest(true, wants)
 	}
@@ -628,7 +632,7 @@ func (s *step) readable() {
 // launch makes a generation, if the budget admits one.
 func (s *step) launch(why Why) {
 	if retry := s.spent(); retry != 0 {
-		s.refuse(spentReason, retry)
+		s.refuse(s.spentReason(), retry)
 		return
 	}
 	s.State, s.deadline = Launching, 0
@@ -638,7 +642,7 @@ func (s *step) launch(why Why) {
 func (s *step) launchFailed(e LaunchFailed) {
 	s.bad()
 	if e.Died {
-		s.fail()
+		s.fail(e.Reason)
 	}
 	if s.has(VerbDisable) {
 		s.disable()
@@ -652,7 +656,13 @@ func (s *step) launchFailed(e LaunchFailed) {
 	s.refuse(e.Reason, retry)
 }
 
-const spentReason = "3 launches failed within 30 s"
+func (s *step) spentReason() string {
+	reason := strconv.Itoa(BudgetFailures) + " launches failed within " + BudgetWindow.String()
+	if s.failure != "" {
+		reason += ", the last one: " + s.failure
+	}
+	return reason
+}
 
 // spent returns when the budget admits a launch again, 0 if it does.
 func (s *step) spent() time.Duration {
@@ -664,9 +674,9 @@ func (s *step) spent() time.Duration {
 }
 
 // fail spends the budget.
-func (s *step) fail() {
+func (s *step) fail(reason string) {
 	copy(s.failures[1:], s.failures[:])
-	s.failures[0] = max(s.at, 1) // 0 is none
+	s.failures[0], s.failure = max(s.at, 1), reason // 0 is none
 }
 
 // bad makes the row of bad ends longer.
@@ -779,7 +789,7 @@ func (s *step) stuck() {
 		s.own = own
 		return
 	}
-	wants, heir := s.account(EndKilled, s.asked || s.stopNext, false), s.heir == s.Run.Number
+	wants, heir := s.account(EndKilled, s.asked || s.stopNext, false, reason), s.heir == s.Run.Number
 	s.depose()
 	s.follow(heir, false, wants)
 }
@@ -869,7 +879,7 @@ func (s *step) exited(e Exited) {
 		// A failed launch fails for all who wait for it.
 		s.answer(VerbReady, Answer{Reason: e.Reason})
 	}
-	wants, heir := s.account(e.End, asked, e.Waiting), s.heir == e.Number
+	wants, heir := s.account(e.End, asked, e.Waiting, e.Reason), s.heir == e.Number
 	s.clear()
 	s.follow(heir, e.Waiting, wants)
 }
@@ -890,8 +900,11 @@ func (s *step) follow(heir, waiting, wants bool) {
 
 // account draws the lesson from the current generation's end, and reports whether the
 // restart policy wants another.
-func (s *step) account(end End, asked, waiting bool) bool {
+func (s *step) account(end End, asked, waiting bool, reason string) bool {
 	hung := s.cause != "" && s.cause != CauseStop
+	if hung {
+		reason = string(s.cause)
+	}
 	if s.at-s.since >= s.Policy.BackoffReset || s.at-s.badAt >= s.Policy.BackoffReset+s.Policy.BackoffMax {
 		s.good()
 	}
@@ -906,10 +919,13 @@ func (s *step) account(end End, asked, waiting bool) bool {
 	}
 	s.bad()
 	if !s.Run.Ready && s.Listener && (s.cause != "" || end.counts(s.Run.Backend)) {
-		s.fail()
+		s.fail(reason)
 	}
 	return !asked && (always || s.Policy.Restart == RestartOnFailure && (hung || end.failed()))
 }
+
+// leftUnready is why a start failed that did not come to its end.
+const leftUnready = "it drained before it was ready"
 
 // rest decides what follows when nobody runs. wants: the restart policy wants a
 // launch.
@@ -924,7 +940,7 @@ func (s *step) rest(waiting, wants bool) {
 	case s.wanted():
 		s.launch(ForRequest)
 	case s.spent() != 0:
-		s.refuse(spentReason, s.spent())
+		s.refuse(s.spentReason(), s.spent())
 	case s.waiting:
 		s.attend()
 	case wants:
@@ -988,6 +1004,6 @@ func (s *step) depart() {
 		s.answer(v, Answer{Reason: departed})
 	}
 	s.drop(HandOn{})
-	s.State, s.Run, s.deadline, s.watchdog, s.heirBy = Gone, Run{}, 0, 0, 0
+	s.State, s.Run, s.deadline, s.watchdog, s.heirBy = Ended, Run{}, 0, 0, 0
 	s.heir, s.leaving = 0, [MaxLeaving]leaving{}
 }

@@ -148,11 +148,12 @@ func TestBudget(t *testing.T) {
 	}
 	s.on(Launched{3, true}).after(time.Second)
 	retry := s.now - 2*time.Second + BudgetWindow
-	s.on(Exited{Number: 3, End: EndStatus, Waiting: true}).says(Refusing, Refuse{spentReason, retry}).noted(NoteRefused)
-	if s.m.RetryAt() != retry || s.m.Reason != spentReason {
+	const spent = "3 launches failed within 30s, the last one: no configuration"
+	s.on(Exited{Number: 3, End: EndStatus, Waiting: true, Reason: "no configuration"}).says(Refusing, Refuse{spent, retry}).noted(NoteRefused)
+	if s.m.RetryAt() != retry || s.m.Reason != spent {
 		t.Errorf("refusing until %v, %q", s.m.RetryAt(), s.m.Reason)
 	}
-	s.on(Requested{ID: 7, Verb: VerbLaunch}).says(Refusing, Answer{ID: 7, Reason: spentReason, Retry: retry})
+	s.on(Requested{ID: 7, Verb: VerbLaunch}).says(Refusing, Answer{ID: 7, Reason: spent, Retry: retry})
 	s.on(Readable{}).says(Refusing) // the listener is shut
 	s.timer(28*time.Second).says(Binding, Bind{})
 	s.on(Bound{}).says(Held, Watch{true})
@@ -505,6 +506,9 @@ func TestBindFails(t *testing.T) {
 	s.on(BindFailed{"no space"}).says(Refusing, Answer{ID: 1, Reason: "no space", Retry: s.now + time.Second})
 	s.timer(time.Second).says(Binding, Bind{})
 	s.on(BindFailed{"no space"}).timer(2 * time.Second).on(Bound{}).is(Held)
+
+	// Nobody has used it: no policy starts it.
+	begin(t, always).on(Requested{Verb: VerbEnable}).on(BindFailed{"no space"}).timer(time.Second).on(Bound{}).is(Held)
 }
 
 // TestLaunchFails: everybody who waits is told at once; whose clock is another's is not
@@ -583,6 +587,18 @@ func TestBounds(t *testing.T) {
 	s.on(Leaving{4}).says(Draining)
 	s.on(Exited{Number: 2, End: EndClean}).says(Draining, Watch{true})
 
+	// Who does not wait any longer makes room, and what was begun goes on.
+	s = serving(t, false)
+	s.on(Requested{ID: 2, Verb: VerbDisable}).on(Withdrawn{2}).says(Draining)
+	s.on(Exited{Number: 1, End: EndTerminated}).says(Disabled, Release{})
+	s = serving(t, false)
+	s.on(Requested{ID: 2, Verb: VerbRestart}).on(Withdrawn{2}).says(Draining)
+	s.on(Exited{Number: 1, End: EndTerminated}).says(Launching, Launch{ForRequest})
+	s.on(Launched{2, false}).says(Starting)
+	for id := range uint64(3 * MaxRequests) {
+		s.on(Requested{ID: 10 + id, Verb: VerbReady}).says(Starting).on(Withdrawn{10 + id}).says(Starting)
+	}
+
 	for range 300 {
 		s.bads()
 	}
@@ -599,9 +615,9 @@ func (s *story) bads() {
 
 func TestDeparted(t *testing.T) {
 	s := serving(t, false)
-	s.on(Requested{ID: 2, Verb: VerbStop}).on(Departed{}).says(Gone, Answer{ID: 2, Reason: departed}, HandOn{})
-	s.on(Requested{ID: 3, Verb: VerbLaunch}).says(Gone, Answer{ID: 3, Reason: departed})
-	s.on(Exited{Number: 1, End: EndClean}).says(Gone)
+	s.on(Requested{ID: 2, Verb: VerbStop}).on(Departed{}).says(Ended, Answer{ID: 2, Reason: departed}, HandOn{})
+	s.on(Requested{ID: 3, Verb: VerbLaunch}).says(Ended, Answer{ID: 3, Reason: departed})
+	s.on(Exited{Number: 1, End: EndClean}).says(Ended)
 	if s.m.timer != 0 || s.m.Busy() {
 		t.Error("it has something to do still")
 	}

@@ -141,7 +141,7 @@ func TestBudgetIsTheLaunchProtocols(t *testing.T) {
 				entries = append([]launch.Entry{{Number: uint64(i + 1), Record: record.Record{Phase: record.Failed,
 					Failure: &record.Failure{Stage: launch.StageLoad, Status: 1, At: failed}}}}, entries...)
 				s.at = failed
-				s.fail()
+				s.fail("")
 			}
 			oldest := at + time.Duration(max(n-BudgetFailures, 0))
 			s.at = oldest + later

@@ -80,6 +80,22 @@ func (s *step) awaiting() bool {
 	return s.State == Binding || s.State == Launching || s.State == Succeeding
 }
 
+// withdraw makes a request the broker's own. Nobody is told when a daemon is ready, or
+// has ended, and a service that is bound says nothing.
+func (s *step) withdraw(id uint64) {
+	for i := range s.requests {
+		r := &s.requests[i]
+		if id == 0 || r.id != id {
+			continue
+		}
+		switch r.verb {
+		case VerbDisable, VerbLaunch, VerbRestart:
+			s.own |= 1 << r.verb
+		}
+		*r = request{}
+	}
+}
+
 // reply answers a request that need not wait.
 func (s *step) reply(e Requested, a Answer) {
 	if a.ID = e.ID; a.ID != 0 {
@@ -185,7 +201,7 @@ func (s *step) requestedLaunch(e Requested) {
 	case s.State == Refusing:
 		s.bind()
 	case s.State == Draining && s.beside() && s.Listener:
-		s.account(EndClean, s.asked, false)
+		s.account(EndClean, s.asked, false, leftUnready)
 		s.depose()
 		s.rest(false, false)
 	case e.Verb == VerbRestart && s.runs():

@@ -54,6 +54,7 @@ func (w *world) canon() {
 	for i := range w.procs {
 		d := &w.procs[i]
 		past(&d.launched, 4*BudgetWindow)
+		future(&d.until)
 		past(&d.alive, max(p.Watchdog, time.Second))
 		past(&d.drain, p.StopWithin+stopGrace)
 		past(&d.capture, captureWithin)

@@ -70,7 +70,7 @@ type daemon struct {
 	launched time.Duration
 	alive    time.Duration // when it last gave a sign of life
 	drain    time.Duration // since when it drains
-	extended bool
+	until    time.Duration // it has asked for time until then
 	capture  time.Duration // when evidence was asked for, and not delivered
 	captured bool
 	despair  bool
@@ -162,7 +162,7 @@ func (w *world) deliver(n next, e Event) {
 	for _, effect := range effects {
 		w.effect(effect, e)
 	}
-	if a, is := e.(Adopted); is && w.m.State != Disabled && w.m.State != Gone {
+	if a, is := e.(Adopted); is && w.m.State != Disabled && w.m.State != Ended {
 		w.listener = a.Listener
 		w.queue = false
 	}
@@ -198,7 +198,7 @@ func (w *world) effect(effect Effect, cause Event) {
 		}
 		d.asked = true
 		if !d.leaving {
-			d.leaving, d.drain = true, w.now
+			d.leaving, d.drain, d.until = true, w.now, 0
 		}
 	case Capture:
 		w.captureEffect(e)
@@ -289,7 +289,7 @@ func (w *world) captureEffect(e Capture) {
 	ok := false
 	switch e.Cause {
 	case CauseUnready:
-		ok = !d.ready && p.ReadyWithin > 0 && w.now >= d.launched+p.ReadyWithin
+		ok = !d.ready && p.ReadyWithin > 0 && w.now >= max(d.launched+p.ReadyWithin, d.until)
 	case CauseWatchdog:
 		ok = d.ready && p.Watchdog > 0 && w.now >= d.alive+p.Watchdog
 	case CauseDespair:
@@ -316,7 +316,7 @@ func (w *world) killEffect(e Kill) {
 		}
 	}
 	if e.Cause == CauseStop {
-		late := d.leaving && w.now >= d.drain+w.m.Policy.StopWithin+stopGrace
+		late := d.leaving && w.now >= max(d.drain+w.m.Policy.StopWithin+stopGrace, d.until)
 		if !late && leaving <= MaxLeaving {
 			w.breaks("killed before its time to drain was over")
 		}
@@ -408,7 +408,7 @@ func (w *world) check() {
 	if w.queue && w.listener && w.server(ours) == nil && !w.watch && w.timer == 0 && !w.launching && !w.binding && w.heir == 0 {
 		w.breaks("somebody waits, and nothing will ever happen")
 	}
-	if w.m.State == Gone {
+	if w.m.State == Ended {
 		for _, r := range w.requests {
 			if r.id != 0 {
 				w.breaks("a request is never answered")
@@ -467,7 +467,7 @@ func (w *world) startFailed(launched time.Duration) {
 func (w *world) actions() (list []action) {
 	add := func(name string, do func(*world, next)) { list = append(list, action{name, do}) }
 	event := func(name string, e Event) { add(name, func(w *world, n next) { w.deliver(n, e) }) }
-	if w.m.State == Gone {
+	if w.m.State == Ended {
 		return nil
 	}
 	if w.timer != 0 && w.left.timers > 0 {
@@ -533,6 +533,15 @@ func (w *world) actions() (list []action) {
 			w.streakEnd = false // what is launched now is launched for that
 			w.deliver(n, Stranded{})
 		})
+	}
+	for i, r := range w.requests {
+		if r.id != 0 && w.left.changes > 0 {
+			add("withdrawn", func(w *world, n next) {
+				w.left.changes--
+				w.requests[i] = asking{}
+				w.deliver(n, Withdrawn{uint64(i + 1)})
+			})
+		}
 	}
 	if w.left.requests > 0 {
 		for i, r := range w.requests {
@@ -683,7 +692,7 @@ func (w *world) answers(add func(string, func(*world, next))) {
 			}
 			d.ready = true
 			if old != nil && !old.leaving {
-				old.leaving, old.drain = true, w.now
+				old.leaving, old.drain, old.until = true, w.now, 0
 			}
 			w.deliver(n, Succeeded{Number: number, Run: Run{d.number, true, true}})
 		})
@@ -710,14 +719,14 @@ func (w *world) daemonActions(i int, add func(string, func(*world, next))) {
 	}
 	if d.where == nowhere && d.backend && d.accepts() {
 		act("stranded", func(w *world, d *daemon, n next) {
-			d.leaving, d.drain = true, w.now
+			d.leaving, d.drain, d.until = true, w.now, 0
 			w.deliver(n, Leaving{d.number})
 		})
 	}
 	if d.accepts() && !d.hung {
 		if !d.ready {
 			act("ready", func(w *world, d *daemon, n next) {
-				d.ready, d.alive = true, w.now
+				d.ready, d.alive, d.until = true, w.now, 0
 				w.deliver(n, Served{d.number})
 			})
 		}
@@ -760,11 +769,18 @@ func (w *world) daemonActions(i int, add func(string, func(*world, next))) {
 	end("is killed", EndKilled, false, true)
 	end("vanishes", EndUnknown, false, true)
 	end("is stopped by the user", EndTerminated, true, true)
+	if (d.leaving || !d.ready) && !d.hung && d.until == 0 {
+		act("asks for more time", func(w *world, d *daemon, n next) {
+			w.left.faults--
+			d.until = w.now + 30*time.Second
+			w.deliver(n, Extended{d.number, 30 * time.Second})
+		})
+	}
 	if !d.leaving {
 		end("leaves", EndClean, false, true)
 		act("drains by itself", func(w *world, d *daemon, n next) {
 			w.left.faults--
-			d.leaving, d.drain = true, w.now
+			d.leaving, d.drain, d.until = true, w.now, 0
 			w.deliver(n, Leaving{d.number})
 		})
 		if !d.hung {
@@ -803,7 +819,7 @@ func (w *world) calm(n next) (trace []string, ok bool) {
 		}
 		d := w.server(theirs)
 		elsewhere := w.at == theirs && d != nil && !d.hung
-		if w.m.State == Gone || !waiting && (w.served || elsewhere || w.m.State == Disabled && !w.listener) {
+		if w.m.State == Ended || !waiting && (w.served || elsewhere || w.m.State == Disabled && !w.listener) {
 			return trace, true
 		}
 		if w.now > began+10*time.Minute {
