@@ -139,3 +139,31 @@ func (s *Socket) Listener() (*net.UnixListener, error) {
 // Shut refuses new connections; those that wait in the queue can still be
 // accepted. It is errors.ErrUnsupported where the kernel resets them.
 func Shut(ln *net.UnixListener) error { return shut(ln) }
+
+// TakeFile makes a Socket of a listener's file, which it takes over whatever it
+// returns.
+func TakeFile(f *os.File) (*Socket, error) {
+	defer f.Close()
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, sysError("copy", f.Name(), err)
+	}
+	return &Socket{fd: fd}, nil
+}
+
+// Waits reports whether somebody is in the queue of a socket that listens, or nobody
+// can come any more. It does not block.
+func (s *Socket) Waits() bool {
+	for {
+		fds := []unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(fds, 0)
+		if err != unix.EINTR {
+			return err == nil && n > 0
+		}
+	}
+}
+
+// Shut makes the kernel refuse newcomers; see the function of that name.
+func (s *Socket) Shut() error {
+	return sysError("shutdown", fileName(s.fd), unix.Shutdown(s.fd, unix.SHUT_RD))
+}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/fastbind/fastbind/internal/control"
 	"github.com/fastbind/fastbind/internal/endpoint"
 	"github.com/fastbind/fastbind/internal/lock"
 	"github.com/fastbind/fastbind/internal/proc"
@@ -58,6 +59,42 @@ func (b *Broker) Hold(ctx context.Context, holder string) (Outlook, error) {
 		o.Conn = nil
 	}
 	return o, err
+}
+
+// Adopt gets a copy of the listener of a generation that serves, as the broker that
+// holds it. The client is the hold's life: until it is closed, the generation leaves
+// its queue to the caller when it ends.
+//
+// It blocks until the daemon has answered, which a stopped one never does, or until
+// ctx ends.
+func (b *Broker) Adopt(ctx context.Context, place runtimedir.Place, e Entry, holder string) (*Holding, *control.Client, error) {
+	c, err := DialControl(ctx, place, e.Name)
+	if err != nil {
+		return nil, nil, err
+	}
+	h, err := b.adopt(ctx, c, place, holder)
+	if err != nil {
+		_ = c.Close()
+		return nil, nil, err
+	}
+	return h, c, nil
+}
+
+func (b *Broker) adopt(ctx context.Context, c *control.Client, place runtimedir.Place, holder string) (*Holding, error) {
+	f, err := c.Hold(ctx)
+	if err != nil {
+		return nil, err
+	}
+	h := &Holding{Place: place}
+	if h.sock, err = endpoint.TakeFile(f); err != nil {
+		return nil, err
+	}
+	// Under the lock the name leads to the listener that current's generation has.
+	if h.Inode, err = b.markHeld(ctx, place, holder); err != nil {
+		_ = h.Close()
+		return nil, err
+	}
+	return h, nil
 }
 
 // Activate launches a daemon that inherits a copy of the held listener, with whoever

@@ -3,8 +3,13 @@
 package launch
 
 import (
+	"context"
+	"io/fs"
+
 	"golang.org/x/sys/unix"
 
+	"github.com/fastbind/fastbind/internal/endpoint"
+	"github.com/fastbind/fastbind/internal/lock"
 	"github.com/fastbind/fastbind/internal/record"
 	"github.com/fastbind/fastbind/internal/runtimedir"
 )
@@ -50,6 +55,24 @@ func (s *system) listenHeld() Outcome {
 		return s.fault(StageBind, err)
 	}
 	return OK
+}
+
+// markHeld says who holds, under the launch lock, and returns the inode of the
+// endpoint's name.
+func (b *Broker) markHeld(ctx context.Context, place runtimedir.Place, holder string) (record.Inode, error) {
+	dir, err := b.lockDir(ctx, place)
+	if err != nil {
+		return record.Inode{}, err
+	}
+	if dir == nil {
+		return record.Inode{}, b.fault(LaunchFailed, StageDirectory, fs.ErrNotExist)
+	}
+	defer func() { _ = lock.Release(dir) }()
+	inode, err := endpoint.Inode(place.Sock())
+	if err != nil {
+		return record.Inode{}, err
+	}
+	return inode, lead(dir, place.Dir, runtimedir.HolderName, holder)
 }
 
 // dropHeld undoes a hold that came to nothing.

@@ -1,0 +1,169 @@
+package broker
+
+import (
+	"context"
+	"path/filepath"
+	"time"
+
+	"github.com/fastbind/fastbind/internal/broker/supervise"
+	"github.com/fastbind/fastbind/internal/control"
+	"github.com/fastbind/fastbind/internal/launch"
+	"github.com/fastbind/fastbind/internal/proc"
+	"github.com/fastbind/fastbind/internal/record"
+	"github.com/fastbind/fastbind/internal/runtimedir"
+)
+
+// run is a generation that has not ended.
+type run struct {
+	place    runtimedir.Place
+	entry    launch.Entry
+	launched *launch.Generation // if this broker has
+	handle   *proc.Handle       // nil until it is known
+	found    bool               // it serves already
+	hold     *control.Client    // its end would end our hold; nil of a foreign daemon
+	end      context.CancelFunc
+}
+
+func nameOf(dir string) string { return filepath.Base(dir) }
+
+// follow watches a generation to its end.
+func (b *Broker) follow(s *service, r *run) {
+	if old := s.runs[r.entry.Number]; old != nil {
+		return // it is
+	}
+	ctx, end := context.WithCancel(s.ctx)
+	r.end = end
+	s.runs[r.entry.Number] = r
+	if s.Definition.Foreign && !r.entry.Record.Backend {
+		b.under.Go(func() { b.awaitForeign(ctx, s, r) })
+	} else {
+		b.under.Go(func() { b.converse(ctx, s, r) })
+	}
+	b.under.Go(func() { b.awaitEnd(ctx, s, r) })
+}
+
+// awaitEnd tells of the generation's end.
+func (b *Broker) awaitEnd(ctx context.Context, s *service, r *run) {
+	if r.launched != nil && r.launched.Ended != nil {
+		select {
+		case <-r.launched.Ended:
+		case <-ctx.Done():
+			return
+		}
+	} else if r.handle == nil || r.handle.Wait(ctx) != nil {
+		return
+	}
+	number := r.entry.Number
+	b.post(ctx, s.key, func(s *service) supervise.Event {
+		delete(s.runs, number)
+		r.close()
+		return s.exited(r)
+	})
+}
+
+func (r *run) close() {
+	r.end()
+	if r.hold != nil {
+		_ = r.hold.Close()
+	}
+	if r.handle != nil {
+		_ = r.handle.Close()
+	}
+}
+
+// exited makes the event of a generation's end of what is on record.
+func (s *service) exited(r *run) supervise.Event {
+	e := supervise.Exited{Number: r.entry.Number, Waiting: s.held != nil && s.held.Socket().Waits()}
+	rec, err := record.Read(filepath.Join(r.entry.Dir, record.FileName))
+	if err != nil {
+		e.End = supervise.EndUnknown
+		return e
+	}
+	e.Asked = rec.Stopped
+	e.End = endOf(rec)
+	if f := launch.RecordedFault(rec); f != nil {
+		e.Reason = f.Error()
+	}
+	return e
+}
+
+func endOf(r record.Record) supervise.End {
+	f := r.Failure
+	switch {
+	case f == nil && r.Phase == record.Gone:
+		return supervise.EndClean
+	case f == nil, f.Unknown:
+		return supervise.EndUnknown
+	case f.Signal == "killed":
+		return supervise.EndKilled
+	case f.Signal == "terminated", f.Signal == "interrupt", f.Signal == "hangup":
+		return supervise.EndTerminated
+	case f.Signal != "":
+		return supervise.EndSignal
+	case f.Status == 0:
+		return supervise.EndClean
+	}
+	return supervise.EndStatus
+}
+
+// converse watches what a backend says of itself, and takes our hold on it.
+func (b *Broker) converse(ctx context.Context, s *service, r *run) {
+	for ctx.Err() == nil {
+		c, err := launch.DialControl(ctx, r.place, r.entry.Name)
+		if err != nil {
+			return // it is dead, or an outsider has deleted its endpoint
+		}
+		settled := false
+		_ = c.Watch(ctx, launch.Nonce(), func(id control.Identity) bool {
+			settled = b.said(s, r, id)
+			return settled
+		})
+		_ = c.Close()
+		if settled {
+			return
+		}
+		// It had no place for one more who watches: ask again.
+		select {
+		case <-ctx.Done():
+		case <-time.After(askAgain):
+		}
+	}
+}
+
+// askAgain is the time between two attempts at a control endpoint that is crowded.
+const askAgain = 100 * time.Millisecond
+
+// said tells what a backend says, and reports whether there is no more to hear.
+func (b *Broker) said(s *service, r *run, id control.Identity) bool {
+	number := r.entry.Number
+	switch id.Phase {
+	case control.Ready:
+		b.tell(s, supervise.Served{Number: number})
+		return true
+	case control.Draining:
+		b.tell(s, supervise.Leaving{Number: number})
+		return true
+	case control.Phase(record.Gone), control.Phase(record.Failed):
+		return true
+	}
+	return false
+}
+
+// awaitForeign tells when a foreign daemon serves. It announces nothing.
+func (b *Broker) awaitForeign(ctx context.Context, s *service, r *run) {
+	b.tell(s, supervise.Served{Number: r.entry.Number})
+}
+
+// known has the generation's process opened, once it is on record.
+func (r *run) known() error {
+	if r.handle != nil {
+		return nil
+	}
+	rec, err := record.Read(filepath.Join(r.entry.Dir, record.FileName))
+	if err != nil {
+		return err
+	}
+	r.entry.Record = rec
+	r.handle, err = r.entry.Open()
+	return err
+}
