@@ -7,7 +7,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -272,4 +271,86 @@ func TestNoGap(t *testing.T) {
 	}
 }
 
-var _ = fmt.Sprint
+// TestIdleExit: R23. A daemon that leaves for want of clients leaves its queue to the
+// broker: clients that know nothing of fastbind meet no gap.
+func TestIdleExit(t *testing.T) {
+	w := newWorld(t)
+	s := w.backend("b")
+	s.Definition.IdleExit = time.Millisecond // and a second until the first client
+	w.run(s)
+	const asks = 300
+	for i := range asks {
+		w.must("b")
+		time.Sleep(time.Duration(i%5) * time.Millisecond)
+	}
+	t.Logf("%d requests, %d execs", asks, w.execs())
+	if w.execs() < 3 {
+		t.Error("it did not leave between them")
+	}
+}
+
+// TestBudget: a daemon that dies at once is launched three times, and then its
+// clients are refused at once, with the reason for those who can be told.
+func TestBudget(t *testing.T) {
+	w := newWorld(t)
+	s := w.backend("b", "-exit=load")
+	w.run(s)
+	for range 20 {
+		if reply, err := w.ask("b"); err == nil {
+			t.Fatalf("it answered %q", reply)
+		}
+	}
+	if n := w.execs(); n != 3 {
+		t.Errorf("%d execs, want 3", n)
+	}
+	b := launch.NewBroker(w.env, s.Definition, w.client)
+	_, err := b.Dial(t.Context(), time.Now())
+	var f *launch.Fault
+	if !errors.As(err, &f) || f.Class != launch.Refusal || f.RetryAt.IsZero() {
+		t.Errorf("a dial says %v", err)
+	}
+}
+
+// TestDisposable: when the broker ends its daemons serve on; the next broker holds
+// them again, and who dials in between launches what did not run.
+func TestDisposable(t *testing.T) {
+	w := newWorld(t)
+	services := []Service{w.backend("b"), w.foreign("f"), w.backend("idle")}
+	w.run(services...)
+	first := w.must("b")
+	w.must("f")
+	w.stop()
+	if got := w.must("b"); got != first {
+		t.Errorf("%q, then %q", first, got)
+	}
+	w.must("f")
+	if _, err := w.ask("idle"); err == nil {
+		t.Error("somebody serves what did not run, and whose broker is gone")
+	}
+	l := launch.NewBroker(w.env, services[2].Definition, w.client)
+	conn, err := l.Dial(t.Context(), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.Close()
+
+	w.run(services...)
+	for _, name := range []string{"b", "idle"} {
+		was := w.must(name)
+		e := w.living(name)[0]
+		h, err := e.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := launch.AskToEnd(e, h); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		_ = h.Close()
+		if now := w.must(name); now == was {
+			t.Errorf("%s: %q again", name, now)
+		}
+	}
+}
