@@ -72,8 +72,8 @@ func Parse(s string) (Sign, error) {
 		}
 	case HTTP:
 		sign.Path = rest
-		u, err := url.ParseRequestURI(rest)
-		if err != nil || !strings.HasPrefix(rest, "/") || u.EscapedPath()+query(u) != rest {
+		_, err := url.ParseRequestURI(rest)
+		if err != nil || rest[0] != '/' || strings.ContainsFunc(rest, func(r rune) bool { return r <= ' ' || r == '#' || r >= 0x7f }) {
 			reason = "use http PATH, with a path such as /healthz, escaped where it has to be"
 		}
 	case Output:
@@ -105,13 +105,6 @@ func Parse(s string) (Sign, error) {
 		return invalid(reason)
 	}
 	return sign, nil
-}
-
-func query(u *url.URL) string {
-	if u.RawQuery == "" && !u.ForceQuery {
-		return ""
-	}
-	return "?" + u.RawQuery
 }
 
 // String returns what Parse reads.
