@@ -16,10 +16,11 @@
 // # Who is believed
 //
 // The kernel attaches the sender's pid and uid to each message (SCM_CREDENTIALS,
-// unix(7)), and the name is closed to other users. Only a message of our own
-// effective uid counts, and only if it comes from the generation: with access
-// "main" from the main process alone, with "all" from any of the generation's
-// processes. Of that there are three proofs, each enough:
+// unix(7)), and the name is closed to other users. Only a message of a process
+// counts whose uid (the real one is attached) is our own effective uid, and only if it
+// comes from the generation: with access "main" from the main process alone, with
+// "all" from any of the generation's processes. Of that there are three proofs,
+// each enough:
 //
 //   - its cgroup is the generation's, where the generation has one. That is exact.
 //   - its session is the one that the main process leads, as the broker has

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -58,7 +59,10 @@ func (c *command) look(ctx context.Context) (bool, string, error) {
 	cmd.WaitDelay = drainWithin
 	ownGroup(cmd)
 	if err := cmd.Start(); err != nil {
-		return false, "", err
+		if slices.ContainsFunc(final, func(f error) bool { return errors.Is(err, f) }) {
+			return false, "", err
+		}
+		return false, errno(err), nil // no process or memory is left, or it is being written
 	}
 	err := cmd.Wait()
 	if cmd.ProcessState.Success() {
@@ -81,6 +85,9 @@ func (c *command) look(ctx context.Context) (bool, string, error) {
 	c.ran = true
 	return false, seen, nil
 }
+
+// final are the errors of exec(3) for a program that will not do the next time either.
+var final = []error{fs.ErrNotExist, fs.ErrPermission, syscall.ENOEXEC, syscall.ENOTDIR, syscall.EISDIR}
 
 // lookPath finds a program in the PATH of an environment, as a launch does: in
 // absolute directories only. The error is *fs.PathError.

@@ -24,7 +24,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fastbind/fastbind/internal/broker/backlog"
+	"github.com/fastbind/fastbind/internal/broker/notify"
 	"github.com/fastbind/fastbind/internal/endpoint"
+	"github.com/fastbind/fastbind/internal/proc"
 	"github.com/fastbind/fastbind/internal/reexec"
 )
 
@@ -615,6 +617,66 @@ func TestCommandHangs(t *testing.T) {
 		t.Errorf("%v, %q, %v", ok, seen, err)
 	}
 	must(t, <-held)
+}
+
+// TestCommandBusy: a program that is being written will be there in a moment.
+func TestCommandBusy(t *testing.T) {
+	dir := t.TempDir()
+	b, err := os.ReadFile("/bin/true")
+	must(t, err)
+	path := filepath.Join(dir, "busy")
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o700)
+	must(t, err)
+	_, err = f.Write(b)
+	must(t, err)
+	wantNotYet(t, "command "+path, Target{}, "text file busy")
+	result := await(t, "command "+path, Target{})
+	must(t, f.Close())
+	must(t, <-result)
+}
+
+// sayHelper is a daemon that announces itself.
+var sayHelper = reexec.Helper("say", func([]string) {
+	c, err := net.Dial("unixgram", os.Getenv("NOTIFY_SOCKET"))
+	reexec.Check(err)
+	_, err = io.WriteString(c, "STATUS=loading")
+	reexec.Check(err)
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	_, err = io.WriteString(c, "READY=1")
+	reexec.Check(err)
+})
+
+// TestAnnounced: what the notify socket hears is what the probe waits for.
+func TestAnnounced(t *testing.T) {
+	s, err := notify.Bind(filepath.Join(tempDir(t), notify.FileName))
+	must(t, err)
+	defer s.Close()
+	cmd := reexec.Command(t, sayHelper)
+	cmd.Env = append(cmd.Env, s.Variables(0)...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	in, err := cmd.StdinPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	defer func() { must(t, cmd.Wait()) }()
+	id, err := proc.Of(cmd.Process.Pid)
+	must(t, err)
+	announced := make(chan struct{})
+	events := s.Receive(notify.Generation{Main: id}, notify.AccessMain)
+	if e := <-events; e.Status == nil || *e.Status != "loading" {
+		t.Errorf("%+v", e)
+	}
+	go func() {
+		for e := range events {
+			if e.State == notify.Ready {
+				close(announced)
+			}
+		}
+	}()
+	target := Target{Announced: announced}
+	wantNotYet(t, "notify", target, "it has not said READY=1")
+	result := await(t, "notify", target)
+	in.Close()
+	must(t, <-result)
 }
 
 // TestRedis probes a daemon of somebody else in three ways.
