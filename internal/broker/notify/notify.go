@@ -132,11 +132,10 @@ type Socket struct {
 	events chan Event    // closed by deliver, or by Close if nothing was received
 	work   sync.WaitGroup
 
-	mu        sync.Mutex // guards the fields below
-	received  bool
-	closed    bool
-	finishing bool
-	err       error
+	mu       sync.Mutex // guards the fields below
+	received bool
+	closed   bool
+	err      error
 }
 
 // Bind makes a socket at path, with mode 0600 whatever the umask is, and takes
@@ -255,16 +254,9 @@ func (s *Socket) Receive(g Generation, access Access) <-chan Event {
 // it ends and end, before anybody has read that. The caller goes on to take events
 // until the channel is closed.
 func (s *Socket) Finish() {
-	s.mu.Lock()
-	s.finishing = true
-	s.mu.Unlock()
-	_ = s.conn.SetReadDeadline(time.Unix(0, 1)) // wakes a read
-}
-
-func (s *Socket) isFinishing() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.finishing
+	// From now on a read that would wait ends with the deadline; the receiver
+	// knows no other one.
+	_ = s.conn.SetReadDeadline(time.Unix(0, 1))
 }
 
 // Err returns why the reception ended by itself, nil if it did not.

@@ -100,7 +100,8 @@ var sayHelper = reexec.Helper("say", func(args []string) {
 //	barrier       waits until everything was handled
 //	child TEXT    has a child say it, and waits for it
 //	session TEXT  the same, the child in a session of its own
-//	orphan TEXT   the same, the child's parent having ended before
+//	left TEXT     the same, the child's parent having ended before, in our session
+//	orphan TEXT   the same in a session of its own
 //	living        prints the pid of a child that stays
 //	uid N         the same, of another uid
 var daemonHelper = reexec.Helper("daemon", func([]string) {
@@ -125,8 +126,8 @@ var daemonHelper = reexec.Helper("daemon", func([]string) {
 			cmd := self(sayHelper, text)
 			cmd.SysProcAttr.Setsid = verb == "session"
 			reexec.Check(cmd.Run())
-		case "orphan":
-			reexec.Check(self(leaveHelper, text).Run())
+		case "left", "orphan":
+			reexec.Check(self(leaveHelper, text, verb).Run())
 		case "living", "uid":
 			cmd := exec.Command("/bin/cat")
 			w, err := cmd.StdinPipe() // ends with us
@@ -145,12 +146,12 @@ var daemonHelper = reexec.Helper("daemon", func([]string) {
 	}
 })
 
-// leaveHelper leaves a child behind, in a session of its own.
+// leaveHelper leaves a child behind, an orphan in a session of its own.
 var leaveHelper = reexec.Helper("leave", func(args []string) {
 	cmd := exec.Command("/proc/self/exe", args[0], strconv.Itoa(os.Getpid()))
 	cmd.Env = append(os.Environ(), "REEXEC_HELPER="+sayHelper)
 	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: args[1] == "orphan"}
 	reexec.Check(cmd.Start())
 })
 
@@ -267,16 +268,17 @@ func TestReceive(t *testing.T) {
 // TestAccess: whose messages count.
 func TestAccess(t *testing.T) {
 	for _, c := range []struct {
-		access             Access
-		line, want, answer string
+		access     Access
+		line, want string
 	}{
-		{AccessMain, "say", "", "done"},
-		{AccessMain, "child", "is not the main process", "done"},
-		{"", "child", "is not the main process", "done"},
-		{AccessAll, "say", "", "done"},
-		{AccessAll, "child", "", "done"},
-		{AccessAll, "session", "", "done"},                             // by its parent
-		{AccessAll, "orphan", "does not belong to the generation", ""}, // nothing is left to tell by
+		{AccessMain, "say", ""},
+		{AccessMain, "child", "is not the main process"},
+		{"", "child", "is not the main process"},
+		{AccessAll, "say", ""},
+		{AccessAll, "child", ""},
+		{AccessAll, "session", ""},                                 // by its parent
+		{AccessAll, "left", ""},                                    // by its session
+		{AccessAll, "orphan", "does not belong to the generation"}, // nothing is left to tell by
 	} {
 		t.Run(string(c.access)+" "+c.line, func(t *testing.T) {
 			s := mustBind(t, filepath.Join(tempDir(t), FileName))

@@ -44,22 +44,16 @@ func (r *receiver) run() error {
 	return nil
 }
 
-// receive waits for a datagram. When the socket is finishing it does not wait,
-// EAGAIN says that there is none.
+// receive waits for a datagram. After Finish it does not wait, EAGAIN says that
+// there is none.
 func (r *receiver) receive(text, oob []byte) (d datagram, err error) {
 	attempt := func(fd uintptr) bool {
 		d, err = receiveMessage(fd, text, oob)
 		return err != syscall.EAGAIN
 	}
-	if !r.socket.isFinishing() {
-		rerr := r.socket.raw.Read(attempt)
-		if rerr == nil {
-			return d, err
-		}
-		// A deadline that wakes the read, or was there before it, is Finish's.
-		if !errors.Is(rerr, os.ErrDeadlineExceeded) {
-			return d, rerr
-		}
+	// After Finish there is a deadline, and Read does not even try.
+	if rerr := r.socket.raw.Read(attempt); rerr == nil || !errors.Is(rerr, os.ErrDeadlineExceeded) {
+		return d, errors.Join(rerr, err)
 	}
 	if cerr := r.socket.raw.Control(func(fd uintptr) { attempt(fd) }); cerr != nil {
 		return d, cerr

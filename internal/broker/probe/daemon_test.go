@@ -575,6 +575,17 @@ func TestCommand(t *testing.T) {
 	must(t, err)
 	must(t, syscall.Kill(n, syscall.SIGKILL))
 
+	t.Setenv("CANARY", "of the broker")
+	must(t, <-await(t, `command /bin/sh -c 'test -z "$CANARY"'`, Target{}))
+
+	// The caller's directory is not the daemon's, nor part of its PATH.
+	t.Chdir(dir)
+	must(t, os.Mkdir("relative", 0o700))
+	must(t, os.Symlink("/bin/true", "relative/elsewhere"))
+	if err := <-await(t, "command elsewhere", target); !errors.Is(err, exec.ErrNotFound) {
+		t.Error(err)
+	}
+
 	must(t, os.WriteFile(filepath.Join(dir, "closed"), nil, 0o600))
 	must(t, os.Mkdir(filepath.Join(dir, "directory"), 0o700))
 	must(t, os.WriteFile(filepath.Join(dir, "text"), []byte("no program\n"), 0o700))
@@ -600,7 +611,7 @@ func TestCommandHangs(t *testing.T) {
 	fifo := filepath.Join(dir, "fifo")
 	must(t, unix.Mkfifo(fifo, 0o600))
 	w.Close()
-	c, err := openCommand([]string{"/bin/sh", "-c", "echo begun; sleep 60 >fifo & sleep 60"}, Target{Dir: dir})
+	c, err := openCommand([]string{"/bin/sh", "-c", "echo begun; sleep 300 >fifo & sleep 300"}, Target{Dir: dir})
 	must(t, err)
 	c.within = 2 * time.Second
 	// Both ends of a FIFO open together: the command holds it from then on.
@@ -616,7 +627,26 @@ func TestCommandHangs(t *testing.T) {
 	if want := `killed, it ran for more than 2s, its last line is "begun"`; ok || err != nil || seen != want {
 		t.Errorf("%v, %q, %v", ok, seen, err)
 	}
-	must(t, <-held)
+	select {
+	case err := <-held:
+		must(t, err)
+	case <-time.After(time.Minute):
+		t.Error("what it has started lives on")
+	}
+}
+
+// TestCommandCutOff: a run that is broken off tells less than the one before.
+func TestCommandCutOff(t *testing.T) {
+	c, err := openCommand([]string{"/bin/sh", "-c", "mkdir ran && exit 7; sleep 300"}, Target{Dir: t.TempDir()})
+	must(t, err)
+	if _, seen, _ := c.look(t.Context()); seen != "exit status 7" {
+		t.Errorf("%q", seen)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if ok, seen, err := c.look(ctx); ok || seen != "" || err != nil {
+		t.Errorf("%v, %q, %v", ok, seen, err)
+	}
 }
 
 // TestCommandBusy: a program that is being written will be there in a moment.
