@@ -139,9 +139,10 @@ type Socket struct {
 }
 
 // Bind makes a socket at path, with mode 0600 whatever the umask is, and takes
-// the place of one that a killed broker left there: foreign daemons dial the name
-// for each message, so a new broker goes on hearing those that it finds. The
-// caller holds what makes it the only one to bind there.
+// the place of one that a killed broker left there: libsystemd and most others dial
+// the name for each message, so a new broker goes on hearing the daemons that it
+// finds; one that dialled once and keeps that is heard no more. The caller holds
+// what makes it the only one to bind there.
 //
 // The path is what the daemon will dial. It must be absolute, and fit into a
 // socket address, 107 bytes: a directory with a longer name needs an alias. Errors

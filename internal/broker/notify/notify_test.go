@@ -798,6 +798,20 @@ func TestVariables(t *testing.T) {
 	}
 }
 
+// BenchmarkPulse is a pulse that is sent and taken, from and by this process.
+func BenchmarkPulse(b *testing.B) {
+	s := mustBind(b, filepath.Join(tempDir(b), FileName))
+	id, err := proc.Self()
+	must(b, err)
+	events := s.Receive(Generation{Main: id}, AccessMain)
+	for b.Loop() {
+		must(b, send(s.path, "WATCHDOG=1"))
+		if e := <-events; e.Pulse != Alive {
+			b.Fatalf("%+v", e)
+		}
+	}
+}
+
 func TestParseKin(t *testing.T) {
 	for text, want := range map[string]kin{
 		"7 (cat) S 1 2 3 4 5":                    {1, 3},
