@@ -15,8 +15,8 @@
 // Await ends with its context, whose cause the caller chooses: the deadline, or the
 // daemon's end. Until then it waits for events where there are some (a message, a
 // line, an answer, a timer), and looks again and again where there are none, at
-// intervals that double: it notices when the daemon has been ready for about as long as
-// it took, and a second at most. The error says what the last look saw.
+// intervals that double up to a second: it is late by about as long as the daemon
+// took, and by a second at most. The error says what the last look saw.
 //
 // A Probe decides nothing and changes nothing, but for what a look is: "accept" and
 // "http" are one client more, and "command" runs a program.

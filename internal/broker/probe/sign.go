@@ -60,7 +60,7 @@ func Parse(s string) (Sign, error) {
 		return invalid("longer than 4096 bytes")
 	}
 	if strings.ContainsAny(s, "\x00\r\n") {
-		return invalid("use one line")
+		return invalid("use one line, without NUL bytes")
 	}
 	kind, rest, more := strings.Cut(s, " ")
 	sign := Sign{Kind: Kind(kind)}

@@ -73,7 +73,7 @@ func TestParseInvalid(t *testing.T) {
 		"delay 5":                      `invalid ready "delay 5": use delay DURATION, of 1ms to 1h`,
 		"delay 1us":                    `invalid ready "delay 1us": use delay DURATION, of 1ms to 1h`,
 		"delay 61m":                    `invalid ready "delay 61m": use delay DURATION, of 1ms to 1h`,
-		"output a\nb":                  `invalid ready "output a\nb": use one line`,
+		"output a\nb":                  `invalid ready "output a\nb": use one line, without NUL bytes`,
 		strings.Repeat("x", maxSign+1): `invalid ready "` + strings.Repeat("x", 64) + `…": longer than 4096 bytes`,
 	} {
 		s, err := Parse(in)
