@@ -26,7 +26,7 @@
 // services, and again at the next connection once it has ended because it held
 // nothing, or has crashed. It must
 //
-//   - take its sockets and send READY=1, as package sd does, before it ends, even
+//   - take its sockets and send READY=1, as package activation does, before it ends, even
 //     if it ends at once: Type=notify counts anything else as a failure;
 //   - send WATCHDOG=1 at half of [Watchdog]: a broker that hangs is ended with
 //     SIGABRT, on which a Go program prints its stacks, and started again;
