@@ -58,22 +58,23 @@ func (u Unit) systemd() ([]File, error) {
 	}, nil
 }
 
-// The service ends for good after five failures within 30 s, and its socket with
-// it; clients then launch their daemons themselves.
+// systemd counts every start against the limit, also those by a connection after a
+// clean end and by hand. Once it is reached the service stays down, and its socket
+// with it: clients are refused there and launch their daemons themselves.
 const serviceText = `%s
 
 [Unit]
 Description=fastbind broker, instance %[2]s
 Requires=%[3]s
 After=%[3]s
-StartLimitIntervalSec=30s
-StartLimitBurst=5
+StartLimitIntervalSec=1min
+StartLimitBurst=20
 
 [Service]
 Type=notify
 ExecStart=%[4]s broker --instance %[2]s
 %[5]sRestart=on-failure
-RestartSec=1s
+RestartSec=500ms
 # Refused: the next try would be, too.
 RestartPreventExitStatus=5
 WatchdogSec=1min

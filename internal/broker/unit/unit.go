@@ -30,6 +30,8 @@
 //     if it ends at once: Type=notify counts anything else as a failure;
 //   - send WATCHDOG=1 at half of [Watchdog]: a broker that hangs is ended with
 //     SIGABRT, on which a Go program prints its stacks, and started again;
+//   - stay for a while when it holds nothing: after 20 starts within a minute, of
+//     whatever kind, systemd gives both units up until they are reset;
 //   - exit with status 5 only where another try would be refused too, since it is
 //     not restarted then. (Status 2 is that of a Go program that has panicked.)
 //
