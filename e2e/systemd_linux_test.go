@@ -181,8 +181,6 @@ func (m *managed) kill9(pid string) {
 	m.eventually("process "+pid+" is dead", func() bool { return !m.lives(pid) })
 }
 
-func (m *managed) note(format string, args ...any) { m.t.Logf(format, args...) }
-
 // TestSystemdUnits: the units that fastbind broker install writes, under a real
 // systemd, from the installation over every way to end a broker to the removal.
 func TestSystemdUnits(t *testing.T) {
@@ -253,7 +251,7 @@ func (m *managed) firstConnection() {
 	m.expect(socketUnit, "ActiveState=active", "SubState=listening")
 	begun := time.Now()
 	pid := m.ask("pid")
-	m.note("answered %v after the client was started, by a broker that the connection has started", time.Since(begun).Round(time.Millisecond))
+	m.t.Logf("answered %v after the client was started, by a broker that the connection has started", time.Since(begun).Round(time.Millisecond))
 	if pid == before {
 		m.t.Errorf("broker %s has been stopped, and answers", pid)
 	}
@@ -306,13 +304,17 @@ func (m *managed) stops() {
 	m.expect(service, "ActiveState=active")
 }
 
-// restarts: no client is refused while the broker is restarted.
+// restarts: no client is refused while the broker is restarted, neither at its own
+// socket nor at one that it leaves in the manager's keeping; and the same while it
+// executes another program in its place.
 func (m *managed) restarts() {
-	const clients, rounds = 4, 5
+	const rounds = 5
+	web := systemdns.RuntimeDir + "/fastbind/web"
+	m.ask("keep", web)
+	m.becomes(service, "NFileDescriptorStore=1")
 	var loops []*client
-	for range clients {
-		cmd := m.s.UserCommand(m.exe, "loop", socket)
-		c := (&world{t: m.t}).startCommand(cmd)
+	for i := range 4 {
+		c := (&world{t: m.t}).startCommand(m.s.UserCommand(m.exe, "loop", []string{socket, web}[i%2]))
 		if line := c.line(); line != "looping" {
 			m.t.Fatal(line)
 		}
@@ -326,6 +328,22 @@ func (m *managed) restarts() {
 	if len(pids) != rounds+1 {
 		m.t.Errorf("%d brokers in %d restarts", len(pids), rounds)
 	}
+	if names := m.ask("names"); names != unit.SocketName+" web" {
+		m.t.Errorf("after the restarts the broker has %q", names)
+	}
+
+	broker := m.ask("pid")
+	_, _ = m.s.User(m.exe, "ask", socket, "exec")
+	if again := m.ask("pid"); again != broker {
+		m.t.Errorf("process %s has become %s", broker, again)
+	}
+	if passed := m.ask("env", "STANDIN_SOCKETS"); !strings.Contains(passed, "web=") {
+		m.t.Errorf("it has not executed another program: %s", passed)
+	}
+	m.ask("status", "another program")
+	m.becomes(service, "StatusText=another program")
+	m.expect(service, "MainPID="+broker, "ActiveState=active", "NRestarts=0")
+
 	total := map[string]int{}
 	for _, c := range loops {
 		out, err := c.finish()
@@ -343,8 +361,12 @@ func (m *managed) restarts() {
 			total[k] += v
 		}
 	}
-	m.note("%d connects by %d clients over %d restarts, none refused; %d broke with the broker that had accepted them",
-		total["connects"], clients, rounds, total["broken"])
+	m.t.Logf("%d connects by %d clients over %d restarts and an exec, none refused; %d broke with the broker that had accepted them",
+		total["connects"], len(loops), rounds, total["broken"])
+	m.do("systemctl", "--user", "stop", service) // which ends the keeping
+	m.ask("pid")
+	m.expect(service, "NFileDescriptorStore=0")
+	m.do("rm", web)
 }
 
 // crashes: kill -9 of the broker. Its daemons live on; whoever has queued at a
@@ -458,7 +480,7 @@ func (m *managed) crashLoops() {
 		m.t.Errorf("a broker that refuses to start has answered %q", out)
 	}
 	m.becomes(socketUnit, "ActiveState=failed")
-	m.note("after the start limit: socket %s, service %s", m.property(socketUnit, "Result"), m.property(service, "Result"))
+	m.t.Logf("after the start limit: socket %s, service %s", m.property(socketUnit, "Result"), m.property(service, "Result"))
 	if out, err := m.s.User(m.exe, "ask", socket, "pid"); err == nil || !strings.Contains(out, "connect:") {
 		m.t.Errorf("a client finds %q, %v", out, err)
 	}
@@ -523,11 +545,7 @@ func TestSystemdLogout(t *testing.T) {
 	// A daemon that is started from within a session, as an embedded broker starts
 	// it, is in the session's cgroup.
 	launched := systemdns.Home + "/launched"
-	cmd := m.s.UserCommand(m.exe, "daemon", launched)
-	enter := m.s.Command("sh", "-c", `echo 0 >"/sys/fs/cgroup/user.slice/user-$1.slice/session-$2.scope/cgroup.procs" && shift 2 && exec "$@"`,
-		"sh", strconv.Itoa(systemdns.UID), m.session.ID)
-	// nsenter's own arguments end at "--"; what follows runs inside.
-	enter.Args = append(enter.Args, after(cmd.Args)...)
+	enter := m.session.Command(m.exe, "daemon", launched)
 	enter.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := enter.Start(); err != nil {
 		t.Fatal(err)
@@ -604,14 +622,4 @@ func told(said string) string {
 		return "asked to end"
 	}
 	return "killed without being asked"
-}
-
-// after is what follows nsenter's own arguments.
-func after(args []string) []string {
-	for i, a := range args {
-		if a == "--" {
-			return args[i+1:]
-		}
-	}
-	return nil
 }

@@ -23,6 +23,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -94,6 +95,9 @@ func broker() error {
 	if err != nil {
 		return err
 	}
+	if list := os.Getenv("STANDIN_SOCKETS"); list != "" {
+		m.Sockets = passedOn(list)
+	}
 	if len(m.Sockets) == 0 {
 		return errors.New("no socket was handed down")
 	}
@@ -134,6 +138,35 @@ func broker() error {
 			}
 		}
 	}
+}
+
+// passOn makes copies of the sockets that live on in the program executed next, and
+// returns their names and numbers.
+func passOn(sockets []activation.Socket) (string, error) {
+	var list []string
+	for _, s := range sockets {
+		raw, err := s.File.SyscallConn()
+		if err != nil {
+			return "", err
+		}
+		var copied int
+		var dup error
+		if err := raw.Control(func(fd uintptr) { copied, dup = syscall.Dup(int(fd)) }); err != nil || dup != nil {
+			return "", errors.Join(err, dup)
+		}
+		list = append(list, s.Name+"="+strconv.Itoa(copied))
+	}
+	return strings.Join(list, " "), nil
+}
+
+func passedOn(list string) (sockets []activation.Socket) {
+	for s := range strings.FieldsSeq(list) {
+		name, number, _ := strings.Cut(s, "=")
+		fd, _ := strconv.Atoi(number)
+		syscall.CloseOnExec(fd)
+		sockets = append(sockets, activation.Socket{Name: name, File: os.NewFile(uintptr(fd), name)})
+	}
+	return sockets
 }
 
 type state struct {
@@ -202,6 +235,13 @@ func (b *state) do(verb, arg string) (string, error) {
 		return start(exec.Command(exe, "daemon", arg))
 	case "scope": // the same in a scope of its own
 		return start(exec.Command("systemd-run", "--user", "--scope", "--quiet", "--collect", "--", exe, "daemon", arg))
+	case "exec": // becomes another run of the program, with the sockets
+		sockets, err := passOn(b.Sockets)
+		if err != nil {
+			return "", err
+		}
+		env := slices.Concat(os.Environ(), b.Environ(), []string{"STANDIN_SOCKETS=" + sockets})
+		return "", syscall.Exec(exe, os.Args, env)
 	case "hang":
 		b.hang()
 		return "ok", nil

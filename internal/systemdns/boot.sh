@@ -1,18 +1,19 @@
 # The first process of the new namespaces, which becomes systemd. $1 is a cgroup of
-# the host for all of the system, $2 an empty directory, $3 and $4 the user's name and
-# uid, the rest directories that are to be seen inside.
-cgroup=$1 work=$2 user=$3 uid=$4
-shift 4
+# the machine for all of the system, $2 and $3 the user's name and uid, the rest
+# directories that are to be seen inside. SCRIPT is this text.
+cgroup=$1 user=$2 uid=$3
+shift 3
 if [ "${INSIDE_CGROUP:-}" = "" ]; then
 	echo 0 >"$cgroup/cgroup.procs"
 	# The cgroup namespace begins where the process that makes it is.
-	INSIDE_CGROUP=1 exec unshare --cgroup sh -euc "$SCRIPT" boot "$cgroup" "$work" "$user" "$uid" "$@"
+	INSIDE_CGROUP=1 exec unshare --cgroup sh -euc "$SCRIPT" boot "$cgroup" "$user" "$uid" "$@"
 fi
 mount --make-rprivate /
-mount -t tmpfs -o mode=755 tmpfs "$work"
-mkdir "$work/upper" "$work/work" "$work/root"
-mount -t overlay -o "lowerdir=/,upperdir=$work/upper,workdir=$work/work" overlay "$work/root"
-cd "$work/root"
+# The machine's /run is in the way of nobody here.
+mount -t tmpfs -o mode=755 tmpfs /run
+mkdir /run/upper /run/work /run/root
+mount -t overlay -o lowerdir=/,upperdir=/run/upper,workdir=/run/work overlay /run/root
+cd /run/root
 for d in run tmp home var/tmp var/log var/lib/systemd dev; do
 	mkdir -p $d
 	mount -t tmpfs -o mode=755,nosuid tmpfs $d

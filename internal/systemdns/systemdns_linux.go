@@ -53,8 +53,7 @@ var packages = map[string]string{
 type System struct {
 	cmd    *exec.Cmd
 	log    bytes.Buffer // of what process 1 has printed; to be read when it has ended
-	cgroup string       // of the host
-	work   string
+	cgroup string       // of the machine
 	ended  chan struct{}
 }
 
@@ -86,7 +85,7 @@ func Boot(t testing.TB, dirs ...string) *System {
 	return s
 }
 
-// Start boots a system, of which the caller calls Close. It returns when systemd
+// Start boots a system with directories that are not below /run, of which the caller calls Close. It returns when systemd
 // says that the system runs.
 func Start(dirs ...string) (*System, error) {
 	parent, err := cgroup2()
@@ -95,17 +94,13 @@ func Start(dirs ...string) (*System, error) {
 	}
 	sweep(parent)
 	s := &System{ended: make(chan struct{})}
-	if s.work, err = os.MkdirTemp("", "systemdns"); err != nil {
-		return nil, err
-	}
-	if s.cgroup, err = os.MkdirTemp(parent, prefix); err != nil {
-		_ = os.Remove(s.work)
+	if s.cgroup, err = os.MkdirTemp(parent, prefix+strconv.Itoa(os.Getpid())+"-"); err != nil {
 		return nil, err
 	}
 	if err := os.Chmod(s.cgroup, 0o755); err != nil { // the user's manager looks below it
-		return nil, errors.Join(err, os.Remove(s.work), os.Remove(s.cgroup))
+		return nil, errors.Join(err, os.Remove(s.cgroup))
 	}
-	args := append([]string{"-euc", script, "boot", s.cgroup, s.work, Name, strconv.Itoa(UID)}, dirs...)
+	args := append([]string{"-euc", script, "boot", s.cgroup, Name, strconv.Itoa(UID)}, dirs...)
 	s.cmd = exec.Command("/bin/sh", args...)
 	s.cmd.Env = append(os.Environ(), "SCRIPT="+script)
 	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
@@ -116,7 +111,7 @@ func Start(dirs ...string) (*System, error) {
 		Pdeathsig:  syscall.SIGKILL, // the system ends with this process however that ends
 	}
 	if err := s.cmd.Start(); err != nil {
-		return nil, errors.Join(fmt.Errorf("new namespaces: %w", err), os.Remove(s.work), os.Remove(s.cgroup))
+		return nil, errors.Join(fmt.Errorf("new namespaces: %w", err), os.Remove(s.cgroup))
 	}
 	go func() {
 		_ = s.cmd.Wait()
@@ -164,8 +159,7 @@ func (s *System) Close() error {
 	case <-time.After(limit):
 		return fmt.Errorf("process %d, the system's first, does not end", s.cmd.Process.Pid)
 	}
-	// The tmpfs that was mounted there was the system's.
-	return errors.Join(os.Remove(s.work), removeCgroup(s.cgroup))
+	return removeCgroup(s.cgroup)
 }
 
 // Pid is process 1 as the machine sees it. What the system sees at a path is
@@ -187,11 +181,12 @@ func (s *System) Command(args ...string) *exec.Cmd {
 // UserCommand is Command for the user. It is in no session: it is there while the
 // user is logged in elsewhere, or lingers.
 func (s *System) UserCommand(args ...string) *exec.Cmd {
-	id := strconv.Itoa(UID)
-	cmd := s.Command(append([]string{"setpriv", "--reuid", id, "--regid", id, "--init-groups", "--reset-env",
-		"env", "-C", Home, "LC_ALL=C.UTF-8", "XDG_RUNTIME_DIR=" + RuntimeDir, "DBUS_SESSION_BUS_ADDRESS=unix:path=" + RuntimeDir + "/bus"}, args...)...)
-	return cmd
+	return s.Command(slices.Concat(asUser, args)...)
 }
+
+// asUser runs what follows as the user, in the environment of a login.
+var asUser = []string{"setpriv", "--reuid", strconv.Itoa(UID), "--regid", strconv.Itoa(UID), "--init-groups", "--reset-env",
+	"env", "-C", Home, "LC_ALL=C.UTF-8", "XDG_RUNTIME_DIR=" + RuntimeDir, "DBUS_SESSION_BUS_ADDRESS=unix:path=" + RuntimeDir + "/bus"}
 
 // Root runs a program inside as root, for at most a minute, and returns what it
 // printed without the space around that, which is also in the error.
@@ -224,9 +219,10 @@ type Session struct {
 	ID     string // of loginctl
 	Leader int    // its first process, as the system sees it
 
-	stdin io.WriteCloser
-	ended chan error
-	once  sync.Once
+	system *System
+	stdin  io.WriteCloser
+	ended  chan error
+	once   sync.Once
 }
 
 // Login logs the user in: systemd runs a shell for the user through PAM, so that
@@ -250,7 +246,7 @@ func (s *System) Login() (*Session, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	session := &Session{stdin: stdin, ended: make(chan error, 1)}
+	session := &Session{system: s, stdin: stdin, ended: make(chan error, 1)}
 	late := time.AfterFunc(limit, func() { _ = cmd.Process.Kill() })
 	_, err = fmt.Fscan(stdout, &session.ID, &session.Leader)
 	late.Stop()
@@ -264,6 +260,14 @@ func (s *System) Login() (*Session, error) {
 		return nil, errors.Join(err, session.Logout())
 	}
 	return session, nil
+}
+
+// Command returns the command, not started, that runs a program as the user and in
+// the session's cgroup, as if it were started from the session's shell.
+func (s *Session) Command(args ...string) *exec.Cmd {
+	scope := fmt.Sprintf("/sys/fs/cgroup/user.slice/user-%d.slice/session-%s.scope", UID, s.ID)
+	enter := []string{"sh", "-c", `echo 0 >"$0/cgroup.procs" && exec "$@"`, scope}
+	return s.system.Command(slices.Concat(enter, asUser, args)...)
 }
 
 // Logout ends the session's shell, and waits for that; what logind then does is
@@ -281,7 +285,8 @@ func (s *Session) Logout() error {
 	return err
 }
 
-// prefix begins the names of the cgroups that are made.
+// prefix begins the names of the cgroups that are made; the pid of who has made it
+// follows.
 const prefix = "fastbind-systemdns-"
 
 // cgroup2 returns where the machine has its cgroup v2 hierarchy.
@@ -300,12 +305,16 @@ func cgroup2() (string, error) {
 	return "", errors.New("no cgroup v2 is mounted here: mount -t cgroup2 cgroup2 DIRECTORY")
 }
 
-// sweep removes what killed tests have left. A cgroup with a process in it cannot
-// be removed.
+// sweep removes what tests that were killed have left. A cgroup that has a process
+// cannot be removed.
 func sweep(parent string) {
 	left, _ := filepath.Glob(filepath.Join(parent, prefix+"*"))
 	for _, dir := range left {
-		_ = removeTree(dir)
+		pid, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), prefix), "-")
+		n, err := strconv.Atoi(pid)
+		if err == nil && errors.Is(syscall.Kill(n, 0), syscall.ESRCH) {
+			_ = removeTree(dir)
+		}
 	}
 }
 

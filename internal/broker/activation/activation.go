@@ -82,6 +82,20 @@ func Take(names ...string) (*Manager, error) {
 	return m, errors.Join(notify, watchdog, listen, err)
 }
 
+// Environ returns the variables, NAME=VALUE, by which the program that this process
+// executes in its place finds the manager again; to children they are of no use. The
+// sockets are the caller's to pass on.
+func (m *Manager) Environ() []string {
+	var set []string
+	if m.address != "" {
+		set = append(set, "NOTIFY_SOCKET="+m.address)
+	}
+	if m.Watchdog != 0 {
+		set = append(set, "WATCHDOG_PID="+strconv.Itoa(os.Getpid()), "WATCHDOG_USEC="+strconv.FormatInt(m.Watchdog.Microseconds(), 10))
+	}
+	return set
+}
+
 var variables = []string{"LISTEN_FDS", "LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"}
 
 // announcement returns the names of the descriptors, from firstFD on, that the

@@ -5,6 +5,7 @@ import (
 	"encoding/xml"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -110,21 +111,25 @@ func (launchd) names(instance string) []string { return []string{launchdLabel(in
 func (launchd) links(string) []string          { return nil }
 func (launchd) mark() string                   { return launchdMark }
 func (launchd) directory(u Unit) string        { return filepath.Dir(Socket(u.Root, u.Instance)) }
-func (launchd) forget() [][]string             { return nil }
+func (launchd) forget(string) []step           { return nil }
 
 func (l launchd) target(instance string) string { return l.domain + "/" + launchdLabel(instance) }
 
-func (l launchd) load(dir, instance string, changes []Change) [][]string {
-	bootstrap := []string{"launchctl", "bootstrap", l.domain, filepath.Join(dir, l.names(instance)[0])}
-	switch changes[0].Action {
-	case Keep:
-		return [][]string{{"launchctl", "kickstart", l.target(instance)}}
-	case Replace:
-		return append(l.unload(instance), bootstrap)
+func launchctl(args ...string) step { return step{argv: append([]string{"launchctl"}, args...)} }
+
+// load has launchd read the agent anew if it has changed, and at all if it has not
+// yet: it fails to load what is loaded and to unload what is not.
+func (l launchd) load(dir, instance string, plan []Change) []step {
+	bootstrap := launchctl("bootstrap", l.domain, filepath.Join(dir, l.names(instance)[0]))
+	if !slices.ContainsFunc(plan, func(c Change) bool { return c.Action != Keep }) {
+		bootstrap.mayFail = true
+		return []step{bootstrap, launchctl("kickstart", l.target(instance))}
 	}
-	return [][]string{bootstrap}
+	bootout := launchctl("bootout", l.target(instance))
+	bootout.mayFail = true
+	return []step{bootout, bootstrap}
 }
 
-func (l launchd) unload(instance string) [][]string {
-	return [][]string{{"launchctl", "bootout", l.target(instance)}}
+func (l launchd) unload(instance string, _ []string) []step {
+	return []step{launchctl("bootout", l.target(instance))}
 }

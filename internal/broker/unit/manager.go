@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,9 +33,16 @@ type kind interface {
 	mark() string                   // begins the first or second line of our files
 	directory(Unit) string          // that must exist, "" if the manager makes it
 
-	load(dir, instance string, changes []Change) [][]string // after an installation
-	unload(instance string) [][]string                      // before the files go
-	forget() [][]string                                     // after that
+	load(dir, instance string, plan []Change) []step // after an installation
+	unload(instance string, files []string) []step   // before those files go
+	forget(instance string) []step                   // after that
+}
+
+// A step is a command for the manager. If it may fail, what it undoes may not be
+// there.
+type step struct {
+	argv    []string
+	mayFail bool
 }
 
 // Here returns the manager of this system, for the user with that home and
@@ -177,36 +185,50 @@ func (m Manager) Uninstall(ctx context.Context, instance string, run Run) (Resul
 		return Result{}, err
 	}
 	var r Result
-	next, failed := runAll(ctx, run, m.kind.unload(instance))
+	var files []string
+	for _, name := range m.kind.names(instance) {
+		if slices.Contains(plan, Change{Action: Remove, Path: filepath.Join(m.Dir, name)}) {
+			files = append(files, name)
+		}
+	}
+	var unload []step
+	if len(files) > 0 {
+		unload = m.kind.unload(instance, files)
+	}
+	next, failed := runAll(ctx, run, unload)
 	for _, c := range plan {
 		// The manager has removed its links.
 		if err := os.Remove(c.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			r.Next = append(next, m.kind.forget()...)
+			r.Next = next
 			return r, errors.Join(failed, err)
 		}
 		r.Changes = append(r.Changes, c)
 	}
 	if failed != nil {
-		r.Next = append(next, m.kind.forget()...)
-		return r, failed
+		run = nil // nor would it do the rest
 	}
-	rest, err := runAll(ctx, run, m.kind.forget())
+	rest, err := runAll(ctx, run, m.kind.forget(instance))
 	r.Next = append(next, rest...)
-	return r, err
+	return r, errors.Join(failed, err)
 }
 
-// runAll runs the commands up to the first that fails, and returns those that
-// have not succeeded.
-func runAll(ctx context.Context, run Run, commands [][]string) ([][]string, error) {
-	if run == nil {
-		return commands, nil
-	}
-	for i, argv := range commands {
-		if err := run(ctx, argv); err != nil {
-			return commands[i:], err
+// runAll runs commands up to the first that fails, and returns those that have not
+// been done.
+func runAll(ctx context.Context, run Run, steps []step) ([][]string, error) {
+	var err error
+	if run != nil {
+		for len(steps) > 0 {
+			if err = run(ctx, steps[0].argv); err != nil && !steps[0].mayFail {
+				break
+			}
+			steps, err = steps[1:], nil
 		}
 	}
-	return nil, nil
+	var left [][]string
+	for _, s := range steps {
+		left = append(left, s.argv)
+	}
+	return left, err
 }
 
 // maxFile is more than any file of ours has.

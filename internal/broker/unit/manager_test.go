@@ -108,18 +108,19 @@ func TestInstall(t *testing.T) {
 	}{
 		"systemd": {
 			[]string{"fastbind-broker.service", "fastbind-broker.socket"},
-			[]string{"systemctl --user daemon-reload", "systemctl --user enable fastbind-broker.service fastbind-broker.socket",
+			[]string{"systemctl --user daemon-reload", "systemctl --user reset-failed fastbind-broker.service fastbind-broker.socket", "systemctl --user enable fastbind-broker.service fastbind-broker.socket",
 				"systemctl --user restart fastbind-broker.service fastbind-broker.socket"},
-			[]string{"systemctl --user daemon-reload", "systemctl --user enable fastbind-broker.service fastbind-broker.socket",
+			[]string{"systemctl --user daemon-reload", "systemctl --user reset-failed fastbind-broker.service fastbind-broker.socket", "systemctl --user enable fastbind-broker.service fastbind-broker.socket",
 				"systemctl --user start fastbind-broker.service fastbind-broker.socket"},
-			[]string{"systemctl --user daemon-reload", "systemctl --user enable fastbind-broker.service fastbind-broker.socket",
+			[]string{"systemctl --user daemon-reload", "systemctl --user reset-failed fastbind-broker.service fastbind-broker.socket", "systemctl --user enable fastbind-broker.service fastbind-broker.socket",
 				"systemctl --user restart fastbind-broker.service fastbind-broker.socket"},
-			[]string{"systemctl --user disable --now fastbind-broker.service fastbind-broker.socket", "systemctl --user daemon-reload"},
+			[]string{"systemctl --user disable --now fastbind-broker.service fastbind-broker.socket", "systemctl --user daemon-reload",
+				"systemctl --user reset-failed fastbind-broker.service fastbind-broker.socket"},
 		},
 		"launchd": {
 			[]string{"io.fastbind.broker.plist"},
-			[]string{"launchctl bootstrap gui/501 DIR/io.fastbind.broker.plist"},
-			[]string{"launchctl kickstart gui/501/io.fastbind.broker"},
+			[]string{"launchctl bootout gui/501/io.fastbind.broker", "launchctl bootstrap gui/501 DIR/io.fastbind.broker.plist"},
+			[]string{"launchctl bootstrap gui/501 DIR/io.fastbind.broker.plist", "launchctl kickstart gui/501/io.fastbind.broker"},
 			[]string{"launchctl bootout gui/501/io.fastbind.broker", "launchctl bootstrap gui/501 DIR/io.fastbind.broker.plist"},
 			[]string{"launchctl bootout gui/501/io.fastbind.broker"},
 		},
@@ -288,7 +289,7 @@ func TestLeftBehind(t *testing.T) {
 	}
 	s.refuse = "disable"
 	r, err := s.Uninstall(t.Context(), "default", s.run)
-	if !errors.Is(err, errTold) || len(r.Next) != 2 {
+	if !errors.Is(err, errTold) || len(r.Next) != 3 {
 		t.Error(r.Next, err)
 	}
 	same(t, "plan", plan, r.Changes)
@@ -303,9 +304,37 @@ func TestManagerFails(t *testing.T) {
 	if !errors.Is(err, errTold) || len(r.Next) != 2 || r.Next[0][2] != "enable" || len(r.Changes) != 2 {
 		t.Error(r, err)
 	}
-	s.refuse = ""
+	s.refuse = "reset-failed" // there may be nothing to reset
 	if r, err := s.Install(t.Context(), s.u, s.run); err != nil || len(r.Next) != 0 {
 		t.Error(r, err)
+	}
+}
+
+// TestHalf: of a pair of which somebody has removed one, the other is disabled and
+// removed; where only links are left, nobody is stopped.
+func TestHalf(t *testing.T) {
+	s := newScene(t, "systemd")
+	if _, err := s.Install(t.Context(), s.u, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(s.Dir, "fastbind-broker.service")); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := s.Uninstall(t.Context(), "default", s.run); err != nil || actions(r.Changes) != "remove fastbind-broker.socket" {
+		t.Error(actions(r.Changes), err)
+	}
+	if told := s.take(); len(told) != 3 || told[0] != "systemctl --user disable --now fastbind-broker.socket" {
+		t.Errorf("%q", told)
+	}
+	wants := filepath.Join(s.Dir, "sockets.target.wants")
+	if err := errors.Join(os.Mkdir(wants, 0o700), os.Symlink(s.Dir+"/fastbind-broker.socket", wants+"/fastbind-broker.socket")); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := s.Uninstall(t.Context(), "default", s.run); err != nil || actions(r.Changes) != "remove fastbind-broker.socket" {
+		t.Error(actions(r.Changes), err)
+	}
+	if told := s.take(); len(told) != 2 || told[0] != "systemctl --user daemon-reload" {
+		t.Errorf("%q", told)
 	}
 }
 

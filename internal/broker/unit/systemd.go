@@ -135,21 +135,31 @@ func (systemd) links(name string) []string {
 	return []string{"default.target.wants/" + name, "sockets.target.wants/" + name}
 }
 
-func systemctl(verb string, units ...string) []string {
-	return append([]string{"systemctl", "--user", verb}, units...)
+func systemctl(verb string, units ...string) step {
+	return step{argv: append([]string{"systemctl", "--user", verb}, units...)}
 }
 
-func (s systemd) load(_, instance string, changes []Change) [][]string {
-	units := s.names(instance)
+// resetFailed forgets earlier failures, which would count against the start limit,
+// if there are any: of a unit that is not loaded there are none.
+func (s systemd) resetFailed(instance string) step {
+	step := systemctl("reset-failed", s.names(instance)...)
+	step.mayFail = true
+	return step
+}
+
+func (s systemd) load(_, instance string, plan []Change) []step {
 	start := "start"
-	if slices.ContainsFunc(changes, func(c Change) bool { return c.Action != Keep }) {
+	if slices.ContainsFunc(plan, func(c Change) bool { return c.Action != Keep }) {
 		start = "restart"
 	}
-	return [][]string{systemctl("daemon-reload"), systemctl("enable", units...), systemctl(start, units...)}
+	units := s.names(instance)
+	return []step{systemctl("daemon-reload"), s.resetFailed(instance), systemctl("enable", units...), systemctl(start, units...)}
 }
 
-func (s systemd) unload(instance string) [][]string {
-	return [][]string{systemctl("disable", append([]string{"--now"}, s.names(instance)...)...)}
+func (s systemd) unload(_ string, files []string) []step {
+	return []step{systemctl("disable", append([]string{"--now"}, files...)...)}
 }
 
-func (systemd) forget() [][]string { return [][]string{systemctl("daemon-reload")} }
+func (s systemd) forget(instance string) []step {
+	return []step{systemctl("daemon-reload"), s.resetFailed(instance)}
+}
