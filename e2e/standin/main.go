@@ -88,8 +88,9 @@ func install(verb, instance string) error {
 	return err
 }
 
-// broker serves its sockets until it is told to stop. It is ready when it has
-// them, or when it is told so, if the file "late" is in its directory.
+// broker serves its sockets until it is told to stop, which it writes into the file
+// "stopped" in its directory. It is ready when it has them; if the file "late" is
+// there, when it is told so; if "refuse" or "crash" is there, it never is.
 func broker() error {
 	m, err := activation.Take(unit.SocketName)
 	if err != nil {
@@ -103,6 +104,9 @@ func broker() error {
 	}
 	if _, err := os.Stat("refuse"); err == nil {
 		os.Exit(5)
+	}
+	if _, err := os.Stat("crash"); err == nil {
+		os.Exit(1)
 	}
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM)
@@ -129,7 +133,7 @@ func broker() error {
 	for {
 		select {
 		case <-stop:
-			return m.Stopping()
+			return errors.Join(m.Stopping(), os.WriteFile("stopped", []byte(strconv.Itoa(os.Getpid())), 0o600))
 		case <-hang:
 			select {}
 		case <-alive:

@@ -34,7 +34,9 @@ var RuntimeDir = "/run/user/" + strconv.Itoa(UID)
 
 // limit bounds each wait: for the boot, for a command, for the end. It is generous,
 // since the machine may be busy.
-const limit = time.Minute
+const limit = 2 * time.Minute
+
+const path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 //go:embed boot.sh
 var script string
@@ -57,18 +59,24 @@ type System struct {
 	ended  chan struct{}
 }
 
-// Boot boots a system that ends with the test, which it fails if anything of the
-// system is left. It skips the test unless FASTBIND_E2E_SYSTEMD=1 asks for it, and
-// installs what is missing. The directories are seen inside, read-only, at their
-// own paths.
-func Boot(t testing.TB, dirs ...string) *System {
+// Need skips a test unless FASTBIND_E2E_SYSTEMD=1 asks for it, and installs what is
+// missing.
+func Need(t testing.TB) {
 	t.Helper()
 	if os.Getenv("FASTBIND_E2E_SYSTEMD") != "1" {
 		t.Skip("boots systemd in namespaces of its own, as root; FASTBIND_E2E_SYSTEMD=1 asks for it")
 	}
-	if err := Install(); err != nil {
+	if err := install(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Boot boots a system that ends with the test, which it fails if anything of the
+// system is left. It calls Need. The directories are seen inside, read-only, at
+// their own paths.
+func Boot(t testing.TB, dirs ...string) *System {
+	t.Helper()
+	Need(t)
 	s, err := Start(dirs...)
 	if err != nil {
 		t.Fatal(err)
@@ -102,7 +110,7 @@ func Start(dirs ...string) (*System, error) {
 	}
 	args := append([]string{"-euc", script, "boot", s.cgroup, Name, strconv.Itoa(UID)}, dirs...)
 	s.cmd = exec.Command("/bin/sh", args...)
-	s.cmd.Env = append(os.Environ(), "SCRIPT="+script)
+	s.cmd.Env = []string{path, "SCRIPT=" + script}
 	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
 	s.cmd.WaitDelay = time.Second
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{
@@ -150,7 +158,7 @@ func (s *System) booted() error {
 	}
 }
 
-// Close ends the system and waits until nothing of it is left, at most two minutes.
+// Close ends the system and waits until nothing of it is left, at most four minutes.
 // The error says what is.
 func (s *System) Close() error {
 	_ = s.cmd.Process.Kill()
@@ -174,7 +182,7 @@ func (s *System) Path(path string) string { return "/proc/" + strconv.Itoa(s.Pid
 func (s *System) Command(args ...string) *exec.Cmd {
 	cmd := exec.Command("nsenter", append([]string{"--target", strconv.Itoa(s.Pid()), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup",
 		"--root", "--wd", "--"}, args...)...)
-	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "HOME=/root"}
+	cmd.Env = []string{path, "LC_ALL=C.UTF-8", "HOME=/root"}
 	return cmd
 }
 
@@ -188,7 +196,7 @@ func (s *System) UserCommand(args ...string) *exec.Cmd {
 var asUser = []string{"setpriv", "--reuid", strconv.Itoa(UID), "--regid", strconv.Itoa(UID), "--init-groups", "--reset-env",
 	"env", "-C", Home, "LC_ALL=C.UTF-8", "XDG_RUNTIME_DIR=" + RuntimeDir, "DBUS_SESSION_BUS_ADDRESS=unix:path=" + RuntimeDir + "/bus"}
 
-// Root runs a program inside as root, for at most a minute, and returns what it
+// Root runs a program inside as root, for at most two minutes, and returns what it
 // printed without the space around that, which is also in the error.
 func (s *System) Root(args ...string) (string, error) { return s.output(s.Command(args...), args) }
 
@@ -347,9 +355,9 @@ func removeTree(dir string) error {
 	return err
 }
 
-// Install installs the packages that are missing. None of them may start a daemon
+// install installs the packages that are missing. None of them may start a daemon
 // of the machine's: that is what policy-rc.d is for (invoke-rc.d(8)).
-func Install() error {
+func install() error {
 	var missing []string
 	for name, files := range packages {
 		there := func(pattern string) bool {

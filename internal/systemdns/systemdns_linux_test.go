@@ -71,12 +71,7 @@ var boots = reexec.Helper("boots", func([]string) {
 // removes the cgroups.
 func TestKilled(t *testing.T) {
 	reexec.Used(boots)
-	if os.Getenv("FASTBIND_E2E_SYSTEMD") != "1" {
-		t.Skip("boots systemd in namespaces of its own, as root; FASTBIND_E2E_SYSTEMD=1 asks for it")
-	}
-	if err := Install(); err != nil {
-		t.Fatal(err)
-	}
+	Need(t)
 	cmd := reexec.Command(t, boots)
 	out, err := cmd.StdoutPipe()
 	if err != nil {

@@ -1,6 +1,7 @@
 package activation
 
 import (
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -117,9 +118,22 @@ func TestNobody(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	if env := m.Environ(); len(env) > 0 {
+		t.Errorf("%q", env)
+	}
 	for _, name := range []string{"", "a:b", "a\n", "ü", strings.Repeat("x", 256)} {
 		if m.Keep(name, nil) == nil || m.Drop(name) == nil {
 			t.Errorf("%q names a descriptor", name)
 		}
+	}
+}
+
+// TestEnviron: what a process passes on to the program that it becomes is what it
+// was told itself.
+func TestEnviron(t *testing.T) {
+	m := Manager{address: "/run/notify", Watchdog: time.Minute}
+	want := []string{"NOTIFY_SOCKET=/run/notify", "WATCHDOG_PID=" + strconv.Itoa(os.Getpid()), "WATCHDOG_USEC=60000000"}
+	if diff := cmp.Diff(want, m.Environ()); diff != "" {
+		t.Error(diff)
 	}
 }

@@ -53,7 +53,7 @@ func (u Unit) systemd() ([]File, error) {
 	mark := systemdMark + `; "fastbind broker uninstall" removes it.` + "\n" +
 		"# Changes belong into drop-ins: systemctl --user edit "
 	return []File{
-		{service, fmt.Sprintf(serviceText, mark+service, u.Instance, socket, quote(u.Executable), environment.String())},
+		{service, fmt.Sprintf(serviceText, mark+service, u.Instance, socket, quote(u.Executable), environment.String(), int(Watchdog.Seconds()))},
 		{socket, fmt.Sprintf(socketText, mark+socket, u.Instance, listen)},
 	}, nil
 }
@@ -77,7 +77,7 @@ ExecStart=%[4]s broker --instance %[2]s
 RestartSec=500ms
 # Refused: the next try would be, too.
 RestartPreventExitStatus=5
-WatchdogSec=1min
+WatchdogSec=%[6]ds
 # Daemons outlive the broker, and what befalls one is its own affair.
 KillMode=process
 OOMPolicy=continue
@@ -99,7 +99,7 @@ ListenStream=%s
 SocketMode=0600
 DirectoryMode=0700
 RemoveOnStop=yes
-FileDescriptorName=control
+FileDescriptorName=` + SocketName + `
 
 [Install]
 WantedBy=sockets.target

@@ -26,8 +26,8 @@
 // services, and again at the next connection once it has ended because it held
 // nothing, or has crashed. It must
 //
-//   - take its sockets and send READY=1, as package activation does, before it ends, even
-//     if it ends at once: Type=notify counts anything else as a failure;
+//   - take its sockets and send READY=1, as package activation does, even if it
+//     ends at once: Type=notify counts anything else as a failure;
 //   - send WATCHDOG=1 at half of [Watchdog]: a broker that hangs is ended with
 //     SIGABRT, on which a Go program prints its stacks, and started again;
 //   - stay for a while when it holds nothing: after 20 starts within a minute, of
@@ -35,15 +35,26 @@
 //   - exit with status 5 only where another try would be refused too, since it is
 //     not restarted then. (Status 2 is that of a Go program that has panicked.)
 //
-// Daemons outlive the broker (KillMode=process), also those that are in its own
-// cgroup, and one that runs out of memory does not take the broker with it
-// (OOMPolicy=continue). Scopes of their own are still better: who is left in the
-// broker's cgroup when the user's manager ends, at logout without lingering, is
-// killed without being asked to stop.
+// # What lives on
+//
+// Daemons outlive the broker (KillMode=process), also those in its own cgroup, and
+// one that runs out of memory does not take the broker with it (OOMPolicy=continue).
+//
+//	what ends           broker         daemon in its cgroup   daemon in a scope of its own
+//	stop, restart       is asked to    lives on               lives on
+//	kill -9, hang       starts again   lives on               lives on
+//	session, lingering  lives on       lives on               lives on
+//	the user's manager  is asked to    is killed              is asked to
+//
+// The user's manager ends with the last session of a user who does not linger, and
+// always by loginctl terminate-user. So a scope is the better place. A daemon that is
+// launched from a session, by an embedded broker, ends with the session where logind
+// says KillUserProcesses=yes.
 package unit
 
 import (
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -123,6 +134,9 @@ func (u Unit) check() error {
 		}
 		if reason := unfit(value); reason != "" {
 			return &definition.Invalid{Field: name, Value: value, Reason: reason}
+		}
+		if name == "FASTBIND_RUNTIME_DIR" && filepath.Clean(value) != filepath.Clean(u.Root) {
+			return &definition.Invalid{Field: name, Value: value, Reason: "the socket would be below another root, " + strconv.Quote(u.Root)}
 		}
 	}
 	return nil

@@ -86,6 +86,7 @@ func TestRefused(t *testing.T) {
 		{"no assignment", "environment", "NAME=VALUE", func(u *Unit) { u.Environment = []string{"A"} }, false},
 		{"no name", "environment", "NAME=VALUE", func(u *Unit) { u.Environment = []string{"=b"} }, false},
 		{"odd name", "environment", "NAME=VALUE", func(u *Unit) { u.Environment = []string{"A B=b"} }, false},
+		{"two roots", "FASTBIND_RUNTIME_DIR", `another root, "/r"`, func(u *Unit) { u.Environment = []string{"FASTBIND_RUNTIME_DIR=/s"} }, false},
 		{"newline in a value", "A", "control", func(u *Unit) { u.Environment = []string{"A=b\nc"} }, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
