@@ -122,12 +122,9 @@ func launchctl(args ...string) step { return step{argv: append([]string{"launchc
 func (l launchd) load(dir, instance string, plan []Change) []step {
 	bootstrap := launchctl("bootstrap", l.domain, filepath.Join(dir, l.names(instance)[0]))
 	if !slices.ContainsFunc(plan, func(c Change) bool { return c.Action != Keep }) {
-		bootstrap.mayFail = true
-		return []step{bootstrap, launchctl("kickstart", l.target(instance))}
+		return []step{bootstrap.orNot(), launchctl("kickstart", l.target(instance))}
 	}
-	bootout := launchctl("bootout", l.target(instance))
-	bootout.mayFail = true
-	return []step{bootout, bootstrap}
+	return []step{launchctl("bootout", l.target(instance)).orNot(), bootstrap}
 }
 
 func (l launchd) unload(instance string, _ []string) []step {

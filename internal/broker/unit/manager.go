@@ -38,11 +38,15 @@ type kind interface {
 	forget(instance string) []step                   // after that
 }
 
-// A step is a command for the manager. If it may fail, what it undoes may not be
-// there.
+// A step is a command for the manager. One that may fail finds nothing to do then.
 type step struct {
 	argv    []string
 	mayFail bool
+}
+
+func (s step) orNot() step {
+	s.mayFail = true
+	return s
 }
 
 // Here returns the manager of this system, for the user with that home and
@@ -143,7 +147,8 @@ func (m Manager) Install(ctx context.Context, u Unit, run Run) (Result, error) {
 		}
 		r.Changes = append(r.Changes, c)
 	}
-	r.Next, err = runAll(ctx, run, m.kind.load(m.Dir, u.Instance, plan))
+	left, err := runAll(ctx, run, m.kind.load(m.Dir, u.Instance, plan))
+	r.Next = commands(left)
 	return r, err
 }
 
@@ -191,15 +196,17 @@ func (m Manager) Uninstall(ctx context.Context, instance string, run Run) (Resul
 			files = append(files, name)
 		}
 	}
-	var unload []step
+	var left []step
+	var failed error
 	if len(files) > 0 {
-		unload = m.kind.unload(instance, files)
+		left, failed = runAll(ctx, run, m.kind.unload(instance, files))
+		// These would find nothing to do when the files are gone.
+		left = slices.DeleteFunc(left, func(s step) bool { return s.mayFail })
 	}
-	next, failed := runAll(ctx, run, unload)
 	for _, c := range plan {
 		// The manager has removed its links.
 		if err := os.Remove(c.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			r.Next = next
+			r.Next = commands(left)
 			return r, errors.Join(failed, err)
 		}
 		r.Changes = append(r.Changes, c)
@@ -208,27 +215,30 @@ func (m Manager) Uninstall(ctx context.Context, instance string, run Run) (Resul
 		run = nil // nor would it do the rest
 	}
 	rest, err := runAll(ctx, run, m.kind.forget(instance))
-	r.Next = append(next, rest...)
+	r.Next = commands(append(left, rest...))
 	return r, errors.Join(failed, err)
 }
 
 // runAll runs commands up to the first that fails, and returns those that have not
 // been done.
-func runAll(ctx context.Context, run Run, steps []step) ([][]string, error) {
-	var err error
-	if run != nil {
-		for len(steps) > 0 {
-			if err = run(ctx, steps[0].argv); err != nil && !steps[0].mayFail {
-				break
-			}
-			steps, err = steps[1:], nil
+func runAll(ctx context.Context, run Run, steps []step) ([]step, error) {
+	if run == nil {
+		return steps, nil
+	}
+	for i, s := range steps {
+		if err := run(ctx, s.argv); err != nil && !s.mayFail {
+			return steps[i:], err
 		}
 	}
-	var left [][]string
+	return nil, nil
+}
+
+func commands(steps []step) [][]string {
+	var all [][]string
 	for _, s := range steps {
-		left = append(left, s.argv)
+		all = append(all, s.argv)
 	}
-	return left, err
+	return all
 }
 
 // maxFile is more than any file of ours has.

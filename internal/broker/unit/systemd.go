@@ -139,12 +139,10 @@ func systemctl(verb string, units ...string) step {
 	return step{argv: append([]string{"systemctl", "--user", verb}, units...)}
 }
 
-// resetFailed forgets earlier failures, which would count against the start limit,
-// if there are any: of a unit that is not loaded there are none.
+// resetFailed forgets earlier failures, which would count against the start limit.
+// A unit that is not loaded has none, which is a failure.
 func (s systemd) resetFailed(instance string) step {
-	step := systemctl("reset-failed", s.names(instance)...)
-	step.mayFail = true
-	return step
+	return systemctl("reset-failed", s.names(instance)...).orNot()
 }
 
 func (s systemd) load(_, instance string, plan []Change) []step {
@@ -157,7 +155,7 @@ func (s systemd) load(_, instance string, plan []Change) []step {
 }
 
 func (s systemd) unload(_ string, files []string) []step {
-	return []step{systemctl("disable", append([]string{"--now"}, files...)...)}
+	return []step{systemctl("disable", files...).orNot(), systemctl("stop", files...)}
 }
 
 func (s systemd) forget(instance string) []step {

@@ -4,6 +4,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 
 	"github.com/fastbind/fastbind/internal/definition"
 )
@@ -156,11 +158,10 @@ func TestPlist(t *testing.T) {
 }
 
 // plistStrings are the strings of a property list.
-func plistStrings(t *testing.T, text string) []string {
-	t.Helper()
-	d := xml.NewDecoder(strings.NewReader(text))
+func plistStrings(t interface{ Fatal(...any) }, list string) []string {
+	d := xml.NewDecoder(strings.NewReader(list))
 	var all []string
-	var open string
+	var text string
 	for {
 		token, err := d.Token()
 		if errors.Is(err, io.EOF) {
@@ -171,13 +172,98 @@ func plistStrings(t *testing.T, text string) []string {
 		}
 		switch token := token.(type) {
 		case xml.StartElement:
-			open = token.Name.Local
-		case xml.EndElement:
-			open = ""
+			text = ""
 		case xml.CharData:
-			if open == "string" {
-				all = append(all, string(token))
+			text += string(token)
+		case xml.EndElement:
+			if token.Name.Local == "string" {
+				all = append(all, text)
 			}
 		}
+	}
+}
+
+// unquoted reads the first word of a list as systemd does (systemd.syntax(7)), with
+// specifiers expanded, of which there must be none but the percent sign.
+func unquoted(line string) (word, rest string, err error) {
+	var b strings.Builder
+	s, ok := strings.CutPrefix(line, `"`)
+	for ok && s != "" {
+		c := s[0]
+		s = s[1:]
+		switch {
+		case c == '"':
+			return b.String(), s, nil
+		case c == '\\' && s != "" && (s[0] == '\\' || s[0] == '"'):
+			b.WriteByte(s[0])
+			s = s[1:]
+		case c == '%' && s != "" && s[0] == '%':
+			b.WriteByte('%')
+			s = s[1:]
+		case c == '\\' || c == '%':
+			return "", "", fmt.Errorf("%c and then %q", c, s)
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return "", "", fmt.Errorf("no quoted word: %q", line)
+}
+
+// TestNothingSlipsIn: whatever a unit has, it is refused or it is in the files to
+// the letter, where it was meant to be, and adds nothing to them.
+func TestNothingSlipsIn(t *testing.T) {
+	keys := func(text string) (all []string) {
+		for line := range strings.Lines(text) {
+			k, _, _ := strings.Cut(line, "=")
+			all = append(all, k)
+		}
+		return all
+	}
+	plain := Unit{Executable: "/x", Instance: "i", Root: "/r", Environment: []string{"A=b"}}
+	want, err := plain.systemd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	nasty := rapid.StringOf(rapid.OneOf(rapid.Rune(), rapid.SampledFrom([]rune("\"'\\%$ \t\n\r;#[]={}<>&\x00\x7f\ufffe"))))
+	taken := 0
+	rapid.Check(t, func(t *rapid.T) {
+		u := Unit{Executable: "/" + nasty.Draw(t, "executable"), Instance: "i", Root: "/" + nasty.Draw(t, "root"),
+			Environment: []string{"A=" + nasty.Draw(t, "value")}}
+		if files, err := u.systemd(); err == nil {
+			taken++
+			for i, f := range files {
+				if diff := cmp.Diff(keys(want[i].Text), keys(f.Text)); diff != "" {
+					t.Fatal(diff)
+				}
+				for line := range strings.Lines(f.Text) {
+					line = strings.TrimSuffix(line, "\n")
+					if command, ok := strings.CutPrefix(line, "ExecStart="); ok {
+						if word, rest, err := unquoted(command); err != nil || word != u.Executable || rest != " broker --instance i" {
+							t.Fatalf("%q is read as %q, %q, %v", line, word, rest, err)
+						}
+					}
+					if assignment, ok := strings.CutPrefix(line, "Environment="); ok {
+						if word, rest, err := unquoted(assignment); err != nil || word != u.Environment[0] || rest != "" {
+							t.Fatalf("%q is read as %q, %q, %v", line, word, rest, err)
+						}
+					}
+					if path, ok := strings.CutPrefix(line, "ListenStream="); ok {
+						if got := strings.ReplaceAll(path, "%%", "%"); got != Socket(u.Root, "i") || strings.TrimSpace(path) != path {
+							t.Fatalf("%q is read as %q", line, got)
+						}
+					}
+				}
+			}
+		}
+		if files, err := u.launchd(); err == nil {
+			got := plistStrings(t, files[0].Text)
+			want := []string{"io.fastbind.broker.i", u.Executable, "broker", "--instance", "i", strings.TrimPrefix(u.Environment[0], "A="), Socket(u.Root, "i"), "Interactive"}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Fatal(diff)
+			}
+		}
+	})
+	if taken == 0 {
+		t.Error("every unit was refused")
 	}
 }
