@@ -24,7 +24,7 @@ import (
 type managed struct {
 	t       *testing.T
 	s       *systemdns.System
-	exe     string
+	exe     string // the command
 	session *systemdns.Session
 }
 
@@ -53,10 +53,91 @@ func newManaged(t *testing.T) *managed {
 	return m
 }
 
+// TestSystemdSessions: R21. A daemon that a session launches, without a broker of
+// its own, ends with the session where logind says so, and outlives it in a scope.
+// Whatever a logout ends, the next dial is served.
+func TestSystemdSessions(t *testing.T) {
+	systemdns.Need(t)
+	bin, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &managed{t: t, exe: bin + "/testprog", s: systemdns.Boot(t, bin)}
+	m.login()
+	m.root("loginctl", "enable-linger", systemdns.Name)
+	dial := func(args ...string) (pid string) {
+		t.Helper()
+		out, err := (&world{t: t}).output(m.session.Command(append(args, m.exe, "dial")...))
+		f := strings.Fields(out)
+		if err != nil || len(f) < 2 || f[0] != "ok" {
+			t.Fatalf("%v: %s", err, out)
+		}
+		return f[1]
+	}
+	logout := func(pid string, lives bool) {
+		t.Helper()
+		if err := m.session.Logout(); err != nil {
+			t.Fatal(err)
+		}
+		m.eventually("the session is gone", func() bool {
+			_, err := m.s.Root("loginctl", "show-session", m.session.ID)
+			return err != nil
+		})
+		if !lives {
+			m.eventually("the daemon is gone", func() bool { return !m.lives(pid) })
+		} else if !m.lives(pid) {
+			t.Error("the daemon has ended with the session")
+		}
+		m.login()
+	}
+
+	inSession := dial()
+	if again := dial(); again != inSession {
+		t.Errorf("two daemons: %s and %s", inSession, again)
+	}
+	if c := m.cgroup(inSession); c != "session-"+m.session.ID+".scope" {
+		t.Errorf("the daemon is in %s", c)
+	}
+	logout(inSession, false)
+	inScope := dial("systemd-run", "--user", "--scope", "--quiet", "--collect", "--")
+	if c := m.cgroup(inScope); !strings.HasPrefix(c, "run-") {
+		t.Errorf("the daemon is in %s", c)
+	}
+	logout(inScope, true)
+	if again := dial(); again != inScope {
+		t.Errorf("the next session has another daemon: %s and %s", inScope, again)
+	}
+	t.Logf("after a logout the daemon in the session's cgroup is gone, the one in a scope lives")
+
+	// The end of the user's manager takes the run-time directory along.
+	m.terminateUser()
+	if m.lives(inScope) {
+		t.Error("the daemon outlives the user's manager")
+	}
+	m.login()
+	if next := dial(); next == inScope {
+		t.Error("a dead daemon answers")
+	}
+}
+
 func (m *managed) login() {
 	m.t.Helper()
 	var err error
 	if m.session, err = m.s.Login(); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// terminateUser ends all that a user has, and waits until the user's manager is
+// gone.
+func (m *managed) terminateUser() {
+	m.t.Helper()
+	m.root("loginctl", "terminate-user", systemdns.Name)
+	m.eventually("the user's manager is gone", func() bool {
+		state, _ := m.s.Root("systemctl", "is-active", "user@"+strconv.Itoa(systemdns.UID)+".service")
+		return state == "inactive" || state == "failed"
+	})
+	if err := m.session.Logout(); err != nil {
 		m.t.Fatal(err)
 	}
 }
@@ -615,12 +696,10 @@ func TestSystemdLogout(t *testing.T) {
 		t.Errorf("the second login has another broker: %s, not %s", again, broker)
 	}
 	m.root("loginctl", "disable-linger", systemdns.Name)
-	m.root("loginctl", "terminate-user", systemdns.Name)
-	m.eventually("the user's manager is gone", func() bool {
-		state, _ := m.s.Root("systemctl", "is-active", "user@"+strconv.Itoa(systemdns.UID)+".service")
-		return state == "inactive" || state == "failed"
-	})
-	m.eventually("all processes are gone", func() bool { return !m.lives(broker) && !m.lives(beside) && !m.lives(apart) })
+	m.terminateUser()
+	if got := alive(); got != "broker false, daemon in its cgroup false, daemon in a scope false" {
+		t.Errorf("after the end of the user's manager: %s", got)
+	}
 	t.Logf("terminate-user: %s; the one in the broker's cgroup was %s, the one in a scope was %s", alive(),
 		told(m.said(besideFile)), told(m.said(apartFile)))
 	for file, want := range map[string]string{systemdns.Home + "/stopped": broker, besideFile: "started", apartFile: "asked"} {
@@ -632,7 +711,6 @@ func TestSystemdLogout(t *testing.T) {
 		_, err := os.Lstat(m.s.Path(systemdns.RuntimeDir))
 		return errors.Is(err, fs.ErrNotExist)
 	})
-	_ = m.session.Logout()
 
 	// The next login finds everything as it was installed.
 	m.login()
@@ -643,9 +721,10 @@ func TestSystemdLogout(t *testing.T) {
 	// Lingering or not, terminate-user ends the user's manager.
 	m.root("loginctl", "enable-linger", systemdns.Name)
 	broker = m.ask("pid")
-	m.root("loginctl", "terminate-user", systemdns.Name)
-	m.eventually("the broker is gone", func() bool { return !m.lives(broker) })
-	_ = m.session.Logout()
+	m.terminateUser()
+	if m.lives(broker) {
+		t.Error("the broker outlives the user's manager")
+	}
 	m.login()
 	m.ask("pid")
 }
