@@ -54,7 +54,7 @@ var packages = map[string]string{
 // A System is a booted one. Its methods may be called concurrently.
 type System struct {
 	cmd    *exec.Cmd
-	log    bytes.Buffer // of what process 1 has printed; to be read when it has ended
+	log    bytes.Buffer // what process 1 prints before it has a journal; to be read when it has ended
 	cgroup string       // of the machine
 	ended  chan struct{}
 }
@@ -73,7 +73,7 @@ func Need(t testing.TB) {
 
 // Boot boots a system that ends with the test, which it fails if anything of the
 // system is left. It calls Need. The directories are seen inside, read-only, at
-// their own paths.
+// their own paths, which are not below /run.
 func Boot(t testing.TB, dirs ...string) *System {
 	t.Helper()
 	Need(t)
@@ -93,8 +93,8 @@ func Boot(t testing.TB, dirs ...string) *System {
 	return s
 }
 
-// Start boots a system with directories that are not below /run, of which the caller calls Close. It returns when systemd
-// says that the system runs.
+// Start is Boot for who calls Close. It returns when systemd says that the system
+// runs.
 func Start(dirs ...string) (*System, error) {
 	parent, err := cgroup2()
 	if err != nil {

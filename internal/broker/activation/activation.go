@@ -62,13 +62,15 @@ func (s Socket) Listener() (*net.UnixListener, error) { return s.listener() }
 // on request: those of the given names.
 //
 // The error says what was announced and cannot be used. Such a broker must fail,
-// since its clients wait at a socket that nobody will ever serve; what it says
-// still reaches the manager.
+// since its clients wait at a socket that nobody else will ever serve; it can still
+// tell the manager why.
 func Take(names ...string) (*Manager, error) {
 	m := &Manager{address: os.Getenv("NOTIFY_SOCKET")}
 	var notify, watchdog error
 	if m.address != "" {
-		notify = checkAddress(m.address)
+		if notify = checkAddress(m.address); notify != nil {
+			m.address = ""
+		}
 	}
 	m.Watchdog, watchdog = interval(os.Getenv, os.Getpid())
 	announced, listen := announcement(os.Getenv, os.Getpid())
