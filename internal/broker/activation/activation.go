@@ -57,7 +57,7 @@ type Socket struct {
 func (s Socket) Listener() (*net.UnixListener, error) { return s.listener() }
 
 // Take takes what the service manager has handed to this process and clears its
-// variables, so that no child is taken for the broker (REQUIREMENTS R38). It is to
+// variables, so that no child is taken for the broker (R38). It is to
 // be called once, before anything can start a process. launchd hands sockets down
 // on request: those of the given names.
 //

@@ -19,7 +19,7 @@
 // The socket unit binds a control endpoint of its own, [Socket], and not the
 // endpoint of a service named broker: systemd removes whatever it finds at the
 // path that it binds, living or not, and only who holds a service's launch lock
-// may do that (REQUIREMENTS R7). So a broker that was started otherwise is never
+// may do that (R7). So a broker that was started otherwise is never
 // cut off from its clients, who try [Socket] first.
 //
 // The service starts with the user's manager, to hold the endpoints of all
@@ -86,7 +86,7 @@ type Unit struct {
 }
 
 // variables say where the files of this project are: a broker that does not have
-// them as its clients do would look elsewhere (REQUIREMENTS R13).
+// them as its clients do would look elsewhere (R13).
 var variables = []string{"FASTBIND_CONFIG_DIR", "FASTBIND_RUNTIME_DIR", "FASTBIND_STATE_DIR", "XDG_CONFIG_HOME", "XDG_STATE_HOME"}
 
 // Environment returns the variables that a broker needs of the environment that
