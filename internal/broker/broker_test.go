@@ -105,9 +105,13 @@ func (w *world) run(services ...Service) {
 	}()
 	w.end = cancel
 	for _, s := range services {
-		w.eventually(s.Definition.Service+" is held", func() bool {
-			_, err := os.Lstat(w.sock(s.Definition.Service))
-			return err == nil && launch.Holder(filepath.Dir(w.sock(s.Definition.Service))) != ""
+		name := s.Definition.Service
+		if s.Definition.Foreign && len(w.living(name)) > 0 {
+			continue // it serves on, and hands nothing over
+		}
+		w.eventually(name+" is held", func() bool {
+			_, err := os.Lstat(w.sock(name))
+			return err == nil && launch.Holder(filepath.Dir(w.sock(name))) != ""
 		})
 	}
 }

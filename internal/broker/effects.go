@@ -130,9 +130,10 @@ func (b *Broker) adopt(ctx context.Context, l *launch.Broker, place runtimedir.P
 		return failedTo(supervise.BindFailed{Reason: err.Error()})
 	}
 	r := &run{place: place, entry: e, handle: handle, found: true}
-	event := supervise.Adopted{Run: supervise.Run{Number: e.Number, Backend: e.Record.Backend, Ready: e.Record.WasReady}}
+	backend := e.Record.Backend || !e.Record.Definition.Foreign
+	event := supervise.Adopted{Run: supervise.Run{Number: e.Number, Backend: backend, Ready: e.Record.WasReady}}
 	var held *launch.Holding
-	if e.Record.Backend {
+	if backend {
 		actx, cancel := context.WithTimeout(ctx, adoptWithin)
 		held, r.hold, err = l.Adopt(actx, place, e, b.config.Holder)
 		cancel()

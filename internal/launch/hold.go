@@ -68,8 +68,18 @@ func (b *Broker) Hold(ctx context.Context, holder string) (Outlook, error) {
 // It blocks until the daemon has answered, which a stopped one never does, or until
 // ctx ends.
 func (b *Broker) Adopt(ctx context.Context, place runtimedir.Place, e Entry, holder string) (*Holding, *control.Client, error) {
+	// One that was launched a moment ago has nothing to hand over yet. Who has heard
+	// enough is hung up on, so the hold gets a connection of its own.
 	c, err := DialControl(ctx, place, e.Name)
 	if err != nil {
+		return nil, nil, err
+	}
+	err = c.Watch(ctx, Nonce(), func(id control.Identity) bool { return id.Phase != control.Phase(record.Launching) })
+	_ = c.Close()
+	if err != nil {
+		return nil, nil, err
+	}
+	if c, err = DialControl(ctx, place, e.Name); err != nil {
 		return nil, nil, err
 	}
 	h, err := b.adopt(ctx, c, place, holder)
