@@ -38,10 +38,10 @@
 //	 │   │         │                   capturing             │      │
 //	 └───┘         │                       │                 │      │
 //	  its time     │                       ▼                 │      │
-//                │                    killing ◀────────────┘      │
-//                │                       │                        │
-//                │                       └────────────────────────┤
-//                └───── an end, the third of those never ready ───┘
+//	               │                    killing ◀────────────┘      │
+//	               │                       │                        │
+//	               │                       └────────────────────────┤
+//	               └───── an end, the third of those never ready ───┘
 //
 // In words:
 //
