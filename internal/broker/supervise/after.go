@@ -57,12 +57,13 @@ func (s *step) launchFailed(e LaunchFailed) {
 	s.refuse(e.Reason, retry)
 }
 
+// spentReason is worded as the launch protocol's refusal.
 func (s *step) spentReason() string {
-	reason := strconv.Itoa(BudgetFailures) + " launches failed within " + BudgetWindow.String()
-	if s.failure != "" {
-		reason += ", the last one: " + s.failure
+	const reason = "3 launches failed within 30 s"
+	if s.failure == "" {
+		return reason
 	}
-	return reason
+	return reason + "; the last: " + s.failure
 }
 
 // spent returns when the budget admits a launch again, 0 if it does.

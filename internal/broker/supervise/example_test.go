@@ -48,7 +48,7 @@ func Example() {
 	// 	supervise.Launch{Why:a client waits}
 	// supervise.Launched: starting
 	// supervise.Exited: refusing
-	// 	supervise.Refuse{Reason:3 launches failed within 30s, the last one: no index Retry:1h0m30s}
+	// 	supervise.Refuse{Reason:3 launches failed within 30 s; the last: no index Retry:1h0m30s}
 	// 	supervise.SetTimer{At:1h0m30s}
 	// supervise.Timer: binding
 	// 	supervise.Bind{}

@@ -181,10 +181,10 @@ func (s *step) take(e Event) {
 		s.bound()
 	case BindFailed:
 		if s.State == Binding {
-			due := s.due // and not more: it may never have been used
+			due := s.due
 			s.bad()
 			s.refuse(e.Reason, s.at+s.Policy.Backoff(int(s.streak), s.jitter))
-			s.due = due
+			s.due = due && s.State == Refusing // and not more: it may never have been used
 		}
 	case Inherited:
 		if s.State == Disabled {
