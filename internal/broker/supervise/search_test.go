@@ -139,6 +139,7 @@ func search(w world, n next, limit int) found {
 func TestSearch(t *testing.T) {
 	spoilt(t)
 	long := os.Getenv("FASTBIND_LONG") == "1"
+	watched := func(p *Policy) { p.Watchdog = 10 * time.Second }
 	for _, c := range []struct {
 		name    string
 		restart Restart
@@ -146,17 +147,20 @@ func TestSearch(t *testing.T) {
 		change  func(*Policy)
 		long    bool
 	}{
-		{"clients and faults", RestartOnDemand, supplies{clients: 2, faults: 2, timers: 2}, nil, false},
-		{"time", RestartAlways, supplies{clients: 1, timers: 8}, nil, false},
-		{"a request and a fault", RestartOnDemand, supplies{clients: 1, requests: 1, faults: 1, timers: 2}, nil, false},
-		{"two requests", RestartOnFailure, supplies{requests: 2, clients: 1, timers: 2}, nil, false},
+		{"clients and faults", RestartOnDemand, supplies{clients: 2, faults: 2, timers: 1}, nil, false},
+		{"time", RestartAlways, supplies{clients: 1, timers: 7}, nil, false},
+		{"a request and a fault", RestartOnDemand, supplies{clients: 1, requests: 1, faults: 1, timers: 1}, nil, false},
+		{"two requests", RestartOnFailure, supplies{requests: 2, clients: 1, timers: 1}, nil, false},
 		{"an outsider", RestartOnDemand, supplies{outsiders: 2, clients: 1, timers: 2}, nil, false},
-		{"watchdog", RestartOnDemand, supplies{clients: 1, faults: 1, timers: 3}, func(p *Policy) { p.Watchdog = 10 * time.Second }, false},
+		{"watchdog", RestartOnDemand, supplies{clients: 1, faults: 1, timers: 2}, watched, false},
 
-		{"three faults", RestartAlways, supplies{clients: 1, faults: 3, timers: 2}, nil, true},
-		{"more time", RestartOnFailure, supplies{clients: 2, timers: 10}, nil, true},
+		{"clients and faults, more time", RestartOnDemand, supplies{clients: 2, faults: 2, timers: 2}, nil, true},
+		{"three faults", RestartAlways, supplies{clients: 1, faults: 3, timers: 1}, nil, true},
+		{"more time", RestartOnFailure, supplies{clients: 1, timers: 12}, nil, true},
+		{"a request and a fault, more time", RestartOnDemand, supplies{clients: 1, requests: 1, faults: 1, timers: 2}, nil, true},
 		{"a request and two faults", RestartOnDemand, supplies{clients: 1, requests: 1, faults: 2, timers: 1}, nil, true},
 		{"three requests", RestartOnFailure, supplies{requests: 3, timers: 1}, nil, true},
+		{"watchdog, more time", RestartOnDemand, supplies{clients: 1, faults: 1, timers: 3}, watched, true},
 		{"everything once", RestartOnDemand, supplies{1, 1, 1, 1, 1, 1}, nil, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
