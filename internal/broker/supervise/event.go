@@ -152,8 +152,8 @@ type (
 	// was begun for it is done all the same.
 	Withdrawn struct{ ID uint64 }
 
-	// Timer says that the deadline of [SetTimer] has come. One that comes early or
-	// twice does no harm.
+	// Timer says that the deadline of [SetTimer] has come, and is set no more. One
+	// that comes early or twice does no harm.
 	Timer struct{}
 
 	// Departed says that the broker ends, or executes a newer one. See [HandOn].

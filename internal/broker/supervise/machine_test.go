@@ -148,7 +148,7 @@ func TestBudget(t *testing.T) {
 	}
 	s.on(Launched{3, true}).after(time.Second)
 	retry := s.now - 2*time.Second + BudgetWindow
-	const spent = "3 launches failed within 30s, the last one: no configuration"
+	const spent = "3 launches failed within 30 s; the last: no configuration"
 	s.on(Exited{Number: 3, End: EndStatus, Waiting: true, Reason: "no configuration"}).says(Refusing, Refuse{spent, retry}).noted(NoteRefused)
 	if s.m.RetryAt() != retry || s.m.Reason != spent {
 		t.Errorf("refusing until %v, %q", s.m.RetryAt(), s.m.Reason)

@@ -168,6 +168,7 @@ func isWatch(e Effect) bool { return isA[Watch](e) }
 
 // TestMutants: the model catches each mistake, by what it breaks.
 func TestMutants(t *testing.T) {
+	spoilt(t)
 	const walks = 20_000
 	for _, m := range mutants {
 		t.Run(m.name, func(t *testing.T) {

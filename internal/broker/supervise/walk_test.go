@@ -85,6 +85,7 @@ func TestWalks(t *testing.T) {
 
 // TestManyWalks takes more of them than can be made small again.
 func TestManyWalks(t *testing.T) {
+	spoilt(t)
 	walks, seed := 5_000, uint64(1)
 	if os.Getenv("FASTBIND_LONG") == "1" {
 		walks, seed = 1_000_000, uint64(time.Now().UnixNano())
