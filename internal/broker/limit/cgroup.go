@@ -67,21 +67,21 @@ func parseEvents(e events, file, text string) events {
 // nothing. byManager is the scope's Result, "" if unknown or none.
 func explain(r Report, e events, byManager string) string {
 	var parts []string
-	memory := r.Of(Memory)
+	// A resource limit is none that the kernel would have counted.
+	memory, tasks := r.Of(Memory), r.Of(Tasks)
+	own := memory.By == Scope || memory.By == Cgroup
 	switch {
-	case memory.By == Rlimit:
-		// The kernel counts no failed allocation of a process. Nothing to tell.
-	case e.killed > 0 && e.limitHit > 0 && memory.Force == InForce:
+	case e.killed > 0 && e.limitHit > 0 && own:
 		parts = append(parts, fmt.Sprintf("the service reached its memory limit of %s, and the kernel killed %s of it",
 			format(Memory, memory.Actual), processes(e.killed)))
 	case e.killed > 0:
 		parts = append(parts, fmt.Sprintf("the machine, or a cgroup around the service's, ran out of memory, and the kernel killed %s of it", processes(e.killed)))
 	case byManager == "oom-kill":
 		parts = append(parts, "systemd says that it was killed for want of memory (Result=oom-kill)")
-	case e.limitHit > 0 && memory.Force == InForce:
+	case e.limitHit > 0 && own:
 		parts = append(parts, fmt.Sprintf("the service reached its memory limit of %s", format(Memory, memory.Actual)))
 	}
-	if tasks := r.Of(Tasks); e.forksLost > 0 && tasks.Force == InForce {
+	if e.forksLost > 0 && tasks.By != None {
 		times := "once"
 		if e.forksLost > 1 {
 			times = fmt.Sprintf("%d times", e.forksLost)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"path"
 	"strconv"
@@ -504,6 +503,3 @@ func Sweep(ctx context.Context, instance string, found Available, keep func(name
 
 // Where returns the cgroup of a process, as in /proc/PID/cgroup, for Survives.
 func Where(pid int) (string, error) { return where(pid) }
-
-// unlimited is what Available.Files is where there is no hard limit.
-const unlimited = math.MaxInt64

@@ -4,6 +4,7 @@ package limit
 
 import (
 	"fmt"
+	"math"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,8 +23,8 @@ func rlimits(a *Available) {
 		a.NoRes = "the limit of this process cannot be read: " + err.Error()
 		return
 	}
-	a.Files = unlimited
-	if uint64(l.Max) < unlimited {
+	a.Files = math.MaxInt64
+	if uint64(l.Max) < math.MaxInt64 {
 		a.Files = int64(l.Max)
 	}
 }
