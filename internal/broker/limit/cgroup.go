@@ -33,13 +33,14 @@ const maxText = 1 << 20
 type events struct {
 	limitHit  int64 // memory.events oom: an allocation failed at this cgroup's own limit
 	killed    int64 // memory.events oom_kill: processes that the kernel killed for memory, whoever's limit it was
+	groups    int64 // memory.events oom_group_kill: times that it killed the whole cgroup
 	forksLost int64 // pids.events max: forks refused at the limit of tasks
 }
 
 // max joins two readings: counters only grow, and a later reading may find the
 // cgroup gone.
 func (e events) max(f events) events {
-	return events{max(e.limitHit, f.limitHit), max(e.killed, f.killed), max(e.forksLost, f.forksLost)}
+	return events{max(e.limitHit, f.limitHit), max(e.killed, f.killed), max(e.groups, f.groups), max(e.forksLost, f.forksLost)}
 }
 
 // parseEvents adds the counters of memory.events or pids.events to e. Lines that
@@ -56,6 +57,8 @@ func parseEvents(e events, file, text string) events {
 			e.limitHit = n
 		case "memory.events oom_kill":
 			e.killed = n
+		case "memory.events oom_group_kill":
+			e.groups = n
 		case "pids.events max":
 			e.forksLost = n
 		}
@@ -73,9 +76,9 @@ func explain(r Report, e events, byManager string) string {
 	switch {
 	case e.killed > 0 && e.limitHit > 0 && own:
 		parts = append(parts, fmt.Sprintf("the service reached its memory limit of %s, and the kernel killed %s of it",
-			format(Memory, memory.Actual), processes(e.killed)))
+			format(Memory, memory.Actual), e.victims()))
 	case e.killed > 0:
-		parts = append(parts, fmt.Sprintf("the machine, or a cgroup around the service's, ran out of memory, and the kernel killed %s of it", processes(e.killed)))
+		parts = append(parts, fmt.Sprintf("the machine, or a cgroup around the service's, ran out of memory, and the kernel killed %s of it", e.victims()))
 	case byManager == "oom-kill":
 		parts = append(parts, "systemd says that it was killed for want of memory (Result=oom-kill)")
 	case e.limitHit > 0 && own:
@@ -91,11 +94,16 @@ func explain(r Report, e events, byManager string) string {
 	return strings.Join(parts, "; ")
 }
 
-func processes(n int64) string {
-	if n == 1 {
+// victims says how much was killed. With the whole cgroup killed, the kernel counts
+// the process that it chose first twice.
+func (e events) victims() string {
+	switch {
+	case e.groups > 0:
+		return "all"
+	case e.killed == 1:
 		return "a process"
 	}
-	return fmt.Sprintf("%d processes", n)
+	return fmt.Sprintf("%d processes", e.killed)
 }
 
 // parseOwn returns the cgroup v2 path of a process from its /proc/PID/cgroup.

@@ -321,6 +321,7 @@ func TestExplain(t *testing.T) {
 	}{
 		{by(Cgroup), read("low 0\nhigh 0\nmax 12\noom 0\noom_kill 0\noom_group_kill 0\n", "max 0\n"), "", ""},
 		{by(Cgroup), read("max 12\noom 1\noom_kill 1\n", ""), "", "the service reached its memory limit of 64M, and the kernel killed a process of it"},
+		{by(Cgroup), read("oom 1\noom_kill 2\noom_group_kill 1\n", ""), "", "the service reached its memory limit of 64M, and the kernel killed all of it"},
 		{by(Scope), read("oom 2\noom_kill 3\n", "max 1\n"), "oom-kill", "the service reached its memory limit of 64M, and the kernel killed 3 processes of it; it was refused a process or thread once at its limit of 32 tasks"},
 		{by(Cgroup), read("oom 0\noom_kill 1\n", ""), "", "the machine, or a cgroup around the service's, ran out of memory, and the kernel killed a process of it"},
 		{nil, read("oom 0\noom_kill 1\n", ""), "", "the machine, or a cgroup around the service's, ran out of memory, and the kernel killed a process of it"},
@@ -334,7 +335,7 @@ func TestExplain(t *testing.T) {
 			t.Errorf("%+v, %q: %q, want %q", c.e, c.result, got, c.want)
 		}
 	}
-	if diff := cmp.Diff(events{1, 2, 3}, events{1, 0, 3}.max(events{0, 2, 3}), cmp.AllowUnexported(events{})); diff != "" {
+	if diff := cmp.Diff(events{1, 2, 4, 3}, events{1, 0, 4, 3}.max(events{0, 2, 0, 3}), cmp.AllowUnexported(events{})); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -76,19 +76,48 @@ func (m Manager) open(ctx context.Context) (*manager, error) {
 	if err != nil {
 		return nil, err
 	}
+	c := &manager{conn, conn.Object(destination, object)}
 	err = conn.Auth(nil)
-	if err == nil && !m.Direct {
+	switch {
+	case err != nil:
+	case m.Direct:
+		err = c.wake(ctx)
+	default:
 		err = conn.Hello()
 	}
 	if err != nil {
-		conn.Close()
+		c.close()
 		if ctx.Err() != nil {
-			err = ctx.Err()
+			err = fmt.Errorf("%s: %w", m.Address, ctx.Err())
 		}
 		return nil, err
 	}
-	return &manager{conn, conn.Object(destination, object)}, nil
+	return c, nil
 }
+
+// wake makes sure that the manager reads what comes after the authentication. Its
+// sd-bus reads as much as there is, and when our first message comes in one read
+// with the end of the authentication it lies in its buffer until more arrives
+// (systemd issues 5520 and 17425; with version 252 one connection of ten hung).
+// A message bus does not do that. So more arrives until the first answer.
+func (c *manager) wake(ctx context.Context) error {
+	answers := make(chan *dbus.Call, maxPings)
+	tick := time.NewTicker(askWithin / maxPings)
+	defer tick.Stop()
+	for range maxPings {
+		c.obj.GoWithContext(ctx, "org.freedesktop.DBus.Peer.Ping", 0, answers)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case call := <-answers:
+			return call.Err
+		case <-tick.C:
+		}
+	}
+	return fmt.Errorf("the manager has not answered for %v", askWithin)
+}
+
+const maxPings = 250
 
 func (c *manager) close() { _ = c.conn.Close() }
 
