@@ -230,9 +230,11 @@ func (e *Enforcement) put(ctx context.Context, pid int) bool {
 		return false
 	}
 	e.place = p
-	actual, lacks, err := readBack(p, e.wanted)
-	if err != nil {
-		lacks = map[Kind]string{Memory: err.Error(), Tasks: err.Error(), CPUWeight: err.Error()}
+	actual, lacks := e.inForce(pid)
+	for k, why := range e.found.place(by).Lacks {
+		if lacks[k] != "" {
+			lacks[k] = why // it was known before, and why
+		}
 	}
 	e.found = e.found.lacking(by, lacks)
 	e.plan = Decide(e.wanted, e.found)
@@ -242,6 +244,32 @@ func (e *Enforcement) put(ctx context.Context, pid int) bool {
 		}
 	}
 	return true
+}
+
+// inForce reads what the kernel has in the place of a process, 0 for one that is
+// dead: actual is what is in force, and lacks says of everything else why it is not.
+func (e *Enforcement) inForce(pid int) (actual map[Kind]int64, lacks map[Kind]string) {
+	actual, lacks, err := readBack(e.place, e.wanted)
+	if err == nil && pid > 0 {
+		var in string
+		if in, err = where(pid); err == nil && !below(in, e.place.Cgroup) {
+			err = fmt.Errorf("process %d has left %q for %q", pid, e.place.Cgroup, in)
+		}
+	}
+	var mine string
+	if err == nil {
+		mine, err = where(os.Getpid())
+	}
+	if err != nil {
+		why := err.Error()
+		return nil, map[Kind]string{Own: why, Memory: why, Tasks: why, CPUWeight: why}
+	}
+	if ok, why := Survives(e.place.Cgroup, mine); ok {
+		actual[Own] = 1
+	} else {
+		lacks[Own] = why
+	}
+	return actual, lacks
 }
 
 // discard removes what a failed attempt may have left.
@@ -288,13 +316,10 @@ func Adopt(p Place, pid int, w Wanted, found Available) *Enforcement {
 	if p.By == Scope && found.Scope.Why == "" && found.Manager.System != p.System {
 		e.found.Scope.Why = "its scope is another manager's"
 	}
-	actual := map[Kind]int64{}
-	lacks := map[Kind]string{}
+	var actual map[Kind]int64
+	var lacks map[Kind]string
 	if p.By != None {
-		var err error
-		if actual, lacks, err = readBack(p, w); err != nil {
-			lacks = map[Kind]string{Own: err.Error(), Memory: err.Error(), Tasks: err.Error(), CPUWeight: err.Error()}
-		}
+		actual, lacks = e.inForce(pid)
 	}
 	for _, k := range []Kind{Own, Memory, Tasks, CPUWeight, OpenFiles} {
 		n := w.value(k)
@@ -302,19 +327,16 @@ func Adopt(p Place, pid int, w Wanted, found Available) *Enforcement {
 			continue
 		}
 		r := Entry{Kind: k, Wanted: n, Reason: lacks[k]}
-		switch have, ok := actual[k]; {
-		case k == Own && p.By != None && r.Reason == "":
-			r.By, r.Force, r.Actual = p.By, InForce, n
-		case ok:
+		if have, ok := actual[k]; ok {
 			r.By, r.Actual, r.Force = p.By, have, InForce
-			if have > n {
-				r.Force, r.Reason = Partly, "the running generation was launched with another limit"
+			if have > n { // the kernel rounds down
+				r.Force, r.Reason = Partly, "it was launched with another limit"
 			}
-		case (k == Memory || k == OpenFiles) && pid > 0:
-			e.plan.Report = append(e.plan.Report, rlimitEntry(r, pid))
-			continue
-		case r.Reason == "":
-			r.Reason = "it was launched without"
+		} else if (k == Memory || k == OpenFiles) && pid > 0 {
+			r = rlimitEntry(r, pid)
+		}
+		if r.Force == Not {
+			r.Reason = cmp.Or(r.Reason, "it was launched without, or is dead")
 		}
 		e.plan.Report = append(e.plan.Report, r)
 	}
@@ -322,21 +344,21 @@ func Adopt(p Place, pid int, w Wanted, found Available) *Enforcement {
 	return e
 }
 
-// rlimitEntry fills r with the hard limit of a living process.
+// rlimitEntry fills r with the hard limit of a living process, if it has one that
+// is not above what is wanted.
 func rlimitEntry(r Entry, pid int) Entry {
 	n, err := rlimitOf(pid, r.Kind)
 	switch {
 	case err != nil:
 		r.Reason = err.Error()
 	case n == 0 || n > r.Wanted:
-		r.Reason = cmp.Or(r.Reason, "it was launched without")
 	case r.Kind == Memory:
 		r.By, r.Actual, r.Force = Rlimit, n, Partly
 		r.Reason = strings.TrimSuffix(whyOnlyData+"; "+r.Reason, "; ")
 	default:
 		r.By, r.Actual, r.Force = Rlimit, n, InForce
 		if n < r.Wanted {
-			r.Force, r.Reason = Partly, "the hard limit is lower"
+			r.Force, r.Reason = Partly, "its hard limit is lower"
 		}
 	}
 	return r

@@ -208,7 +208,7 @@ func needCgroup(t *testing.T, kinds ...Kind) Available {
 	}
 	for _, k := range kinds {
 		if why := a.Cgroup.Lacks[k]; why != "" {
-			t.Skipf("%s cannot be limited here: %s; FASTBIND_E2E_VM=1 runs this in a virtual machine", k, why)
+			t.Skipf("%s cannot be had here: %s; FASTBIND_E2E_VM=1 runs this in a virtual machine", k, why)
 		}
 	}
 	return a
@@ -217,7 +217,7 @@ func needCgroup(t *testing.T, kinds ...Kind) Available {
 // TestOwnCgroup: the daemon is executed in a cgroup of its own, and finds itself as
 // it would without: nothing of the gate is left.
 func TestOwnCgroup(t *testing.T) {
-	a := needCgroup(t)
+	a := needCgroup(t, Own)
 	d := fork(t, Wanted{Own: true, OpenFiles: 300}, a, state, "with spaces", "")
 	gate, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", d.e.gate.Fd()))
 	if err != nil {
@@ -321,6 +321,82 @@ func TestCutShort(t *testing.T) {
 	}
 }
 
+// TestShellBefore: where the launcher's own shell lowers the soft limit at any time
+// before the step, as that of foreign daemons does, the wanted one is in force.
+func TestShellBefore(t *testing.T) {
+	for _, after := range []bool{false, true} {
+		e, err := Prepare(testName(), Wanted{OpenFiles: 300}, claimed())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer e.Close()
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, admitted, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command("/bin/sh", "-c", "read -r x <&3\nulimit -S -n 100\necho lowered\n"+e.Script()+"ulimit -S -n; ulimit -H -n")
+		cmd.Stdin, cmd.Stdout, cmd.ExtraFiles = e.Stdin(), w, []*os.File{first}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		w.Close()
+		out := bufio.NewReader(r)
+		lower := func() {
+			admitted.Close()
+			if s, err := out.ReadString('\n'); s != "lowered\n" {
+				t.Error(s, err)
+			}
+		}
+		if !after {
+			lower()
+		}
+		if _, err := e.Admit(context.Background(), cmd.Process.Pid); err != nil {
+			t.Error(err)
+		}
+		if after {
+			lower()
+		}
+		if rest, err := io.ReadAll(out); string(rest) != "300\n300\n" || err != nil {
+			t.Errorf("lowered after Admit %v: limits %q, %v", after, rest, err)
+		}
+		if err := cmd.Wait(); err != nil {
+			t.Error(err)
+		}
+		r.Close()
+		first.Close()
+	}
+}
+
+// TestLeft: who adopts a daemon that is not where it was put, or is gone with its
+// place, is told so.
+func TestLeft(t *testing.T) {
+	a := needCgroup(t)
+	w := Wanted{Own: true, Memory: 1 << 30}
+	d, _ := launch(t, w, a, state)
+	adopted := Adopt(d.e.Place(), os.Getpid(), w, a)
+	defer adopted.Close()
+	for _, e := range adopted.Report() {
+		if e.Force != Not || !strings.Contains(e.Reason, "has left") {
+			t.Error(e)
+		}
+	}
+	_ = d.Process.Kill()
+	_ = d.Wait()
+	p := d.e.Place()
+	remove(t, d.e)
+	gone := Adopt(p, 0, w, a)
+	for _, e := range gone.Report() {
+		if e.Force != Not || !strings.Contains(e.Reason, "no such file") {
+			t.Error(e)
+		}
+	}
+	remove(t, gone)
+}
+
 // TestNothingWanted: no gate, no shell, no place.
 func TestNothingWanted(t *testing.T) {
 	d, report := launch(t, Wanted{}, claimed(), state)
@@ -394,7 +470,7 @@ var open = reexec.Helper("open", func([]string) {
 // TestPopulated: what the daemon leaves running is named, and nothing is removed
 // under it; Kill ends it.
 func TestPopulated(t *testing.T) {
-	a := needCgroup(t)
+	a := needCgroup(t, Own)
 	d, _ := launch(t, Wanted{Own: true}, a, spawn)
 	d.line(t)
 	d.tell(t, "3")
@@ -474,7 +550,7 @@ func TestSweep(t *testing.T) {
 
 // TestSameNameTwice: a place is never shared: the second one says so and stays out.
 func TestSameNameTwice(t *testing.T) {
-	a := needCgroup(t)
+	a := needCgroup(t, Own)
 	d, _ := launch(t, Wanted{Own: true}, a, state)
 	number--
 	twin, report := launch(t, Wanted{Own: true}, a, state)
@@ -675,32 +751,45 @@ func TestUnprivileged(t *testing.T) {
 	}
 }
 
-// TestDelegated: in a cgroup that was delegated to it, another user limits
-// everything, after it has made room for that.
-func TestDelegated(t *testing.T) {
-	a := needCgroup(t, Memory, Tasks)
+// delegate makes a cgroup and gives it to another user as root does (cgroups(7),
+// "Delegation").
+func delegate(t *testing.T, a Available) string {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("only root can give a cgroup to another user")
+	}
 	dir := filepath.Join(a.Dir, fmt.Sprintf("delegated-%d", os.Getpid()))
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
+	t.Cleanup(func() {
 		for _, d := range []string{filepath.Join(dir, leaf), dir} {
-			if err := os.Remove(d); err != nil {
+			if err := os.Remove(d); err != nil && !errors.Is(err, os.ErrNotExist) {
 				t.Error(err)
 			}
 		}
-	}()
-	// What is given away at a delegation (cgroups(7)), which root does with its own.
+	})
 	for _, name := range []string{"", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"} {
 		if err := os.Chown(filepath.Join(dir, name), nobody, nobody); err != nil {
 			t.Fatal(err)
 		}
 	}
-	got := asNobody(t, func(pid int) {
-		if err := write1(filepath.Join(dir, "cgroup.procs"), strconv.Itoa(pid)); err != nil {
-			t.Fatal(err)
-		}
-	})
+	return dir
+}
+
+// put moves a process into a cgroup.
+func put(t *testing.T, pid int, dir string) {
+	t.Helper()
+	if err := write1(filepath.Join(dir, "cgroup.procs"), strconv.Itoa(pid)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestDelegated: in a cgroup that was delegated to it, another user limits
+// everything, after it has made room for that.
+func TestDelegated(t *testing.T) {
+	dir := delegate(t, needCgroup(t, Memory, Tasks))
+	got := asNobody(t, func(pid int) { put(t, pid, dir) })
 	t.Logf("\n%s", got.Report)
 	for _, k := range []Kind{Own, Memory, Tasks} {
 		if e := got.Report.Of(k); e.Force != InForce || e.By != Cgroup {
@@ -709,5 +798,33 @@ func TestDelegated(t *testing.T) {
 	}
 	if got.Found.Dir != dir || filepath.Base(got.In) != leaf {
 		t.Errorf("places are made in %s by a process in %s", got.Found.Dir, got.In)
+	}
+}
+
+// TestDelegatedToMore: where it is not alone, no controller is enabled, not even
+// those with which the kernel would let it spoil its cgroup, and the report says why.
+func TestDelegatedToMore(t *testing.T) {
+	dir := delegate(t, needCgroup(t, Memory, Tasks))
+	other := exec.Command("/bin/sleep", "1000")
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { // before the cgroup is removed
+		_ = other.Process.Kill()
+		_ = other.Wait()
+	})
+	put(t, other.Process.Pid, dir)
+	got := asNobody(t, func(pid int) { put(t, pid, dir) })
+	t.Logf("\n%s", got.Report)
+	for _, k := range []Kind{Memory, Tasks, CPUWeight} {
+		if e := got.Report.Of(k); e.Force == InForce || !strings.Contains(e.Reason, "has processes of its own") {
+			t.Error(e)
+		}
+	}
+	if e := got.Report.Of(Own); e.Force != InForce || e.By != Cgroup {
+		t.Error(e)
+	}
+	if text, err := readText(filepath.Join(dir, "cgroup.type")); strings.TrimSpace(text) != "domain" {
+		t.Errorf("the cgroup has become %q, %v", text, err)
 	}
 }

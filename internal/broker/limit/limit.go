@@ -366,6 +366,13 @@ func Decide(w Wanted, a Available) Plan {
 	return p
 }
 
+func (a Available) place(m Mechanism) Facility {
+	if m == Scope {
+		return a.Scope
+	}
+	return a.Cgroup
+}
+
 // without returns a with one place marked as not working.
 func (a Available) without(place Mechanism, why string) Available {
 	if place == Scope {

@@ -111,6 +111,28 @@ func TestManagerRefuses(t *testing.T) {
 	twin.line(t)
 }
 
+// TestDelegatedUnit: in a unit that was delegated to it, a broker without a manager
+// limits its daemons in cgroups of their own, and says that they end with the unit.
+func TestDelegatedUnit(t *testing.T) {
+	if !systemdBooted() {
+		t.Skip("systemd is not the first process; FASTBIND_E2E_VM=1 runs this in a virtual machine where it is")
+	}
+	a := needCgroup(t, Memory, Tasks)
+	d, report := launch(t, Wanted{Own: true, Memory: 64 << 20, Tasks: 40}, a, state)
+	t.Logf("in %s:\n%s", d.e.Place().Cgroup, report)
+	for _, k := range []Kind{Memory, Tasks} {
+		if e := report.Of(k); e.Force != InForce || e.By != Cgroup {
+			t.Error(e)
+		}
+	}
+	if e := report.Of(Own); e.Force != Not || !strings.Contains(e.Reason, ".service, its caller's, and ends with that") {
+		t.Error(e)
+	}
+	if got := d.line(t); !strings.HasPrefix(got, "cgroup="+d.e.Place().Cgroup+" ") {
+		t.Error(got)
+	}
+}
+
 // BenchmarkAdmit is what a place costs a launch, from the fork to the exec.
 func BenchmarkAdmit(b *testing.B) {
 	a := Claim(context.Background(), Managers(os.Getuid(), os.Getenv("XDG_RUNTIME_DIR")))
@@ -153,7 +175,7 @@ func BenchmarkAdmit(b *testing.B) {
 // together.
 func TestManagerAnswers(t *testing.T) {
 	a := realManager(t)
-	for i := range 300 {
+	for i := range 100 {
 		if result, err := a.Manager.result(context.Background(), testName()+scopeSuffix); result != "" || err != nil {
 			t.Fatalf("question %d: %q, %v", i, result, err)
 		}

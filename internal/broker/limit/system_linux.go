@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -19,8 +20,14 @@ import (
 
 const gated = true
 
-// script leaves everything to the gate.
-func script(Plan) string { return "" }
+// script raises the soft limit of descriptors to the hard one, which Admit has set:
+// what the shell has done before may have lowered it in between.
+func script(p Plan) string {
+	if p.Files == 0 {
+		return ""
+	}
+	return fmt.Sprintf("ulimit -S -n %d 2>/dev/null || :\n", p.Files)
+}
 
 func readText(path string) (string, error) {
 	f, err := os.Open(path)
@@ -90,8 +97,7 @@ func mayRaise() bool {
 }
 
 // leaf is where a broker that is alone in the cgroup that was delegated to it goes,
-// to make room: no cgroup but the root of all may have both processes and
-// controllers for its children (cgroup-v2.rst, "No Internal Process Constraint").
+// to make room (cgroup-v2.rst, "No Internal Process Constraint").
 const leaf = prefix + "broker"
 
 func claimCgroup(a *Available) {
@@ -125,6 +131,9 @@ func claimCgroup(a *Available) {
 			whys = append(whys, err.Error())
 			continue
 		}
+		if ok, why := Survives(path.Join(m.cgroup(d), "any"), own); !ok {
+			lacks[Own] = why
+		}
 		if a.Dir == "" || len(lacks) < len(best.Lacks) {
 			a.Dir, best = d, Facility{Lacks: lacks}
 		}
@@ -144,30 +153,62 @@ func claimDir(dir string, own bool) (lacks map[Kind]string, err error) {
 	if systemdBooted() && !delegated(dir) {
 		return nil, fmt.Errorf("%q is systemd's and not delegated", dir)
 	}
-	probe, err := os.MkdirTemp(dir, prefix+"probe-")
+	// A cgroup is made in dir, and a process moved there from ours: that takes the
+	// right to write to both ends of the move and to their common ancestor
+	// (cgroups(7)), and what we make is ours.
+	for _, file := range []string{dir, filepath.Join(dir, "cgroup.procs")} {
+		if err := unix.Access(file, unix.W_OK); err != nil {
+			return nil, &fs.PathError{Op: "write", Path: file, Err: err}
+		}
+	}
+	why, err := occupied(dir, own)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, os.Remove(probe)) }()
-	for _, need := range []string{dir, probe} {
-		// Both ends of a move are asked for, and the common ancestor (cgroups(7)).
-		if err := unix.Access(filepath.Join(need, "cgroup.procs"), unix.W_OK); err != nil {
-			return nil, &fs.PathError{Op: "write", Path: filepath.Join(need, "cgroup.procs"), Err: err}
-		}
-	}
 	lacks = map[Kind]string{}
 	for _, f := range files {
-		if err := enable(dir, controllerOf(f.name), own); err != nil {
-			lacks[f.kind] = err.Error()
-		} else if _, err := os.Stat(filepath.Join(probe, f.name)); err != nil {
+		if err := enable(dir, controllerOf(f.name), why); err != nil {
 			lacks[f.kind] = err.Error()
 		}
 	}
 	return lacks, nil
 }
 
-// enable makes the children of dir have a controller.
-func enable(dir, controller string, own bool) error {
+// occupied says why no controllers can be enabled for the children of dir, "" if
+// they can: no cgroup but the root of all may have both those and processes of its
+// own. With cpu and pids the kernel would do it, turn dir into a threaded one, and
+// its children into such as no process can enter (cgroup-v2.rst, "Threads"). If the
+// only process is this one, it leaves.
+func occupied(dir string, own bool) (string, error) {
+	kind, err := readText(filepath.Join(dir, "cgroup.type"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil // the root of all has no type
+	}
+	if err != nil {
+		return "", err
+	}
+	if kind = strings.TrimSpace(kind); kind != "domain" {
+		return "", fmt.Errorf("the cgroup %q is of the type %q, beside or below which no process can be put", dir, kind)
+	}
+	processes, err := readText(filepath.Join(dir, "cgroup.procs"))
+	if err != nil {
+		return "", err
+	}
+	if processes == "" {
+		return "", nil
+	}
+	if own && strings.TrimSpace(processes) == strconv.Itoa(os.Getpid()) {
+		err := makeRoom(dir)
+		if err == nil {
+			return "", nil
+		}
+		return err.Error(), nil
+	}
+	return fmt.Sprintf("%q has processes of its own", dir), nil
+}
+
+// enable makes the children of dir have a controller, unless dir is occupied.
+func enable(dir, controller, occupied string) error {
 	have, err := readText(filepath.Join(dir, "cgroup.controllers"))
 	if err != nil {
 		return err
@@ -176,20 +217,17 @@ func enable(dir, controller string, own bool) error {
 		return fmt.Errorf("the controller %q is not available in %q", controller, dir)
 	}
 	control := filepath.Join(dir, "cgroup.subtree_control")
-	err = write1(control, "+"+controller) // what is enabled already stays so
-	if errors.Is(err, unix.EBUSY) && own && alone(dir) && makeRoom(dir) == nil {
-		err = write1(control, "+"+controller)
+	enabled, err := readText(control)
+	if err != nil {
+		return err
 	}
-	if errors.Is(err, unix.EBUSY) {
-		return fmt.Errorf("the controller %q cannot be enabled in %q, which has processes of its own", controller, dir)
+	switch {
+	case slices.Contains(strings.Fields(enabled), controller):
+		return nil
+	case occupied != "":
+		return fmt.Errorf("the controller %q cannot be enabled: %s", controller, occupied)
 	}
-	return err
-}
-
-// alone says whether this process is the only one in dir itself.
-func alone(dir string) bool {
-	text, err := readText(filepath.Join(dir, "cgroup.procs"))
-	return err == nil && strings.TrimSpace(text) == strconv.Itoa(os.Getpid())
+	return write1(control, "+"+controller)
 }
 
 // makeRoom moves this process from dir to a leaf of it.
@@ -256,6 +294,9 @@ func enter(dir, name string, w Wanted, lacks map[Kind]string, pid int) (Place, e
 func readBack(p Place, w Wanted) (actual map[Kind]int64, lacks map[Kind]string, err error) {
 	d, err := dirOf(p)
 	if err != nil {
+		return nil, nil, err
+	}
+	if _, err := os.Stat(d); err != nil {
 		return nil, nil, err
 	}
 	actual, lacks = map[Kind]int64{}, map[Kind]string{}
