@@ -20,8 +20,8 @@ const (
 	// maxPIDs bounds the processes that an error names.
 	maxPIDs = 16
 
-	// maxLeftovers bounds what one Sweep looks at.
-	maxLeftovers = 10000
+	// maxLeftovers bounds what one Sweep removes of a kind.
+	maxLeftovers = 1000
 
 	// reasonWithin bounds Reason: a failure is to be told promptly.
 	reasonWithin = time.Second
@@ -43,10 +43,10 @@ func (e *PopulatedError) Error() string {
 }
 
 // Claim finds out what this process may limit others with, and takes it: it asks
-// the managers, in their order, makes and removes a cgroup beside or below its
-// own, enables the controllers that are needed there, and leaves its own cgroup
-// for one below if it is alone in one that is delegated to it. Call it at start
-// and when a manager or a place has failed, from one goroutine at a time.
+// the managers, in their order, enables the controllers that are needed in a cgroup
+// around or of its own, where it may, and leaves its own one for another below if it
+// is alone in there and could not do so otherwise. Call it at start and when a
+// manager or a place has failed, from one goroutine at a time.
 //
 // It blocks for at most 5 s for each manager, and no longer than ctx lives. There
 // is no error: what is not available says why.
@@ -95,8 +95,8 @@ type Enforcement struct {
 	plan   Plan // the last one
 	place  Place
 
-	gate   *os.File // write end, until Admit
-	closed *os.File // read end, the child's stdin, until Admit
+	gate  *os.File // write end, until Admit
+	stdin *os.File // read end, until Admit
 
 	watch sync.WaitGroup // the goroutine that reads events while the cgroup exists
 	stop  chan struct{}  // closed by Remove
@@ -121,7 +121,7 @@ func Prepare(name string, w Wanted, found Available) (*Enforcement, error) {
 		return e, nil
 	}
 	var err error
-	if e.closed, e.gate, err = os.Pipe(); err != nil {
+	if e.stdin, e.gate, err = os.Pipe(); err != nil {
 		return nil, err
 	}
 	return e, nil
@@ -134,7 +134,7 @@ func (e *Enforcement) Gated() bool { return e.gate != nil }
 // Stdin is what descriptor 0 of the fork must be; nil: what it would be anyway. It
 // stays the Enforcement's and is closed by Admit or Remove. The daemon itself
 // gets the null device.
-func (e *Enforcement) Stdin() *os.File { return e.closed }
+func (e *Enforcement) Stdin() *os.File { return e.stdin }
 
 // gateScript waits for the launcher's word. dash and bash read a byte at a time, so
 // nothing is taken that would be the daemon's.
@@ -159,8 +159,8 @@ func (e *Enforcement) Script() string {
 }
 
 // Wrap returns a command that takes the step and then becomes the one given, by
-// exec in the same process; the one given itself if there is no step. The
-// program's own link of the kernel, /proc/self/exe, would be the shell's, so it is
+// exec in the same process; the one given itself if there is no step. path is
+// absolute, and becomes argv[0], for a shell sets no other. The program's own link of the kernel, /proc/self/exe, would be the shell's, so it is
 // named by this process's pid: it must live until the daemon is executed, which
 // Admit waits for anyway.
 func (e *Enforcement) Wrap(path string, argv []string) (string, []string) {
@@ -485,14 +485,14 @@ func (e *Enforcement) closeGate() {
 		return
 	}
 	e.gate.Close()
-	e.closed.Close()
-	e.gate, e.closed = nil, nil
+	e.stdin.Close()
+	e.gate, e.stdin = nil, nil
 }
 
 // Sweep removes what brokers of this instance have left that were killed: empty
 // cgroups and failed scopes, but not those of generations that keep knows of, by
 // their Place's Name. It is for the one broker of an instance, before it launches
-// anything. It returns what it removed, at most 10000 of a kind, and the first
+// anything. It returns what it removed, at most 1000 of a kind, and the first
 // error that it met; it goes on after that.
 func Sweep(ctx context.Context, instance string, found Available, keep func(name string) bool) (removed []string, err error) {
 	note := func(name string, e error) {

@@ -272,7 +272,7 @@ func TestDiedAtTheGate(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = d.Wait()
-	d.e.closed.Close() // the fork's end was the last but this one
+	d.e.stdin.Close() // the fork's end was the last but this one
 	report, err := d.e.Admit(context.Background(), d.Process.Pid)
 	if err == nil || !strings.Contains(err.Error(), "ended before") {
 		t.Errorf("error %v", err)
@@ -545,6 +545,30 @@ func TestSweep(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(a.Dir, name)); (err == nil) != want {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestBounds: what is read of a file, and what one Sweep looks for.
+func TestBounds(t *testing.T) {
+	dir := t.TempDir()
+	big := filepath.Join(dir, "big")
+	if err := os.WriteFile(big, make([]byte, maxText+1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := readText(big); err != nil || len(text) != maxText {
+		t.Errorf("%d bytes read, %v; want %d", len(text), err, maxText)
+	}
+	for i := range maxLeftovers + 10 {
+		lost := filepath.Join(dir, Name("i", "s", strconv.Itoa(i)))
+		if err := os.Mkdir(lost, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(lost, "cgroup.events"), []byte("populated 0\nfrozen 0\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if places, err := leftovers(dir, namePrefix("i")); err != nil || len(places) != maxLeftovers {
+		t.Errorf("%d places, %v; want %d", len(places), err, maxLeftovers)
 	}
 }
 

@@ -107,7 +107,7 @@ func TestDecide(t *testing.T) {
 		{name: "more files than may be had", w: Wanted{OpenFiles: 4096}, a: Available{Files: 1024}, files: 1024,
 			lines: []string{"open_files 4096: partly in force, rlimit of 1024: the hard limit"}},
 		{name: "open files need no place", w: Wanted{OpenFiles: 64}, a: all, files: 64, lines: []string{"open_files 64: in force, rlimit"}},
-		{name: "no resource limits", w: Wanted{OpenFiles: 64}, a: Available{NoRes: "none here"}, lines: []string{"open_files 64: not in force: none here"}},
+		{name: "no resource limits", w: Wanted{OpenFiles: 64}, a: Available{NoRlimit: "none here"}, lines: []string{"open_files 64: not in force: none here"}},
 	} {
 		p := Decide(c.w, c.a)
 		lines := strings.Split(p.Report.String(), "\n")
@@ -150,7 +150,7 @@ func TestNeverSilentlyNone(t *testing.T) {
 				a.Files = 10
 			}
 			if bit(2) {
-				a.NoRes = "none"
+				a.NoRlimit = "none"
 			}
 			for i, place := range []Mechanism{Scope, Cgroup} {
 				if bit(3 + 4*i) {

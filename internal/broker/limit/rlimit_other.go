@@ -4,4 +4,4 @@ package limit
 
 func script(Plan) string { return "" }
 
-func rlimits(a *Available) { a.NoRes = "this system has no resource limits" }
+func rlimits(a *Available) { a.NoRlimit = "this system has no resource limits" }

@@ -20,7 +20,7 @@ func script(p Plan) string {
 func rlimits(a *Available) {
 	var l unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
-		a.NoRes = "the limit of this process cannot be read: " + err.Error()
+		a.NoRlimit = "the limit of this process cannot be read: " + err.Error()
 		return
 	}
 	a.Files = math.MaxInt64

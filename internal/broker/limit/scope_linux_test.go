@@ -3,7 +3,9 @@ package limit
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -327,10 +329,13 @@ func TestSilentManager(t *testing.T) {
 	}
 	d.line(t)
 
-	ln, err := (&deaf{}).listen(t)
+	// One that accepts and says nothing.
+	ln := filepath.Join(t.TempDir(), "deaf")
+	deaf, err := net.Listen("unix", ln)
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer deaf.Close()
 	ctx, cancel = context.WithTimeout(context.Background(), 200*time.Millisecond)
 	defer cancel()
 	if a := Claim(ctx, []Manager{{Address: address(ln), Direct: true}}); !strings.Contains(a.Scope.Why, "deadline") {
@@ -338,20 +343,73 @@ func TestSilentManager(t *testing.T) {
 	}
 }
 
-// deaf accepts and says nothing.
-type deaf struct{}
-
-func (deaf) listen(t *testing.T) (string, error) {
-	path := filepath.Join(t.TempDir(), "deaf")
-	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+// TestOverlooked: a manager that reads our first message together with the end of the
+// authentication, and overlooks it until more comes, is asked once more.
+func TestOverlooked(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "private")
+	ln, err := net.Listen("unix", path)
 	if err != nil {
-		return "", err
+		t.Fatal(err)
 	}
-	t.Cleanup(func() { syscall.Close(fd) })
-	if err := syscall.Bind(fd, &syscall.SockaddrUnix{Name: path}); err != nil {
-		return "", err
+	defer ln.Close()
+	served := make(chan error, 1)
+	go func() { served <- overlook(ln) }()
+	ctx, cancel := context.WithTimeout(context.Background(), within)
+	defer cancel()
+	a := Claim(ctx, []Manager{{Address: address(path), Direct: true}})
+	if a.Scope.Why != "" || a.Version != 252 {
+		t.Errorf("claimed %+v", a)
 	}
-	return path, syscall.Listen(fd, 8)
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+}
+
+// overlook serves one connection: it answers its first message when it has the
+// second.
+func overlook(ln net.Listener) error {
+	conn, err := ln.Accept()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	in := bufio.NewReader(conn)
+	for _, step := range []struct{ want, answer string }{
+		{"\x00AUTH", "REJECTED EXTERNAL"}, {"AUTH EXTERNAL", "OK 0123"}, {"NEGOTIATE_UNIX_FD", "ERROR"}, {"BEGIN", ""},
+	} {
+		line, err := in.ReadString('\n')
+		if err != nil || !strings.HasPrefix(line, step.want) {
+			return fmt.Errorf("%q, %v; want %q", line, err, step.want)
+		}
+		if step.answer != "" {
+			if _, err := conn.Write([]byte(step.answer + "\r\n")); err != nil {
+				return err
+			}
+		}
+	}
+	var overlooked []*dbus.Message
+	for n := 0; ; n++ {
+		msg, err := dbus.DecodeMessage(in)
+		if err != nil {
+			return err
+		}
+		if overlooked = append(overlooked, msg); n == 0 {
+			continue
+		}
+		for _, msg := range overlooked {
+			reply := &dbus.Message{Type: dbus.TypeMethodReply, Headers: map[dbus.HeaderField]dbus.Variant{}}
+			reply.Headers[dbus.FieldReplySerial] = dbus.MakeVariant(msg.Serial())
+			version := msg.Headers[dbus.FieldMember].Value() == "Get"
+			if version {
+				reply.Headers[dbus.FieldSignature] = dbus.MakeVariant(dbus.SignatureOf(dbus.Variant{}))
+				reply.Body = []any{dbus.MakeVariant("252")}
+			}
+			if err := reply.EncodeTo(conn, binary.LittleEndian); err != nil || version {
+				return err
+			}
+		}
+		overlooked = nil
+	}
 }
 
 // TestSweepScopes: those of this instance that failed and that nobody knows of.
@@ -365,5 +423,18 @@ func TestSweepScopes(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"ListUnitsByPatterns [failed] [fastbind-i-*.scope]", "ResetFailedUnit " + lost}, f.noted()); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestSweepAtMost: one call removes a bounded number of them.
+func TestSweepAtMost(t *testing.T) {
+	f := &fakeManager{version: "252", failed: map[string]bool{}}
+	for i := range maxLeftovers + 10 {
+		f.failed[Name("i", "a", strconv.Itoa(i))+scopeSuffix] = true
+	}
+	a := withManager(t, fake(t, f))
+	names, err := a.Manager.failedScopes(context.Background(), namePrefix("i"))
+	if err != nil || len(names) != maxLeftovers {
+		t.Errorf("%d scopes, %v; want %d", len(names), err, maxLeftovers)
 	}
 }

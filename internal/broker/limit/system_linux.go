@@ -73,7 +73,7 @@ func hierarchy() (mount, error) {
 func rlimits(a *Available) {
 	var l unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
-		a.NoRes = "the limit of this process cannot be read: " + err.Error()
+		a.NoRlimit = "the limit of this process cannot be read: " + err.Error()
 		return
 	}
 	a.Data = true // since Linux 4.7; what else we need is younger
@@ -486,7 +486,8 @@ func killAll(p Place) error {
 	return err
 }
 
-// leftovers returns the empty cgroups in dir whose names begin as given.
+// leftovers returns the empty cgroups in dir whose names begin as given, at most
+// maxLeftovers.
 func leftovers(dir, prefix string) ([]Place, error) {
 	m, err := hierarchy()
 	if err != nil {
@@ -497,18 +498,23 @@ func leftovers(dir, prefix string) ([]Place, error) {
 		return nil, err
 	}
 	defer f.Close()
-	names, err := f.Readdirnames(maxLeftovers)
-	if err != nil && err != io.EOF {
-		return nil, err
-	}
 	var places []Place
-	for _, name := range names {
-		if !strings.HasPrefix(name, prefix) || !validName(name) {
-			continue
+	for len(places) < maxLeftovers {
+		names, err := f.Readdirnames(100)
+		if err != nil {
+			if err == io.EOF {
+				break
+			}
+			return places, err
 		}
-		text, err := readText(filepath.Join(dir, name, "cgroup.events"))
-		if err == nil && strings.Contains("\n"+text, "\npopulated 0\n") {
-			places = append(places, Place{By: Cgroup, Name: name, Cgroup: m.cgroup(filepath.Join(dir, name))})
+		for _, name := range names {
+			if !strings.HasPrefix(name, prefix) || !validName(name) || len(places) == maxLeftovers {
+				continue
+			}
+			text, err := readText(filepath.Join(dir, name, "cgroup.events"))
+			if err == nil && strings.Contains("\n"+text, "\npopulated 0\n") {
+				places = append(places, Place{By: Cgroup, Name: name, Cgroup: m.cgroup(filepath.Join(dir, name))})
+			}
 		}
 	}
 	return places, nil
