@@ -67,6 +67,9 @@ func fork(t *testing.T, w Wanted, found Available, helper string, args ...string
 	if e.Gated() {
 		cmd.Stdin = e.Stdin()
 	}
+	if e.Into() >= 0 {
+		cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: e.Into()}
+	}
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -306,18 +309,71 @@ func placesLeft(t *testing.T, a Available) []Place {
 // TestCutShort: a context that has ended leaves the daemon unplaced and says so,
 // and it runs.
 func TestCutShort(t *testing.T) {
-	d := fork(t, Wanted{Own: true, OpenFiles: 100}, claimed(), state)
+	a := claimed().without(Cgroup, "not here")
+	a.Scope.Why, a.Manager = "", Manager{Address: "unix:path=/nonexistent"}
+	d := fork(t, Wanted{Own: true, OpenFiles: 100}, a, state)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	report, err := d.e.Admit(ctx, d.Process.Pid)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if e := report.Of(Own); e.Force != Not || !strings.Contains(e.Reason, "cancel") && !strings.Contains(e.Reason, "no cgroup") {
+	if e := report.Of(Own); e.Force != Not || !strings.Contains(e.Reason, "no scope: context canceled; not here") {
 		t.Errorf("report:\n%s", report)
 	}
 	if got := d.line(t); !strings.Contains(got, " files=100/100 ") {
 		t.Error(got)
+	}
+}
+
+// TestBornOrMoved: a fork that was not born in its cgroup is moved there, and before
+// Admit the place is empty or has the fork alone, and goes with it.
+func TestBornOrMoved(t *testing.T) {
+	a := needCgroup(t, Own)
+	for _, born := range []bool{true, false} {
+		e, err := Prepare(testName(), Wanted{Own: true}, a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command("/bin/sh", "-c", e.Script()+"exec sleep 1000")
+		cmd.Stdin = e.Stdin()
+		if born {
+			cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: e.Into()}
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		in, err := where(cmd.Process.Pid)
+		if err != nil || (in == e.Place().Cgroup) != born {
+			t.Errorf("born %v: in %q, %v", born, in, err)
+		}
+		if report, err := e.Admit(context.Background(), cmd.Process.Pid); err != nil || !report.Complete() {
+			t.Errorf("born %v: %v\n%s", born, err, report)
+		}
+		if in, err := where(cmd.Process.Pid); err != nil || in != e.Place().Cgroup || e.Into() != -1 {
+			t.Errorf("born %v: then in %q, %v; into %d", born, in, err, e.Into())
+		}
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		remove(t, e)
+	}
+	e, err := Prepare(testName(), Wanted{Own: true}, a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	remove(t, e) // never forked
+}
+
+// TestOnlyOurs: nothing is read, emptied or removed that this package cannot have
+// made.
+func TestOnlyOurs(t *testing.T) {
+	for _, p := range []Place{{By: Cgroup, Name: "fastbind-a-b", Cgroup: "/"}, {By: Cgroup, Cgroup: "/"}, {By: Scope, Name: "init.scope", Cgroup: "/init.scope"}} {
+		if err := removeDir(p); !errors.Is(err, errPlace) {
+			t.Errorf("remove %+v: %v", p, err)
+		}
+		if err := killAll(p); !errors.Is(err, errPlace) {
+			t.Errorf("kill %+v: %v", p, err)
+		}
 	}
 }
 

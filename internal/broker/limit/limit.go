@@ -26,7 +26,7 @@
 //
 //	found := limit.Claim(ctx, limit.Managers(uid, runtimeDir)) // once
 //	e, err := limit.Prepare(name, wanted, found)               // before the fork
-//	path, argv = e.Wrap(path, argv)                            // e.Stdin() is its stdin
+//	path, argv = e.Wrap(path, argv)                            // e.Stdin() is its stdin, e.Into() its cgroup
 //	report, err := e.Admit(ctx, pid)                           // after the fork
 //	reason := e.Reason(ctx)                                    // after its death
 //	err = e.Remove(ctx)

@@ -151,7 +151,8 @@ func BenchmarkAdmit(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				p, err := os.StartProcess("/bin/sh", []string{"sh", "-c", e.Script() + "exec /bin/true"}, &os.ProcAttr{Files: []*os.File{e.Stdin(), nil, nil}})
+				p, err := os.StartProcess("/bin/sh", []string{"sh", "-c", e.Script() + "exec /bin/true"}, &os.ProcAttr{
+					Files: []*os.File{e.Stdin(), nil, nil}, Sys: &syscall.SysProcAttr{UseCgroupFD: e.Into() >= 0, CgroupFD: e.Into()}})
 				if err != nil {
 					b.Fatal(err)
 				}

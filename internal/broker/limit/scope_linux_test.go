@@ -316,7 +316,7 @@ func TestScopeFails(t *testing.T) {
 // what the bound says and not the launch.
 func TestSilentManager(t *testing.T) {
 	f := &fakeManager{version: "252"}
-	a := withManager(t, fake(t, f))
+	a := withManager(t, fake(t, f)).without(Cgroup, "not here")
 	d := fork(t, Wanted{Own: true, OpenFiles: 64}, a, state)
 	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 	defer cancel()

@@ -255,25 +255,29 @@ func delegated(dir string) bool {
 	return false
 }
 
-// enter makes a cgroup in dir, limits it and moves a process there. The cgroup is
-// returned also with an error, if it was made.
-func enter(dir, name string, w Wanted, lacks map[Kind]string, pid int) (Place, error) {
+// makeCgroup makes a cgroup in dir and limits it. The caller closes the directory. With
+// an error nothing is left.
+func makeCgroup(dir, name string, w Wanted, lacks map[Kind]string) (p Place, f *os.File, err error) {
 	m, err := hierarchy()
 	if err != nil {
-		return Place{}, err
+		return Place{}, nil, err
 	}
 	d := filepath.Join(dir, name)
 	if err := os.Mkdir(d, 0o755); err != nil {
-		return Place{}, err // also if it exists: it would be another generation's
+		return Place{}, nil, err // also if it exists: it would be another generation's
 	}
-	p := Place{By: Cgroup, Name: name, Cgroup: m.cgroup(d)}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(d)
+		}
+	}()
 	for _, f := range files {
 		n := w.value(f.kind)
 		if n == 0 || lacks[f.kind] != "" {
 			continue
 		}
 		if err := write1(filepath.Join(d, f.name), strconv.FormatInt(n, 10)); err != nil {
-			return p, err
+			return Place{}, nil, err
 		}
 	}
 	if w.Memory > 0 && lacks[Memory] == "" {
@@ -282,11 +286,25 @@ func enter(dir, name string, w Wanted, lacks map[Kind]string, pid int) (Place, e
 		// there is no swap to be had, or the kernel kills one process by one.
 		for file, value := range map[string]string{"memory.swap.max": "0", "memory.oom.group": "1"} {
 			if err := write1(filepath.Join(d, file), value); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return p, err
+				return Place{}, nil, err
 			}
 		}
 	}
-	return p, write1(filepath.Join(d, "cgroup.procs"), strconv.Itoa(pid))
+	f, err = os.Open(d)
+	return Place{By: Cgroup, Name: name, Cgroup: m.cgroup(d)}, f, err
+}
+
+// enter moves a process to a cgroup, unless it was born there. The kernel waits for
+// all processors before it moves one, for milliseconds on a busy machine.
+func enter(p Place, pid int) error {
+	if in, err := where(pid); err != nil || in == p.Cgroup {
+		return err
+	}
+	d, err := dirOf(p)
+	if err != nil {
+		return err
+	}
+	return write1(filepath.Join(d, "cgroup.procs"), strconv.Itoa(pid))
 }
 
 // readBack reads what the kernel has of what was wanted: actual is what is in
@@ -320,7 +338,12 @@ func readBack(p Place, w Wanted) (actual map[Kind]int64, lacks map[Kind]string, 
 	return actual, lacks, nil
 }
 
+// dirOf returns the directory of a place. What is read, emptied and removed goes
+// through it, so it refuses what cannot be ours.
 func dirOf(p Place) (string, error) {
+	if !p.ours() {
+		return "", fmt.Errorf("%q: %w", p.Cgroup, errPlace)
+	}
 	m, err := hierarchy()
 	if err != nil {
 		return "", err

@@ -5,6 +5,7 @@ package limit
 import (
 	"context"
 	"errors"
+	"os"
 
 	"github.com/fastbind/fastbind/internal/dirwatch"
 )
@@ -19,9 +20,11 @@ func setRlimit(int, Kind, int64) error  { return errors.ErrUnsupported }
 func rlimitOf(int, Kind) (int64, error) { return 0, errors.ErrUnsupported }
 func where(int) (string, error)         { return "", errors.ErrUnsupported }
 
-func enter(string, string, Wanted, map[Kind]string, int) (Place, error) {
-	return Place{}, errors.ErrUnsupported
+func makeCgroup(string, string, Wanted, map[Kind]string) (Place, *os.File, error) {
+	return Place{}, nil, errors.ErrUnsupported
 }
+
+func enter(Place, int) error { return errors.ErrUnsupported }
 
 func readBack(Place, Wanted) (map[Kind]int64, map[Kind]string, error) {
 	return nil, nil, errors.ErrUnsupported
