@@ -184,7 +184,7 @@ func (w *world) must(name string) string {
 	w.t.Helper()
 	reply, err := w.ask(name)
 	if err != nil {
-		w.t.Fatalf("%s: %v", name, err)
+		w.t.Fatalf("%v %s: %v", time.Now(), name, err)
 	}
 	return reply
 }

@@ -57,6 +57,9 @@ func (b *Broker) awaitEnd(ctx context.Context, s *service, r *run) {
 	b.post(ctx, s.key, func(s *service) supervise.Event {
 		delete(s.runs, number)
 		r.close()
+		if r.wasReady() {
+			b.next(s, supervise.Served{Number: number}) // who watched it may have been too late
+		}
 		return s.exited(r)
 	})
 }
@@ -141,12 +144,22 @@ func (b *Broker) said(s *service, r *run, id control.Identity) bool {
 		b.tell(s, supervise.Served{Number: number})
 		return true
 	case control.Draining:
+		// Phases that followed each other fast are told as one.
+		if r.wasReady() {
+			b.tell(s, supervise.Served{Number: number})
+		}
 		b.tell(s, supervise.Leaving{Number: number})
 		return true
 	case control.Phase(record.Gone), control.Phase(record.Failed):
 		return true
 	}
 	return false
+}
+
+// wasReady reports whether the record says that the generation has been ready.
+func (r *run) wasReady() bool {
+	rec, err := record.Read(filepath.Join(r.entry.Dir, record.FileName))
+	return err == nil && rec.WasReady
 }
 
 // awaitForeign tells when a foreign daemon serves. It announces nothing.

@@ -141,8 +141,13 @@ func (s *step) account(end End, asked, waiting bool, reason string) bool {
 		return false
 	}
 	always := s.Policy.Restart == RestartAlways
-	if end == EndClean && s.Run.Ready && !waiting && !hung && !always {
-		s.good()
+	if end == EndClean && s.Run.Ready && !hung && !always && (!waiting || s.Run.Backend) {
+		// A backend that left for want of clients has left its queue to us: who came
+		// at that moment is no sign of a fault. It waits a second for its first one,
+		// so that this is no busy loop.
+		if !waiting {
+			s.good()
+		}
 		return false
 	}
 	s.bad()
