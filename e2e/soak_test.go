@@ -432,8 +432,10 @@ func (s *soak) judge(c *soakClient, step soakStep, began time.Time) {
 		s.count("dials of processes that were answered")
 	case c.killed && c.cmd.ProcessState.ExitCode() < 0:
 		s.count("clients that were killed")
-	case strings.HasPrefix(text, "fail untyped") && !strings.Contains(text, "i/o timeout") && step.requests > 1 && s.struck("kill", began, time.Now()):
-		s.count("connections of processes that were cut by a kill") // after its first answer
+	case strings.HasPrefix(text, "fail untyped") && !strings.Contains(text, "i/o timeout") && step.requests > 1 &&
+		(s.struck("kill", began, time.Now()) || s.struck("suspend", began.Add(-10*time.Second), time.Now())):
+		// After its first answer. Who was suspended is killed by those who find it hung.
+		s.count("connections of processes that were cut by a kill")
 	case !s.explained(text, began, time.Now()):
 		s.broken("a client was told %q (%v)", text, c.cmd.ProcessState)
 	}
