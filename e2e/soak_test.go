@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"runtime/pprof"
 	"slices"
 	"strconv"
 	"strings"
@@ -257,10 +258,7 @@ func TestSoak(t *testing.T) {
 	s.holders.Wait()
 	if !s.failed() {
 		s.eventually("nobody lives", func() bool { return len(s.alive()) == 0 })
-		s.eventually("this process has no more descriptors, goroutines and children than at first", func() bool {
-			now := ourselves()
-			return now.files <= before.files && now.goroutines <= before.goroutines && now.children <= before.children
-		})
+		s.noMore(before)
 	}
 	if s.failed() {
 		return
@@ -891,6 +889,24 @@ func descriptors(pid int) int {
 }
 
 type inventory struct{ files, goroutines, children int }
+
+// noMore waits until this process has no more than at first.
+func (s *soak) noMore(before inventory) {
+	for end := time.Now().Add(deadline); ; time.Sleep(20 * time.Millisecond) {
+		now := ourselves()
+		if now.files <= before.files && now.goroutines <= before.goroutines && now.children <= before.children {
+			return
+		}
+		if time.Now().After(end) {
+			var stacks strings.Builder
+			_ = pprof.Lookup("goroutine").WriteTo(&stacks, 1)
+			files, _ := exec.Command("ls", "-l", "/proc/"+itoa(os.Getpid())+"/fd").Output()
+			children, _ := exec.Command("ps", "-o", "pid,stat,etimes,args", "--ppid", itoa(os.Getpid())).Output()
+			s.broken("this process has %+v, and had %+v at first\n%s\n%s\n%s", now, before, children, files, stacks.String())
+			return
+		}
+	}
+}
 
 // ourselves is what this process has.
 func ourselves() inventory {
