@@ -30,7 +30,7 @@ func goBuild(warm bool, at int, against func(*world) (cache, error)) func(contex
 					if err != nil {
 						return 0, err
 					}
-					d, err := timed(func() error { return builds(ctx, c, at) })
+					d, err := timed(func() error { return builds(ctx, c, s.packages, at) })
 					return d, errors.Join(err, c.done())
 				}, func() error { return nil }, nil
 			}
@@ -38,7 +38,7 @@ func goBuild(warm bool, at int, against func(*world) (cache, error)) func(contex
 			if err != nil {
 				return nil, nil, err
 			}
-			return func() (time.Duration, error) { return timed(func() error { return builds(ctx, c, at) }) }, c.done, nil
+			return func() (time.Duration, error) { return timed(func() error { return builds(ctx, c, s.packages, at) }) }, c.done, nil
 		}
 		ours, closeOurs, err := side(gocache)
 		if err != nil {
@@ -53,16 +53,16 @@ func goBuild(warm bool, at int, against func(*world) (cache, error)) func(contex
 	}
 }
 
-// builds runs `go build std` so many times at once.
-func builds(ctx context.Context, c cache, at int) error {
+// builds runs `go build` of packages so many times at once.
+func builds(ctx context.Context, c cache, packages string, at int) error {
 	errs := make([]error, at)
 	var wg sync.WaitGroup
 	for i := range errs {
 		wg.Go(func() {
-			cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "std")
+			cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", packages)
 			cmd.Env = append(os.Environ(), append(c.env, "CGO_ENABLED=0", "GOFLAGS=")...)
 			if out, err := cmd.CombinedOutput(); err != nil {
-				errs[i] = fmt.Errorf("go build std: %w: %s", err, out)
+				errs[i] = fmt.Errorf("go build %s: %w: %s", packages, err, out)
 			}
 		})
 	}

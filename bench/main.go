@@ -14,7 +14,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -24,6 +23,7 @@ import (
 	"os/signal"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -37,11 +37,14 @@ type size struct {
 	pairs  int           // of a row that takes milliseconds a pair
 	rounds int           // of one that takes seconds
 	idle   time.Duration // that an idle daemon is watched
+	// Of the duels with peers, of which each kind is given so much time.
+	budget   time.Duration
+	packages string // that builds compile
 }
 
 var (
-	ordinary = size{pairs: 40, rounds: 3, idle: 60 * time.Second}
-	quick    = size{pairs: 4, rounds: 1, idle: time.Second} // shows that it runs
+	ordinary = size{pairs: 40, rounds: 3, idle: 60 * time.Second, budget: 5 * time.Second, packages: "std"}
+	quick    = size{pairs: 4, rounds: 1, idle: time.Second, packages: "strings"} // shows that it runs
 )
 
 func main() {
@@ -61,10 +64,14 @@ func main() {
 func run(ctx context.Context, args []string, out io.Writer) (status int, err error) {
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	only := fs.String("rows", "", "only rows whose name matches the regular `expression`")
+	against := fs.String("peers", "", "also measure these peers, by `names` with commas, or all; peers.sh installs them")
 	isQuick := fs.Bool("quick", false, "few pairs: shows that everything runs, not how fast")
 	long := fs.Bool("long", false, "also the rows that take minutes: builds of the standard library")
-	list := fs.Bool("list", false, "print the rows' names and targets and measure nothing")
+	list := fs.Bool("list", false, "print the rows' names and targets and the peers and measure nothing")
 	jsonTo := fs.String("json", "", "also write the results to `file`")
+	from := fs.String("from", "", "measure nothing: take the results of earlier runs from JSON `files`, with commas; later ones stand for earlier ones")
+	chartsTo := fs.String("charts", "", "also draw charts into `directory`, as SVG")
+	pageTo := fs.String("md", "", "also write the results as a page, docs/PERFORMANCE.md, to `file`; -charts draws beside it")
 	if err := fs.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return 0, nil
 	} else if err != nil {
@@ -77,43 +84,74 @@ func run(ctx context.Context, args []string, out io.Writer) (status int, err err
 	if err != nil {
 		return 2, err
 	}
-	s := ordinary
-	if *isQuick {
-		s = quick
+	entrants, err := chosenPeers(*against)
+	if err != nil {
+		return 2, err
 	}
-	rows := chosen(match, *long)
-	if len(rows) == 0 {
-		return 2, fmt.Errorf("no row matches %q; -list prints them, -long -list all", *only)
+	p := plan{rows: chosen(match, *long, *against != ""), stages: match.MatchString(stagesName), peers: entrants, size: ordinary, args: args}
+	if *isQuick {
+		p.size = quick
+	}
+	if len(p.rows) == 0 && !p.stages && len(p.peers) == 0 {
+		return 2, fmt.Errorf("no row matches %q; -list prints them, -long -peers all -list all", *only)
 	}
 	if *list {
-		for _, r := range rows {
-			fmt.Fprintf(out, "%-56s at most %g\n", r.name, r.target)
-		}
+		p.list(out)
 		return 0, nil
 	}
-	results, err := measure(ctx, rows, s, out)
+	var r *report
+	if *from != "" {
+		if r, err = readReports(strings.Split(*from, ",")); err == nil {
+			r.print(out)
+		}
+	} else {
+		r, err = p.measure(ctx, out)
+	}
 	if err != nil {
 		return 2, err
 	}
 	if *jsonTo != "" {
-		b, err := json.MarshalIndent(results, "", "  ")
-		if err != nil {
-			return 2, err
-		}
-		if err := os.WriteFile(*jsonTo, append(b, '\n'), 0o644); err != nil {
-			return 2, err
-		}
+		err = errors.Join(err, r.write(*jsonTo))
 	}
-	for _, r := range results {
-		if r.Broken != "" {
-			fmt.Fprintf(out, "%s: %s\n", r.Row, r.Broken)
-			status = 1
-		}
+	if *chartsTo != "" {
+		err = errors.Join(err, r.draw(*chartsTo))
+	}
+	if *pageTo != "" {
+		err = errors.Join(err, r.page(*pageTo, *chartsTo))
+	}
+	if err != nil {
+		return 2, err
+	}
+	if r.broken(out) {
+		status = 1
 	}
 	return status, nil
 }
 
-func measure(ctx context.Context, rows []row, s size, out io.Writer) (results []result, err error) {
+// A plan is what is to be measured.
+type plan struct {
+	rows   []row
+	stages bool
+	peers  []peer
+	size   size
+	args   []string
+}
+
+func (p plan) list(out io.Writer) {
+	for _, r := range p.rows {
+		fmt.Fprintf(out, "%-56s %-40s at most %g\n", r.name, r.against, r.target)
+	}
+	if p.stages {
+		fmt.Fprintln(out, stagesName)
+	}
+	for _, p := range p.peers {
+		fmt.Fprintf(out, "peer %-24s %s\n", p.name, p.what)
+	}
+}
+
+// measure does it all in a world of its own, and prints each result when it is
+// there.
+func (p plan) measure(ctx context.Context, out io.Writer) (r *report, err error) {
 	w, err := newWorld()
 	if w != nil {
 		defer func() { err = errors.Join(err, w.close()) }()
@@ -126,54 +164,121 @@ func measure(ctx context.Context, rows []row, s size, out io.Writer) (results []
 	if err := w.build(ctx); err != nil {
 		return nil, err
 	}
-	fmt.Fprintln(out, machine())
-	fmt.Fprintf(out, "\n| row | against | ours | theirs | ratio | range | at most | | counts |\n|---|---|---|---|---|---|---|---|---|\n")
-	var idle *idler
-	for _, r := range rows {
-		if r.measure == nil && idle == nil { // runs beside the others
-			if idle, err = startIdler(ctx, w); err != nil {
-				return results, err
-			}
+	r = &report{Format: format, Runs: []runInfo{{Began: began.UTC().Round(time.Second), Args: p.args, Machine: machine()}}}
+	fmt.Fprintln(out, r.Runs[0].Machine)
+	for _, part := range []func(context.Context, *world, io.Writer, *report) error{p.measureRows, p.measureStages, p.measurePeers} {
+		if err := part(ctx, w, out, r); err != nil {
+			return r, err
 		}
 	}
-	for _, r := range rows {
-		fmt.Fprintf(os.Stderr, "%s …\n", r.name)
-		var res result
+	r.Runs[0].Took = time.Since(began)
+	fmt.Fprintf(out, "\nin %s\n", show(r.Runs[0].Took))
+	return r, nil
+}
+
+func (p plan) measureRows(ctx context.Context, w *world, out io.Writer, r *report) error {
+	if len(p.rows) == 0 {
+		return nil
+	}
+	fmt.Fprint(out, "\n", rowsHead)
+	var idle *idler
+	if slices.ContainsFunc(p.rows, func(r row) bool { return r.idle }) { // runs beside the others
 		var err error
-		if r.measure == nil {
-			res, err = idle.finish(ctx, w, s)
-		} else {
-			res, err = r.measure(ctx, w, s)
+		if idle, err = startIdler(ctx, w); err != nil {
+			return err
 		}
+	}
+	for _, row := range p.rows {
+		if row.best {
+			continue // measurePeers has it
+		}
+		fmt.Fprintf(os.Stderr, "%s …\n", row.name)
+		measure := row.measure
+		if row.idle {
+			measure = idle.finish
+		}
+		res, err := measure(ctx, w, p.size)
 		if err == nil {
 			err = ctx.Err()
 		}
 		if err != nil {
-			return results, fmt.Errorf("%s: %w", r.name, err)
+			return fmt.Errorf("%s: %w", row.name, err)
 		}
-		res.Row, res.Against, res.Target = r.name, r.against, r.target
-		res.Pass = res.Value <= r.target && res.Broken == ""
-		fmt.Fprintln(out, res.line())
-		results = append(results, res)
+		r.Rows = append(r.Rows, row.judge(res))
+		fmt.Fprintln(out, r.Rows[len(r.Rows)-1].line())
 	}
-	fmt.Fprintf(out, "\nin %s\n", show(time.Since(began)))
-	return results, nil
+	return nil
 }
 
-func (r result) line() string {
-	value, spread := fmt.Sprintf("%.2f", r.Value), ""
-	if r.Unit != "" {
-		value = fmt.Sprintf("%.3g %s", r.Value, r.Unit)
+func (p plan) measurePeers(ctx context.Context, w *world, out io.Writer, r *report) error {
+	if len(p.peers) == 0 {
+		return nil
 	}
-	if r.High > 0 {
-		spread = fmt.Sprintf("%.2f–%.2f", r.Low, r.High)
+	tools, err := peersDir()
+	if err != nil {
+		return err
 	}
-	verdict := "miss"
-	if r.Pass {
-		verdict = "pass"
+	n, nerr := newNetwork()
+	if nerr == nil {
+		defer n.close()
 	}
-	return fmt.Sprintf("| %s | %s | %s | %s | %s | %s | %g | %s | %s |",
-		r.Row, r.Against, r.Ours, r.Theirs, value, spread, r.Target, verdict, r.Counts)
+	fmt.Fprint(out, "\n", peersHead)
+	for _, peer := range p.peers {
+		fmt.Fprintf(os.Stderr, "%s …\n", peer.name)
+		res := peerResult{Peer: peer.name, What: peer.what, Own: peer.own, Why: peer.why, Missing: peer.missing(tools, n, nerr)}
+		if res.Missing == "" {
+			if res.Contests, res.Version, err = meet(ctx, w, p.size, peer, tools, n); err != nil {
+				return fmt.Errorf("%s: %w", peer.name, err)
+			}
+		}
+		fmt.Fprint(out, res.lines())
+		r.Peers = append(r.Peers, res)
+	}
+	for _, row := range p.rows {
+		if res, ok := r.best(); ok && row.best {
+			r.Rows = append(r.Rows, row.judge(res))
+			fmt.Fprint(out, "\n", rowsHead, r.Rows[len(r.Rows)-1].line(), "\n")
+		}
+	}
+	return nil
+}
+
+// best is the cold contest with the peer that was fastest in it, of those whose
+// client launches a daemon of its own and was always served.
+func (r *report) best() (best result, ok bool) {
+	var least time.Duration
+	for _, p := range r.Peers {
+		for _, c := range p.Contests {
+			if p.Own && c.Name == cold && c.Ratio > 0 && c.Theirs.Failed == 0 && (least == 0 || c.Theirs.P50 < least) {
+				least, ok = c.Theirs.P50, true
+				best = result{Against: "the fastest peer with a daemon of its own: " + p.Peer, Ours: show(c.Ours.P50), Theirs: show(c.Theirs.P50),
+					Value: c.Ratio, Low: c.Low, High: c.High}
+			}
+		}
+	}
+	return best, ok
+}
+
+// print prints a report of an earlier run.
+func (r *report) print(out io.Writer) {
+	for _, run := range r.Runs {
+		fmt.Fprintf(out, "%s, in %s\n", run.Machine, show(run.Took))
+	}
+	if len(r.Rows) > 0 {
+		fmt.Fprint(out, "\n", rowsHead)
+	}
+	for _, row := range r.Rows {
+		fmt.Fprintln(out, row.line())
+	}
+	if len(r.Stages) > 0 {
+		fmt.Fprint(out, "\n", stagesTable(r.Stages))
+	}
+	if len(r.Peers) > 0 {
+		fmt.Fprint(out, "\n", peersHead)
+	}
+	for _, p := range r.Peers {
+		fmt.Fprint(out, p.lines())
+	}
 }
 
 // machine says where the figures are from.

@@ -67,6 +67,8 @@ var programs = []struct{ name, module, pkg string }{
 	{"minimal", ".", "./internal/prog/minimal"},
 	{"withnet", ".", "./internal/prog/withnet"},
 	{"withsdk", ".", "./internal/prog/withsdk"},
+	{"goplugin", ".", "./internal/prog/goplugin"},
+	{"stages", ".", "./internal/prog/stages"},
 	{"fastbind", "..", "./cmd/fastbind"},
 	{"gocache", "..", "./examples/gocache"},
 	{"floor", "..", "./examples/gocache/internal/floor"},
@@ -155,21 +157,57 @@ func (w *world) strays() ([]int, error) {
 	return pids, nil
 }
 
-// endStrays kills and reaps them. It is called when no other child is left.
+// endStrays kills and reaps them, and the children that each leaves. It is called
+// when no other child is left.
 func (w *world) endStrays() error {
-	pids, err := w.strays()
-	if err != nil {
-		return err
-	}
-	for _, pid := range pids {
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
+		pids, err := w.strays()
+		if err != nil || len(pids) == 0 {
 			return err
 		}
-		if err := reap(pid); err != nil {
-			return err
+		for _, pid := range pids {
+			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+				return err
+			}
+			if err := reap(pid); err != nil {
+				return err
+			}
 		}
 	}
-	return nil
+	return errors.New("daemons come faster than they can be ended, for a minute")
+}
+
+// settled waits until the strays are the same for half a second, at most ten. It
+// returns how many there are, the dead whom nobody has waited for included, and
+// how many of them live.
+func (w *world) settled() (all, alive int, err error) {
+	const steady, most = 500 * time.Millisecond, 10 * time.Second
+	since := time.Now()
+	for end := since.Add(most); ; time.Sleep(20 * time.Millisecond) {
+		pids, err := w.strays()
+		if err != nil {
+			return 0, 0, err
+		}
+		living := 0
+		for _, pid := range pids {
+			if !dead(pid) {
+				living++
+			}
+		}
+		if len(pids) != all || living != alive {
+			all, alive, since = len(pids), living, time.Now()
+		}
+		if now := time.Now(); now.Sub(since) > steady || now.After(end) {
+			return all, alive, nil
+		}
+	}
+}
+
+// dead reports whether a child has ended, and has not been waited for.
+func dead(pid int) bool {
+	var info unix.Siginfo
+	err := unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
+	return err != nil || info.Signo == int32(unix.SIGCHLD)
 }
 
 // reap waits for a child that was adopted.
