@@ -227,8 +227,12 @@ func (p plan) measurePeers(ctx context.Context, w *world, out io.Writer, r *repo
 		fmt.Fprintf(os.Stderr, "%s …\n", peer.name)
 		res := peerResult{Peer: peer.name, What: peer.what, Own: peer.own, Why: peer.why, Missing: peer.missing(tools, n, nerr)}
 		if res.Missing == "" {
-			if res.Contests, res.Version, err = meet(ctx, w, p.size, peer, tools, n); err != nil {
-				return fmt.Errorf("%s: %w", peer.name, err)
+			res.Contests, res.Version, err = meet(ctx, w, p.size, peer, tools, n)
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err != nil { // the others have done nothing
+				res.Missing = err.Error()
 			}
 		}
 		fmt.Fprint(out, res.lines())

@@ -264,7 +264,8 @@ func (e *entrant) fresh() error {
 	ctx, cancel := context.WithTimeout(context.Background(), clientWithin)
 	defer cancel()
 	err := await(ctx, func() error {
-		b, err := os.ReadFile("/proc/net/unix") // a connect would activate
+		// Its network's sockets; a connect would activate.
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/unix", cmd.Process.Pid))
 		if err == nil && !bytes.Contains(b, []byte(e.peer.socket)) {
 			err = fmt.Errorf("%s does not listen at %s", e.peer.name, e.peer.socket)
 		}

@@ -28,6 +28,7 @@ type world struct {
 	dir, bin string
 	input    *os.File // a line, for clients that read their standard input
 	kept     []int    // pids of children that endStrays leaves alone
+	session  int      // of this process
 }
 
 func newWorld() (*world, error) {
@@ -36,6 +37,9 @@ func newWorld() (*world, error) {
 		return nil, err
 	}
 	w := &world{dir: dir, bin: filepath.Join(dir, "bin")}
+	if w.session, err = unix.Getsid(0); err != nil {
+		return w, err
+	}
 	// Not directly in dir: a daemon is woken by what comes and goes beside its root.
 	for name, sub := range map[string]string{"FASTBIND_RUNTIME_DIR": "run", "XDG_STATE_HOME": "state", "FASTBIND_CONFIG_DIR": "config"} {
 		path := filepath.Join(dir, "home", sub)
@@ -177,9 +181,9 @@ func (w *world) endStrays() error {
 	return errors.New("daemons come faster than they can be ended, for a minute")
 }
 
-// settled waits until the strays are the same for half a second, at most ten. It
+// settled waits until the daemons are the same for half a second, at most ten. It
 // returns how many there are, the dead whom nobody has waited for included, and
-// how many of them live.
+// how many of them live. A daemon is a stray with a session of its own.
 func (w *world) settled() (all, alive int, err error) {
 	const steady, most = 500 * time.Millisecond, 10 * time.Second
 	since := time.Now()
@@ -188,14 +192,18 @@ func (w *world) settled() (all, alive int, err error) {
 		if err != nil {
 			return 0, 0, err
 		}
-		living := 0
+		own, living := 0, 0
 		for _, pid := range pids {
+			if sid, err := unix.Getsid(pid); err != nil || sid == w.session {
+				continue
+			}
+			own++
 			if !dead(pid) {
 				living++
 			}
 		}
-		if len(pids) != all || living != alive {
-			all, alive, since = len(pids), living, time.Now()
+		if own != all || living != alive {
+			all, alive, since = own, living, time.Now()
 		}
 		if now := time.Now(); now.Sub(since) > steady || now.After(end) {
 			return all, alive, nil
