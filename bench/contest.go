@@ -202,11 +202,10 @@ func crowds(ctx context.Context, s size, ours, theirs *entrant) (contest, error)
 			if err != nil {
 				return c, err
 			}
-			started := (all + unit[k] - 1) / unit[k]
 			if len(e.peer.activator) > 0 {
-				started, alive = max(0, all-1), max(0, alive-1)
+				continue // it starts them itself: none becomes a stray
 			}
-			standings[k].round(i == 0, started, alive)
+			standings[k].round(i == 0, (all+unit[k]-1)/unit[k], alive)
 		}
 		ratios = append(ratios, float64(last[0])/float64(last[1]))
 		if i == 0 {

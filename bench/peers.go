@@ -36,15 +36,15 @@ type peer struct {
 	crowd      int      // this many clients at once; 0: 100
 	ports      bool     // insists on a port: needs a network of its own
 
+	// activator, if there is one, has to run before the first client, and then
+	// listens at socket. It is in no figure.
+	activator []string
+	socket    string
+
 	// own: its client launches its daemon. Otherwise why says what that means for
 	// the figures.
 	own bool
 	why string
-
-	// activator is what has to run before the first client, and socket the path
-	// that it then listens at. It is not in any figure.
-	activator []string
-	socket    string
 
 	// cache is the GOCACHEPROG command of a peer of examples/gocache: all else is
 	// empty then, and it is measured by builds.
@@ -73,10 +73,11 @@ var peers = []peer{
 		client: []string{"turbo", "daemon", "start"}, expect: "daemon is running"},
 	{name: "biome", what: "linter, Rust; the native executable", own: true, needs: []string{"biome"}, version: []string{"biome", "--version"},
 		client: []string{"biome", "start"}, expect: "server was (successfully started|already running)", files: []string{"{root}/home/.cache/biome/biome-daemon/*"}},
+	// The server compiles a tool of Go's if the build cache does not have it.
 	{name: "gopls", what: "language server, Go", own: true, needs: []string{"gopls", "go"}, version: []string{"gopls", "version"},
-		setup: `printf 'module x\n\ngo 1.21\n' >go.mod && printf 'package x\n' >x.go`, crowd: 32,
-		env:    []string{"GOCACHE={root}/home/go-build", "GOPATH={root}/home/go", "GOFLAGS=-mod=mod", "GOPROXY=off"},
-		client: []string{"gopls", "-remote=auto", "symbols", "x.go"}},
+		setup: `printf 'module x\n\ngo 1.21\n' >go.mod && go tool buildid {bin}/lsp`, crowd: 32,
+		env:    []string{"GOCACHE={peers}/go-build", "GOPATH={root}/home/go", "GOPROXY=off"},
+		client: []string{"{bin}/lsp", "gopls", "-remote=auto", "serve"}, expect: "gopls"},
 	{name: "eslint_d", what: "linter, JavaScript", own: true, ports: true, needs: []string{"eslint_d", "node"}, version: []string{"eslint_d", "--version"},
 		setup: `echo 'module.exports = [{}]' >eslint.config.js && echo 'var x = 1;' >x.js && echo '{}' >package.json`, crowd: 32,
 		client: []string{"eslint_d", "x.js"}, files: []string{"{peers}/node_modules/eslint/.eslint_d"}},
@@ -196,7 +197,7 @@ func (w *world) enter(p peer, tools string, n *network) (*entrant, error) {
 		return out
 	}
 	p.version, p.client, p.activator, p.env, p.files = all(p.version), all(p.client), all(p.activator), all(p.env), all(p.files)
-	p.socket, p.cache = expand.Replace(p.socket), expand.Replace(p.cache)
+	p.setup, p.socket, p.cache = expand.Replace(p.setup), expand.Replace(p.socket), expand.Replace(p.cache)
 	p.files = append(p.files, root+"/run/*", root+"/run/.*", root+"/tmp/*", root+"/tmp/.*")
 	e := &entrant{w: w, net: n, peer: p, tools: tools, dir: filepath.Join(root, "project"), env: append([]string{
 		"HOME=" + root + "/home", "XDG_RUNTIME_DIR=" + root + "/run", "TMPDIR=" + root + "/tmp",

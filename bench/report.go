@@ -147,7 +147,10 @@ func (p peerResult) lines() string {
 		started := [3]string{}
 		if c.Name == crowded {
 			name = fmt.Sprintf("%s of %d", c.Name, p.crowd())
-			started = [3]string{span(c.Ours.Started), span(c.Theirs.Started), span(c.Theirs.Left)}
+			started = [3]string{span(c.Ours.Started), "–", "–"}
+			if c.Theirs.Started[1] > 0 {
+				started[1], started[2] = span(c.Theirs.Started), span(c.Theirs.Left)
+			}
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s | %s | %s | %s | %s |\n", strings.TrimSpace(p.Peer+" "+p.Version), name,
 			c.Ours.time(c.Name), c.Theirs.time(c.Name), ratio, spread, c.Ours.served(), c.Theirs.served(), started[0], started[1], started[2])

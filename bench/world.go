@@ -73,6 +73,7 @@ var programs = []struct{ name, module, pkg string }{
 	{"withsdk", ".", "./internal/prog/withsdk"},
 	{"goplugin", ".", "./internal/prog/goplugin"},
 	{"stages", ".", "./internal/prog/stages"},
+	{"lsp", ".", "./internal/prog/lsp"},
 	{"fastbind", "..", "./cmd/fastbind"},
 	{"gocache", "..", "./examples/gocache"},
 	{"floor", "..", "./examples/gocache/internal/floor"},
