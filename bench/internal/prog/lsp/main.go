@@ -1,5 +1,5 @@
 // Command lsp is an editor that opens and ends a session with a language server
-// (Language Server Protocol 3.17):
+// (Language Server Protocol 3.17). It does not judge the server's exit status:
 //
 //	lsp COMMAND ARG…   prints the server's name
 package main
@@ -7,6 +7,7 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -33,7 +34,6 @@ type message struct {
 }
 
 func session(cmd *exec.Cmd) (string, error) {
-	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return "", err
@@ -63,7 +63,12 @@ func session(cmd *exec.Cmd) (string, error) {
 	if err := in.Close(); err != nil {
 		return "", err
 	}
-	return result.ServerInfo.Name, cmd.Wait()
+	// gopls ends with 1 if its daemon closes the connection first.
+	err = cmd.Wait()
+	if _, exited := errors.AsType[*exec.ExitError](err); exited {
+		err = nil
+	}
+	return result.ServerInfo.Name, err
 }
 
 func say(w io.Writer, m message) error {
