@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"image/color"
 	"math"
@@ -28,7 +29,12 @@ var (
 	yellow = color.RGBA{0xe6, 0x9f, 0x00, 0xff}
 	grey   = color.RGBA{0xbb, 0xbb, 0xbb, 0xff}
 	dark   = color.RGBA{0x33, 0x33, 0x33, 0xff}
+	pale   = color.RGBA{0xe8, 0xe8, 0xe8, 0xff}
 )
+
+// sans has the widths of Arial and Helvetica. A figure names its fonts and does not
+// carry them: one of these is on most machines, and the words fit.
+var sans = font.Font{Typeface: "Liberation", Variant: "Sans"}
 
 const (
 	chartWidth = 25 * vg.Centimeter
@@ -76,7 +82,16 @@ func (r *report) draw(dir string) error {
 	}
 	for _, c := range all {
 		height := around + lineHeight*vg.Length(c.rows)
-		if err := c.plot.Save(chartWidth, height, filepath.Join(dir, c.file)); err != nil {
+		svg, err := c.plot.WriterTo(chartWidth, height, "svg")
+		if err != nil {
+			return err
+		}
+		var b bytes.Buffer
+		if _, err := svg.WriteTo(&b); err != nil {
+			return err
+		}
+		named := bytes.ReplaceAll(b.Bytes(), []byte("font-family:Liberation Sans;"), []byte("font-family:'Liberation Sans',Arial,Helvetica,sans-serif;"))
+		if err := os.WriteFile(filepath.Join(dir, c.file), named, 0o644); err != nil {
 			return err
 		}
 	}
@@ -86,9 +101,17 @@ func (r *report) draw(dir string) error {
 func newChart(file, title, axis string) chart {
 	p := plot.New()
 	p.Title.Text, p.X.Label.Text = title, axis
+	for _, st := range []struct {
+		*text.Style
+		size vg.Length
+	}{{&p.Title.TextStyle, 12}, {&p.X.Label.TextStyle, 9}, {&p.X.Tick.Label, 9}, {&p.Y.Tick.Label, 9}, {&p.Legend.TextStyle, 9}} {
+		st.Font = font.From(sans, st.size)
+	}
 	p.Title.Padding = 0.3 * vg.Centimeter
 	p.BackgroundColor = color.White // readable on a dark page too
 	p.Y.Tick.Length = 0
+	p.Y.Padding = 0.2 * vg.Centimeter
+	p.Legend.XOffs, p.Legend.Padding, p.Legend.ThumbnailWidth = -0.2*vg.Centimeter, vg.Points(1.5), 0.6*vg.Centimeter
 	p.Y.LineStyle.Width = 0
 	return chart{file: file, title: title, plot: p}
 }
@@ -139,7 +162,6 @@ func (s stages) chart() (chart, error) {
 		c.plot.Add(box)
 		c.plot.Legend.Add(fmt.Sprintf("%s: %s", part.what, show(max(0, part.to-part.from))), box)
 	}
-	c.plot.Legend.Top, c.plot.Legend.Left = false, false
 	c.plot.X.Min, c.plot.X.Max = 0, ms(s.Exit)*1.6 // room for the legend
 	c.rows = 6
 	return c, nil
@@ -185,9 +207,9 @@ func (c *chart) dots(name string, colour color.Color, marks []mark) error {
 		return err
 	}
 	for i := range words.TextStyle {
-		words.TextStyle[i] = text.Style{Color: dark, Font: font.From(plot.DefaultFont, 8), YAlign: draw.YCenter, Handler: plot.DefaultTextHandler}
+		words.TextStyle[i] = text.Style{Color: dark, Font: font.From(sans, 8), Handler: plot.DefaultTextHandler}
 	}
-	words.Offset = vg.Point{X: vg.Points(6)}
+	words.Offset = vg.Point{X: vg.Points(4), Y: vg.Points(2)} // above the spread
 	c.plot.Add(dots, words)
 	if name != "" {
 		c.plot.Legend.Add(name, dots)
@@ -195,24 +217,23 @@ func (c *chart) dots(name string, colour color.Color, marks []mark) error {
 	return nil
 }
 
-// ratioAxis makes the x axis one of ratios, with a line where both are equal.
-func (c *chart) ratioAxis(least, most float64) {
+// logAxis makes the x axis logarithmic, from about the least to the most, with room
+// for the legend at the right.
+func (c *chart) logAxis(least, most float64) {
 	p := c.plot
 	p.X.Scale = plot.LogScale{}
-	p.X.Min, p.X.Max = least/1.3, most*2.2
+	p.X.Min, p.X.Max = least/1.2, most*math.Pow(most/least*1.44, 0.35)
 	var ticks plot.ConstantTicks
-	for _, v := range []float64{0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100} {
-		if v >= p.X.Min && v <= p.X.Max {
-			ticks = append(ticks, plot.Tick{Value: v, Label: fmt.Sprintf("%g", v)})
+	for decade := math.Pow(10, math.Floor(math.Log10(p.X.Min))); decade < p.X.Max; decade *= 10 {
+		for _, digit := range []float64{1, 2, 5} {
+			if v := digit * decade; v >= p.X.Min && v <= p.X.Max {
+				ticks = append(ticks, plot.Tick{Value: v, Label: fmt.Sprintf("%g", v)})
+				c.rule(v, pale)
+			}
 		}
 	}
 	p.X.Tick.Marker = ticks
-	c.rule(1, dark)
-	for _, t := range ticks {
-		if t.Value != 1 {
-			c.rule(t.Value, color.RGBA{0xe8, 0xe8, 0xe8, 0xff})
-		}
-	}
+	p.Legend.Top = true
 }
 
 func (c *chart) rule(x float64, colour color.Color) {
@@ -226,7 +247,7 @@ func (c *chart) rule(x float64, colour color.Color) {
 
 // ratiosChart is each row that has a ratio, and its target.
 func ratiosChart(r *report) (chart, error) {
-	c := newChart("rows.svg", "Ours to theirs, median and quartiles", "ratio; to the left of its target (▏) a row passes")
+	c := newChart("rows.svg", "Ours to theirs, median and quartiles", "ratio; a row passes to the left of its target")
 	var names []string
 	var passed, missed []mark
 	var targets []float64
@@ -248,7 +269,8 @@ func ratiosChart(r *report) (chart, error) {
 	if c.rows == 0 {
 		return c, nil
 	}
-	c.ratioAxis(least, most)
+	c.logAxis(least, most)
+	c.rule(1, dark)
 	for i, t := range targets {
 		tick, err := plotter.NewLine(plotter.XYs{{X: t, Y: c.y(i) - 0.35}, {X: t, Y: c.y(i) + 0.35}})
 		if err != nil {
@@ -263,7 +285,6 @@ func ratiosChart(r *report) (chart, error) {
 	if err := c.dots("pass", blue, passed); err != nil {
 		return c, err
 	}
-	c.plot.Legend.Top = true
 	return c, c.dots("miss", orange, missed)
 }
 
@@ -303,8 +324,8 @@ func peersChart(r *report) (chart, error) {
 	if c.rows == 0 {
 		return c, nil
 	}
-	c.ratioAxis(least, most)
-	c.plot.Legend.Top = true
+	c.logAxis(least, most)
+	c.rule(1, dark)
 	for _, k := range kinds {
 		if err := c.dots(k.situation, k.colour, k.marks); err != nil {
 			return c, err
@@ -342,12 +363,7 @@ func crowdChart(r *report) (chart, error) {
 	if c.rows == 0 {
 		return c, nil
 	}
-	c.plot.X.Scale, c.plot.X.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
-	c.plot.X.Min, c.plot.X.Max = least/1.3, most*8
-	for v := math.Pow(10, math.Ceil(math.Log10(c.plot.X.Min))); v < c.plot.X.Max; v *= 10 {
-		c.rule(v, color.RGBA{0xe8, 0xe8, 0xe8, 0xff})
-	}
-	c.plot.Legend.Top = true
+	c.logAxis(least, most*2)
 	if err := c.dots("fastbind: nobody failed, one daemon", blue, ours); err != nil {
 		return c, err
 	}

@@ -23,6 +23,7 @@ import (
 	"os/signal"
 	"regexp"
 	"runtime"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"syscall"
@@ -70,6 +71,7 @@ func run(ctx context.Context, args []string, out io.Writer) (status int, err err
 	list := fs.Bool("list", false, "print the rows' names and targets and the peers and measure nothing")
 	jsonTo := fs.String("json", "", "also write the results to `file`")
 	from := fs.String("from", "", "measure nothing: take the results of earlier runs from JSON `files`, with commas; later ones stand for earlier ones")
+	profile := fs.String("cpuprofile", "", "also write a processor profile of this process, the rows in process, to `file`, for go tool pprof")
 	chartsTo := fs.String("charts", "", "also draw charts into `directory`, as SVG")
 	pageTo := fs.String("md", "", "also write the results as a page, docs/PERFORMANCE.md, to `file`; -charts draws beside it")
 	if err := fs.Parse(args); errors.Is(err, flag.ErrHelp) {
@@ -88,11 +90,11 @@ func run(ctx context.Context, args []string, out io.Writer) (status int, err err
 	if err != nil {
 		return 2, err
 	}
-	p := plan{rows: chosen(match, *long, *against != ""), stages: match.MatchString(stagesName), peers: entrants, size: ordinary, args: args}
+	p := plan{rows: chosen(match, *long, *against != ""), stages: match.MatchString(stagesName), calls: match.MatchString(callsName), peers: entrants, size: ordinary, args: args}
 	if *isQuick {
 		p.size = quick
 	}
-	if len(p.rows) == 0 && !p.stages && len(p.peers) == 0 {
+	if len(p.rows) == 0 && !p.stages && !p.calls && len(p.peers) == 0 {
 		return 2, fmt.Errorf("no row matches %q; -list prints them, -long -peers all -list all", *only)
 	}
 	if *list {
@@ -105,7 +107,7 @@ func run(ctx context.Context, args []string, out io.Writer) (status int, err err
 			r.print(out)
 		}
 	} else {
-		r, err = p.measure(ctx, out)
+		r, err = p.profiled(ctx, out, *profile)
 	}
 	if err != nil {
 		return 2, err
@@ -132,6 +134,7 @@ func run(ctx context.Context, args []string, out io.Writer) (status int, err err
 type plan struct {
 	rows   []row
 	stages bool
+	calls  bool
 	peers  []peer
 	size   size
 	args   []string
@@ -144,9 +147,29 @@ func (p plan) list(out io.Writer) {
 	if p.stages {
 		fmt.Fprintln(out, stagesName)
 	}
+	if p.calls {
+		fmt.Fprintln(out, callsName)
+	}
 	for _, p := range p.peers {
 		fmt.Fprintf(out, "peer %-24s %s\n", p.name, p.what)
 	}
+}
+
+// profiled measures, and writes a profile if it has a name.
+func (p plan) profiled(ctx context.Context, out io.Writer, name string) (r *report, err error) {
+	if name == "" {
+		return p.measure(ctx, out)
+	}
+	f, err := os.Create(name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, err
+	}
+	defer pprof.StopCPUProfile()
+	return p.measure(ctx, out)
 }
 
 // measure does it all in a world of its own, and prints each result when it is
@@ -166,7 +189,7 @@ func (p plan) measure(ctx context.Context, out io.Writer) (r *report, err error)
 	}
 	r = &report{Format: format, Runs: []runInfo{{Began: began.UTC().Round(time.Second), Args: p.args, Machine: machine()}}}
 	fmt.Fprintln(out, r.Runs[0].Machine)
-	for _, part := range []func(context.Context, *world, io.Writer, *report) error{p.measureRows, p.measureStages, p.measurePeers} {
+	for _, part := range []func(context.Context, *world, io.Writer, *report) error{p.measureRows, p.measureStages, p.measureCalls, p.measurePeers} {
 		if err := part(ctx, w, out, r); err != nil {
 			return r, err
 		}
@@ -276,6 +299,12 @@ func (r *report) print(out io.Writer) {
 	}
 	if len(r.Stages) > 0 {
 		fmt.Fprint(out, "\n", stagesTable(r.Stages))
+	}
+	if len(r.Calls) > 0 {
+		fmt.Fprint(out, "\n", callsHead)
+	}
+	for _, c := range r.Calls {
+		fmt.Fprintln(out, c.line())
 	}
 	if len(r.Peers) > 0 {
 		fmt.Fprint(out, "\n", peersHead)

@@ -17,11 +17,12 @@ const format = 1
 
 // A report is what a run has measured: what -json writes and -from reads.
 type report struct {
-	Format int          `json:"format"`
-	Runs   []runInfo    `json:"runs"` // more than one after a merge
-	Rows   []result     `json:"rows,omitempty"`
-	Stages []stages     `json:"stages,omitempty"`
-	Peers  []peerResult `json:"peers,omitempty"`
+	Format int           `json:"format"`
+	Runs   []runInfo     `json:"runs"` // more than one after a merge
+	Rows   []result      `json:"rows,omitempty"`
+	Stages []stages      `json:"stages,omitempty"`
+	Calls  []callsResult `json:"calls,omitempty"`
+	Peers  []peerResult  `json:"peers,omitempty"`
 }
 
 // A runInfo says when and where.
@@ -59,6 +60,7 @@ func readReports(names []string) (*report, error) {
 		all.Runs = append(all.Runs, r.Runs...)
 		all.Rows = merge(all.Rows, r.Rows, func(r result) string { return r.Row + "/" + r.Against })
 		all.Stages = merge(all.Stages, r.Stages, func(s stages) string { return s.Load.String() })
+		all.Calls = merge(all.Calls, r.Calls, func(c callsResult) string { return c.What })
 		all.Peers = merge(all.Peers, r.Peers, func(p peerResult) string { return p.Peer })
 	}
 	// In the order of the tables, whichever run they are from.
