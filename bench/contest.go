@@ -64,24 +64,35 @@ func meet(ctx context.Context, w *world, s size, p peer, tools string, n *networ
 	if err != nil {
 		return nil, "", err
 	}
-	ours, version := w.ourselves(n), theirs.version()
-	if p.cache != "" {
-		out, err := meetCache(ctx, w, s, theirs)
-		return out, version, err
+	out, err := theirs.contests(ctx, s)
+	if err != nil { // what it says becomes part of the report
+		err = errors.New(theirs.public.Replace(err.Error()))
 	}
-	var out []contest
+	return out, theirs.version(), err
+}
+
+// contests measures all that applies to a peer.
+func (e *entrant) contests(ctx context.Context, s size) (out []contest, err error) {
+	if e.peer.cache != "" {
+		return meetCache(ctx, e.w, s, e)
+	}
+	ours := e.w.ourselves(e.net)
+	defer func() { err = errors.Join(err, e.w.endStrays()) }()
 	for _, situation := range []string{cold, warm, killed} {
-		if situation == killed && len(p.activator) > 0 {
+		if situation == killed && len(e.peer.activator) > 0 {
 			continue // why says so
 		}
-		c, err := duel(ctx, s, situation, ours, theirs)
+		c, err := duel(ctx, s, situation, ours, e)
 		if err != nil {
-			return out, version, fmt.Errorf("%s: %w", situation, err)
+			return out, fmt.Errorf("%s: %w", situation, err)
 		}
 		out = append(out, c)
 	}
-	c, err := crowds(ctx, s, ours, theirs)
-	return append(out, c), version, errors.Join(err, theirs.fresh(), w.endStrays())
+	c, err := crowds(ctx, s, ours, e)
+	if err != nil {
+		return out, fmt.Errorf("%s: %w", crowded, err)
+	}
+	return append(out, c), nil
 }
 
 // duel measures single clients by turns, A B B A …, as many as the budget has time
@@ -216,7 +227,7 @@ func crowds(ctx context.Context, s size, ours, theirs *entrant) (contest, error)
 	c.Theirs.of(each[1])
 	c.Ours.Last, c.Theirs.Last = quantile(lasts[0], 0.5), quantile(lasts[1], 0.5)
 	c.compare(ratios)
-	return c, errors.Join(ours.fresh(), theirs.fresh())
+	return c, nil
 }
 
 // rush starts so many clients and waits for all. It returns the time until the

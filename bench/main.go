@@ -314,14 +314,14 @@ func (r *report) print(out io.Writer) {
 	}
 }
 
-// machine says where the figures are from.
+// machine says where the figures are from, without saying which one it is.
 func machine() string {
 	var u syscall.Utsname
 	release := "unknown kernel"
 	if syscall.Uname(&u) == nil {
 		var b []byte
 		for _, c := range u.Release {
-			if c == 0 {
+			if c != '.' && (c < '0' || c > '9') {
 				break
 			}
 			b = append(b, byte(c))

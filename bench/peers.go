@@ -175,6 +175,8 @@ type entrant struct {
 	env    []string
 	dir    string // working directory
 	expect *regexp.Regexp
+	within time.Duration     // that a client may take; then it has failed
+	public *strings.Replacer // of what it says, without names of this machine's
 }
 
 // enter prepares a peer's root.
@@ -199,10 +201,11 @@ func (w *world) enter(p peer, tools string, n *network) (*entrant, error) {
 	p.version, p.client, p.activator, p.env, p.files = all(p.version), all(p.client), all(p.activator), all(p.env), all(p.files)
 	p.setup, p.socket, p.cache = expand.Replace(p.setup), expand.Replace(p.socket), expand.Replace(p.cache)
 	p.files = append(p.files, root+"/run/*", root+"/run/.*", root+"/tmp/*", root+"/tmp/.*")
-	e := &entrant{w: w, net: n, peer: p, tools: tools, dir: filepath.Join(root, "project"), env: append([]string{
-		"HOME=" + root + "/home", "XDG_RUNTIME_DIR=" + root + "/run", "TMPDIR=" + root + "/tmp",
-		"PATH=" + tools + "/bin:" + os.Getenv("PATH"), "LANG=C.UTF-8",
-	}, p.env...)}
+	e := &entrant{w: w, net: n, peer: p, tools: tools, within: clientWithin,
+		public: strings.NewReplacer(root, "{root}", w.dir, "{dir}", tools, "{peers}", "|", "/"), dir: filepath.Join(root, "project"), env: append([]string{
+			"HOME=" + root + "/home", "XDG_RUNTIME_DIR=" + root + "/run", "TMPDIR=" + root + "/tmp",
+			"PATH=" + tools + "/bin:" + os.Getenv("PATH"), "LANG=C.UTF-8",
+		}, p.env...)}
 	if e.expect, err = regexp.Compile(p.expect); err != nil {
 		return nil, err
 	}
@@ -216,8 +219,9 @@ func (w *world) enter(p peer, tools string, n *network) (*entrant, error) {
 
 // ourselves is the tool made with fastbind as an entrant.
 func (w *world) ourselves(n *network) *entrant {
-	return &entrant{w: w, net: n, dir: w.dir, env: os.Environ(), expect: regexp.MustCompile("hello"),
-		peer: peer{name: "fastbind", client: []string{w.path("tool")}, files: []string{os.Getenv("FASTBIND_RUNTIME_DIR") + "/*"}}}
+	return &entrant{w: w, net: n, dir: w.dir, env: os.Environ(), expect: regexp.MustCompile("hello"), within: clientWithin,
+		public: strings.NewReplacer(w.dir, "{dir}"),
+		peer:   peer{name: "fastbind", client: []string{w.path("tool")}, files: []string{os.Getenv("FASTBIND_RUNTIME_DIR") + "/*"}}}
 }
 
 // command is a command in the entrant's surroundings.
@@ -262,7 +266,7 @@ func (e *entrant) fresh() error {
 	if err := e.start(cmd); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), clientWithin)
+	ctx, cancel := context.WithTimeout(context.Background(), e.within)
 	defer cancel()
 	err := await(ctx, func() error {
 		// Its network's sockets; a connect would activate.
@@ -275,7 +279,7 @@ func (e *entrant) fresh() error {
 	return errors.Join(err, cmd.Process.Release()) // endStrays reaps it
 }
 
-// clientWithin is how long a client may take; then it has failed.
+// clientWithin is how long a client may take.
 const clientWithin = 30 * time.Second
 
 // A failure is a client that was not served: a result, not an error of the
@@ -312,7 +316,7 @@ func (p *process) start() error {
 
 // wait waits for the client and judges it.
 func (p *process) wait() error {
-	late := time.AfterFunc(clientWithin, func() { _ = p.cmd.Process.Kill() })
+	late := time.AfterFunc(p.e.within, func() { _ = p.cmd.Process.Kill() })
 	err := p.cmd.Wait()
 	p.took = time.Since(p.began)
 	inTime := late.Stop()
@@ -325,11 +329,11 @@ func (p *process) wait() error {
 	_, exited := errors.AsType[*exec.ExitError](err)
 	switch {
 	case !inTime:
-		return &failure{fmt.Sprintf("not served within %s", clientWithin)}
+		return &failure{fmt.Sprintf("not served within %s", p.e.within)}
 	case exited:
-		return &failure{fmt.Sprintf("%v: %s", err, firstLine(out))}
+		return &failure{fmt.Sprintf("%v: %s", err, p.e.public.Replace(firstLine(out)))}
 	case err == nil && !p.e.expect.Match(out):
-		return &failure{fmt.Sprintf("printed %q", firstLine(out))}
+		return &failure{fmt.Sprintf("printed %q", p.e.public.Replace(firstLine(out)))}
 	}
 	return err
 }

@@ -79,9 +79,12 @@ var programs = []struct{ name, module, pkg string }{
 	{"floor", "..", "./examples/gocache/internal/floor"},
 }
 
-// build compiles the programs.
-func (w *world) build(ctx context.Context) error {
+// build compiles the programs, or those that are named.
+func (w *world) build(ctx context.Context, names ...string) error {
 	for _, p := range programs {
+		if len(names) > 0 && !slices.Contains(names, p.name) {
+			continue
+		}
 		cmd := exec.CommandContext(ctx, "go", "build", "-o", w.path(p.name), p.pkg)
 		cmd.Dir = p.module
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
