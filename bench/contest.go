@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"sync"
 	"time"
@@ -59,12 +60,12 @@ type peerResult struct {
 }
 
 // meet measures a peer against us.
-func meet(ctx context.Context, w *world, s size, p peer, tools string, n *network) ([]contest, string, error) {
+func meet(ctx context.Context, w *world, s size, p peer, only *regexp.Regexp, tools string, n *network) ([]contest, string, error) {
 	theirs, err := w.enter(p, tools, n)
 	if err != nil {
 		return nil, "", err
 	}
-	out, err := theirs.contests(ctx, s)
+	out, err := theirs.contests(ctx, s, only)
 	if err != nil { // what it says becomes part of the report
 		err = errors.New(theirs.public.Replace(err.Error()))
 	}
@@ -72,15 +73,15 @@ func meet(ctx context.Context, w *world, s size, p peer, tools string, n *networ
 }
 
 // contests measures all that applies to a peer.
-func (e *entrant) contests(ctx context.Context, s size) (out []contest, err error) {
+func (e *entrant) contests(ctx context.Context, s size, only *regexp.Regexp) (out []contest, err error) {
 	if e.peer.cache != "" {
-		return meetCache(ctx, e.w, s, e)
+		return meetCache(ctx, e.w, s, e, only)
 	}
 	ours := e.w.ourselves(e.net)
 	defer func() { err = errors.Join(err, e.w.endStrays()) }()
 	for _, situation := range []string{cold, warm, killed} {
-		if situation == killed && len(e.peer.activator) > 0 {
-			continue // why says so
+		if situation == killed && len(e.peer.activator) > 0 || !only.MatchString(situation) {
+			continue // of an activator, why says so
 		}
 		c, err := duel(ctx, s, situation, ours, e)
 		if err != nil {
@@ -88,11 +89,14 @@ func (e *entrant) contests(ctx context.Context, s size) (out []contest, err erro
 		}
 		out = append(out, c)
 	}
-	c, err := crowds(ctx, s, ours, e)
-	if err != nil {
-		return out, fmt.Errorf("%s: %w", crowded, err)
+	if only.MatchString(crowded) {
+		c, err := crowds(ctx, s, ours, e)
+		if err != nil {
+			return out, fmt.Errorf("%s: %w", crowded, err)
+		}
+		out = append(out, c)
 	}
-	return append(out, c), nil
+	return out, nil
 }
 
 // duel measures single clients by turns, A B B A …, as many as the budget has time
@@ -315,7 +319,7 @@ func (c *contest) compare(ratios []float64) {
 
 // meetCache measures builds with a cache of somebody else's by turns with ours:
 // one from nothing each, then with what that left.
-func meetCache(ctx context.Context, w *world, s size, e *entrant) (out []contest, err error) {
+func meetCache(ctx context.Context, w *world, s size, e *entrant, only *regexp.Regexp) (out []contest, err error) {
 	ours, err := gocache(w)
 	if err != nil {
 		return nil, err
@@ -323,6 +327,9 @@ func meetCache(ctx context.Context, w *world, s size, e *entrant) (out []contest
 	defer func() { err = errors.Join(err, ours.done()) }()
 	theirs := cache{env: append(slices.Clone(e.env), "GOCACHEPROG="+e.peer.cache)}
 	for _, situation := range []string{cached, again} {
+		if !only.MatchString(situation) {
+			continue
+		}
 		c := contest{Name: situation}
 		var times [2][]time.Duration
 		var ratios []float64

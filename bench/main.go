@@ -65,6 +65,7 @@ func main() {
 func run(ctx context.Context, args []string, out io.Writer) (status int, err error) {
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	only := fs.String("rows", "", "only rows whose name matches the regular `expression`")
+	of := fs.String("situations", "", "of the peers only situations that match the `expression`: cold, warm, after kill -9, crowd, go build")
 	against := fs.String("peers", "", "also measure these peers, by `names` with commas, or all; peers.sh installs them")
 	isQuick := fs.Bool("quick", false, "few pairs: shows that everything runs, not how fast")
 	long := fs.Bool("long", false, "also the rows that take minutes: builds of the standard library")
@@ -90,7 +91,11 @@ func run(ctx context.Context, args []string, out io.Writer) (status int, err err
 	if err != nil {
 		return 2, err
 	}
-	p := plan{rows: chosen(match, *long, *against != ""), stages: match.MatchString(stagesName), calls: match.MatchString(callsName), peers: entrants, size: ordinary, args: args}
+	situations, err := regexp.Compile(*of)
+	if err != nil {
+		return 2, err
+	}
+	p := plan{rows: chosen(match, *long, *against != ""), stages: match.MatchString(stagesName), calls: match.MatchString(callsName), peers: entrants, situations: situations, size: ordinary, args: args}
 	if *isQuick {
 		p.size = quick
 	}
@@ -132,12 +137,13 @@ func run(ctx context.Context, args []string, out io.Writer) (status int, err err
 
 // A plan is what is to be measured.
 type plan struct {
-	rows   []row
-	stages bool
-	calls  bool
-	peers  []peer
-	size   size
-	args   []string
+	rows       []row
+	stages     bool
+	calls      bool
+	peers      []peer
+	situations *regexp.Regexp
+	size       size
+	args       []string
 }
 
 func (p plan) list(out io.Writer) {
@@ -250,7 +256,7 @@ func (p plan) measurePeers(ctx context.Context, w *world, out io.Writer, r *repo
 		fmt.Fprintf(os.Stderr, "%s …\n", peer.name)
 		res := peerResult{Peer: peer.name, What: peer.what, Own: peer.own, Why: peer.why, Missing: peer.missing(tools, n, nerr)}
 		if res.Missing == "" {
-			res.Contests, res.Version, err = meet(ctx, w, p.size, peer, tools, n)
+			res.Contests, res.Version, err = meet(ctx, w, p.size, peer, p.situations, tools, n)
 			if err := ctx.Err(); err != nil {
 				return err
 			}

@@ -140,7 +140,7 @@ func TestContests(t *testing.T) {
 			if c.within > 0 {
 				e.within = c.within
 			}
-			got, err := e.contests(t.Context(), s)
+			got, err := e.contests(t.Context(), s, regexp.MustCompile(""))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -61,7 +61,18 @@ func readReports(names []string) (*report, error) {
 		all.Rows = merge(all.Rows, r.Rows, func(r result) string { return r.Row + "/" + r.Against })
 		all.Stages = merge(all.Stages, r.Stages, func(s stages) string { return s.Load.String() })
 		all.Calls = merge(all.Calls, r.Calls, func(c callsResult) string { return c.What })
-		all.Peers = merge(all.Peers, r.Peers, func(p peerResult) string { return p.Peer })
+		for _, p := range r.Peers {
+			i := peerIn(all.Peers, p.Peer)
+			if i < 0 {
+				all.Peers = append(all.Peers, p)
+				continue
+			}
+			p.Contests = merge(all.Peers[i].Contests, p.Contests, func(c contest) string { return c.Name })
+			if len(p.Contests) > 0 {
+				p.Missing = ""
+			}
+			all.Peers[i] = p
+		}
 	}
 	// In the order of the tables, whichever run they are from.
 	slices.SortStableFunc(all.Rows, func(a, b result) int { return rowIndex(a) - rowIndex(b) })
@@ -83,6 +94,10 @@ func merge[T any](old, fresh []T, key func(T) string) []T {
 
 func rowIndex(r result) int {
 	return slices.IndexFunc(rows, func(o row) bool { return o.name == r.Row && (o.against == r.Against || o.best) })
+}
+
+func peerIn(list []peerResult, name string) int {
+	return slices.IndexFunc(list, func(p peerResult) bool { return p.Peer == name })
 }
 
 func peerIndex(name string) int {

@@ -26,9 +26,10 @@ import (
 // is gone after close.
 type world struct {
 	dir, bin string
-	input    *os.File // a line, for clients that read their standard input
-	kept     []int    // pids of children that endStrays leaves alone
-	session  int      // of this process
+	input    *os.File                              // a line, for clients that read their standard input
+	kept     []int                                 // pids of children that endStrays leaves alone
+	session  int                                   // of this process
+	built    map[string]map[string][]time.Duration // goBuilds
 }
 
 func newWorld() (*world, error) {
