@@ -72,8 +72,8 @@ goes() {
 crate() {
 	local command=$1 name=$2 version=$3
 	shift 3
-	"$dir/bin/$command" --version 2>/dev/null | grep -qF "$version" ||
-		cargo install --quiet --locked --force --root "$dir" "$@" "$name@$version"
+	[ -x "$dir/bin/$command" ] && grep -qs "^\"$name $version " "$dir/.crates.toml" ||
+		cargo install --quiet --force --root "$dir" "$@" "$name@$version"
 }
 
 case $(uname -m) in
@@ -96,7 +96,7 @@ peer eslint_d npmed eslint_d .bin/eslint_d eslint@10.15.0 eslint_d@15.0.3
 peer gopls goes gopls golang.org/x/tools/gopls@v0.23.0
 peer go-tool-cache goes go-cacher github.com/bradfitz/go-tool-cache/cmd/go-cacher@v0.0.0-20260722201841-0bb331e19f64
 peer gocacheprog goes gocacheprog github.com/vearutop/gocacheprog@latest
-# The runpm of that crate and the daemon that it launches.
-peer running-process crate runpm running-process 4.10.21 --features daemon --bins
-peer pitchfork crate pitchfork pitchfork-cli 2.33.0
+# Not --locked: its lock file wants a release of webpki-roots that is not to be had.
+peer running-process crate runpm running-process 4.10.21 --features daemon --bin runpm --bin running-process-daemon
+peer pitchfork crate pitchfork pitchfork-cli 2.33.0 --locked
 # go-plugin is a library: bench/internal/prog/goplugin, its version in bench/go.mod.
