@@ -256,7 +256,7 @@ func ratiosChart(r *report) (chart, error) {
 		if row.Unit != "" || row.Value <= 0 {
 			continue
 		}
-		m := mark{row: len(names), at: row.Value, low: row.Low, high: row.High, text: fmt.Sprintf("%.2f", row.Value)}
+		m := mark{row: len(names), at: row.Value, low: row.Low, high: row.High, text: ratio(row.Value)}
 		if row.Pass {
 			passed = append(passed, m)
 		} else {

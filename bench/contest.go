@@ -23,7 +23,9 @@ type standing struct {
 	First   string        `json:"first,omitempty"` // the first failure
 
 	// Of a crowd's round, the least and the most: how often a daemon was started,
-	// counted in what a lone client leaves behind, and how many lived in the end.
+	// counted in what a lone client leaves behind, at most once for each client,
+	// since a daemon's own children count too when it dies; and how many lived in
+	// the end.
 	Started [2]int `json:"started,omitzero"`
 	Left    [2]int `json:"left,omitzero"`
 }
@@ -220,7 +222,7 @@ func crowds(ctx context.Context, s size, ours, theirs *entrant) (contest, error)
 			if len(e.peer.activator) > 0 {
 				continue // it starts them itself: none becomes a stray
 			}
-			standings[k].round(i == 0, (all+unit[k]-1)/unit[k], alive)
+			standings[k].round(i == 0, min(theirs.peer.crowdSize(), (all+unit[k]-1)/unit[k]), alive)
 		}
 		ratios = append(ratios, float64(last[0])/float64(last[1]))
 		if i == 0 {

@@ -267,29 +267,11 @@ func (p plan) measurePeers(ctx context.Context, w *world, out io.Writer, r *repo
 		fmt.Fprint(out, res.lines())
 		r.Peers = append(r.Peers, res)
 	}
-	for _, row := range p.rows {
-		if res, ok := r.best(); ok && row.best {
-			r.Rows = append(r.Rows, row.judge(res))
-			fmt.Fprint(out, "\n", rowsHead, r.Rows[len(r.Rows)-1].line(), "\n")
-		}
+	if res, ok := r.best(); ok && slices.ContainsFunc(p.rows, row.ofPeers) {
+		r.Rows = append(r.Rows, res)
+		fmt.Fprint(out, "\n", rowsHead, res.line(), "\n")
 	}
 	return nil
-}
-
-// best is the cold contest with the peer that was fastest in it, of those whose
-// client launches a daemon of its own and was always served.
-func (r *report) best() (best result, ok bool) {
-	var least time.Duration
-	for _, p := range r.Peers {
-		for _, c := range p.Contests {
-			if p.Own && c.Name == cold && c.Ratio > 0 && c.Theirs.Failed == 0 && (least == 0 || c.Theirs.P50 < least) {
-				least, ok = c.Theirs.P50, true
-				best = result{Against: "the fastest peer with a daemon of its own: " + p.Peer, Ours: show(c.Ours.P50), Theirs: show(c.Theirs.P50),
-					Value: c.Ratio, Low: c.Low, High: c.High}
-			}
-		}
-	}
-	return best, ok
 }
 
 // print prints a report of an earlier run.

@@ -60,6 +60,12 @@ func (r *report) page(name, charts string) error {
 			}
 			return ""
 		},
+		"spent": func(row result) string {
+			if i := rowIndex(row); i >= 0 && !row.Pass {
+				return rows[i].spent
+			}
+			return ""
+		},
 		"line": result.line, "lines": func(p peerResult) string { return strings.TrimSuffix(p.lines(), "\n") },
 		"calls": callsResult.line, "callsHead": func() string { return strings.TrimSuffix(callsHead, "\n") },
 	}).Parse(pageText)

@@ -73,9 +73,11 @@ var peers = []peer{
 		client: []string{"turbo", "daemon", "start"}, expect: "daemon is running"},
 	{name: "biome", what: "linter, Rust; the native executable", own: true, needs: []string{"biome"}, version: []string{"biome", "--version"},
 		client: []string{"biome", "start"}, expect: "server was (successfully started|already running)", files: []string{"{root}/home/.cache/biome/biome-daemon/*"}},
-	// The server compiles a tool of Go's if the build cache does not have it.
+	// The server compiles a tool of Go's if the build cache does not have it; its
+	// telemetry would start processes of its own.
 	{name: "gopls", what: "language server, Go", own: true, needs: []string{"gopls", "go"}, version: []string{"gopls", "version"},
-		setup: `printf 'module x\n\ngo 1.21\n' >go.mod && go tool buildid {bin}/lsp`, crowd: 32,
+		setup: `printf 'module x\n\ngo 1.21\n' >go.mod && go tool buildid {bin}/lsp &&
+			mkdir -p "$HOME/.config/go/telemetry" && echo off >"$HOME/.config/go/telemetry/mode"`, crowd: 32,
 		env:    []string{"GOCACHE={peers}/go-build", "GOPATH={root}/home/go", "GOPROXY=off"},
 		client: []string{"{bin}/lsp", "gopls", "-remote=auto", "serve"}, expect: "gopls"},
 	{name: "eslint_d", what: "linter, JavaScript", own: true, ports: true, needs: []string{"eslint_d", "node"}, version: []string{"eslint_d", "--version"},

@@ -27,7 +27,7 @@ peer() {
 	if "$@" >>"$log" 2>&1; then
 		echo "$name: there"
 	else
-		echo "\"$*\" failed: $(grep -v '^[[:space:]]*$' "$log" | tail -1 | cut -c1-200)" | sed "s|$dir|\$dir|g" >"$dir/$name.missing"
+		echo "\"$*\" failed: $(grep -v '^[[:space:]]*$' "$log" | tail -1 | tr -s '[:blank:]' ' '  | cut -c1-200)" | sed "s|$dir|\$dir|g" >"$dir/$name.missing"
 		echo "$name: $(cat "$dir/$name.missing")"
 	fi
 }

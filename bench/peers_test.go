@@ -326,7 +326,7 @@ func TestReports(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Runs) != 2 || len(r.Rows) != 3 || r.Rows[0].Value != 1 || r.Rows[2].Unit != "MB more" || len(r.Peers) != 3 || r.Stages[0].Exit != 7*time.Millisecond {
+	if len(r.Runs) != 2 || len(r.Rows) != 4 || r.Rows[0].Value != 1 || r.Rows[3].Unit != "MB more" || len(r.Peers) != 3 || r.Stages[0].Exit != 7*time.Millisecond {
 		t.Errorf("%+v", r)
 	}
 	if _, err := readReports([]string{a, bad}); err == nil || !strings.Contains(err.Error(), "format 99") {

@@ -13,12 +13,13 @@ import (
 type row struct {
 	name, against string
 	means         string  // for a user
+	spent         string  // what a ratio above the target is spent on
 	target        float64 // at most
 	measure       func(context.Context, *world, size) (result, error)
 
 	long bool // takes minutes
 	idle bool // measured beside all others
-	best bool // of what the peers have shown
+	best bool // of what the peers have shown, all of them
 }
 
 // judge says whether the target is reached.
@@ -31,24 +32,33 @@ func (r row) judge(res result) result {
 	return res
 }
 
+func (r row) ofPeers() bool { return r.best }
+
 // rows are in the order in which they are measured and printed.
 var rows = []row{
 	{name: "warm Dial, in process", against: "net.Dial", target: 1.10, measure: warmDial(fastbind.VersionIgnore),
-		means: "What a tool pays for every connection to a daemon that runs, compared with a bare connect to the same socket."},
+		means: "What a tool pays for every connection to a daemon that runs, compared with a bare connect to the same socket.",
+		spent: "two system calls that check who is at the other end, and the connection's own value, which can say later why no answer came"},
 	{name: "warm Dial under replace", against: "net.Dial", target: 1.25, measure: warmDial(fastbind.VersionReplace),
-		means: "The same where the daemon's build is compared with the client's: one readlink more."},
+		means: "The same where the daemon's build is compared with the client's: one readlink more.",
+		spent: "that, one readlink, and reading the identities of two builds out of what it says"},
 	{name: "warm `fastbind dial`, whole process, one request", against: "minimal client", target: 1.5, measure: warmProcess,
-		means: "A script's way to a running daemon, from exec to exit."},
+		means: "A script's way to a running daemon, from exec to exit.",
+		spent: "starting a larger executable: the command carries its other subcommands, its flags and the conformance kit, and initialises what they need"},
 	{name: "warm tool with the SDK, whole process, one request", against: "minimal client", target: 1.5, measure: warmTool,
 		means: "The same for a tool that links the SDK: what it adds to a program of a few milliseconds."},
 	{name: "cold Dial until connected", against: "os/exec Start of the daemon", target: 1.3, measure: coldConnected,
-		means: "How soon the first client may write, with no daemon before. The floor is starting the process alone."},
+		means: "How soon the first client may write, with no daemon before. The floor is starting the process alone.",
+		spent: "what precedes the fork: checking the directories and the executable, the generation's directory, its record, two sockets with two names each, locks; the floor does none of it, and has no endpoint to connect to"},
 	{name: "cold Dial until first reply", against: "bind, spawn, connect by hand", target: 1.15, measure: coldReply,
-		means: "What lock, record, journal, log and the checks cost the first client, in process."},
+		means: "What lock, record, journal, log and the checks cost the first client, in process.",
+		spent: "the same, and in the daemon adopting the listener, taking over the record, and saying that it is ready"},
 	{name: "cold tool, whole process, one request", against: "Go reference by hand", target: 1.15, measure: coldProcess,
-		means: "The same as a user sees it: the first command, from exec to exit."},
+		means: "The same as a user sees it: the first command, from exec to exit.",
+		spent: "the same; the start-up of both executables, which both sides have, makes it weigh less"},
 	{name: "cold tool, whole process, one request", against: "the fastest peer with a daemon of its own", target: 0.7, best: true,
-		means: "The first command compared with that of the fastest of the tools below that launch a daemon themselves."},
+		means: "The first command compared with that of the fastest of the tools below that launch a daemon themselves.",
+		spent: "two starts of the Go runtime, which a daemon in C or C++ does not have, and the rows above"},
 	{name: "crowd of 100 processes, no daemon", against: "the same, daemon running", target: 1.25, measure: crowd(100),
 		means: "A parallel build's first use: until the last is answered. One daemon, nobody fails."},
 	{name: "crowd of 1,000 processes, no daemon", against: "the same, daemon running", target: 1.25, measure: crowd(1000),
@@ -58,11 +68,13 @@ var rows = []row{
 	{name: "upgrade: 99.9th percentile of a request loop", against: "no upgrade", target: 2, measure: upgrade,
 		means: "The slowest requests while the daemon is replaced by another under load."},
 	{name: "memory of a daemon", against: "net.Listen", target: 1.5, measure: memory,
-		means: "Resident memory that the SDK adds to a daemon, in MB."},
+		means: "Resident memory that the SDK adds to a daemon, in MB.",
+		spent: "mostly pages of the larger executable, which all processes of it share, the rest a control endpoint and what answers there"},
 	{name: "start-up processor time of a tool with the SDK", against: "with package net", target: 0.3, measure: startUp,
 		means: "What linking the SDK costs each run of a tool, even one that does not dial, in ms."},
 	{name: "executable of a tool with the SDK", against: "with package net", target: 1, measure: binarySize(""),
-		means: "What the SDK adds to a tool's file, in MB."},
+		means: "What the SDK adds to a tool's file, in MB.",
+		spent: "the symbols and debugging information of the embedded broker: without them the next row"},
 	{name: "executable of a tool with the SDK, stripped", against: "with package net", target: 1, measure: binarySize("-s -w"),
 		means: "The same without symbols and debugging information."},
 	{name: "time per client, 100 at once", against: "10 at once", target: 1.2, measure: perClient(100),
