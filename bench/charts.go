@@ -39,7 +39,8 @@ var sans = font.Font{Typeface: "Liberation", Variant: "Sans"}
 const (
 	chartWidth = 25 * vg.Centimeter
 	lineHeight = 0.62 * vg.Centimeter // of a row of a chart
-	around     = 3 * vg.Centimeter    // title and axis
+	around     = 3.4 * vg.Centimeter  // title, axis and margins
+	margin     = 0.2 * vg.Centimeter
 )
 
 // A chart is a figure of a report.
@@ -82,12 +83,15 @@ func (r *report) draw(dir string) error {
 	}
 	for _, c := range all {
 		height := around + lineHeight*vg.Length(c.rows)
-		svg, err := c.plot.WriterTo(chartWidth, height, "svg")
+		canvas, err := draw.NewFormattedCanvas(chartWidth, height, "svg")
 		if err != nil {
 			return err
 		}
+		all := draw.New(canvas)
+		all.FillPolygon(color.White, []vg.Point{{}, {X: chartWidth}, {X: chartWidth, Y: height}, {Y: height}}) // readable on a dark page too
+		c.plot.Draw(draw.Crop(all, margin, -margin, margin, -margin))
 		var b bytes.Buffer
-		if _, err := svg.WriteTo(&b); err != nil {
+		if _, err := canvas.WriteTo(&b); err != nil {
 			return err
 		}
 		named := bytes.ReplaceAll(b.Bytes(), []byte("font-family:Liberation Sans;"), []byte("font-family:'Liberation Sans',Arial,Helvetica,sans-serif;"))
@@ -108,7 +112,6 @@ func newChart(file, title, axis string) chart {
 		st.Font = font.From(sans, st.size)
 	}
 	p.Title.Padding = 0.3 * vg.Centimeter
-	p.BackgroundColor = color.White // readable on a dark page too
 	p.Y.Tick.Length = 0
 	p.Y.Padding = 0.2 * vg.Centimeter
 	p.Legend.XOffs, p.Legend.Padding, p.Legend.ThumbnailWidth = -0.2*vg.Centimeter, vg.Points(1.5), 0.6*vg.Centimeter
@@ -339,6 +342,7 @@ func crowdChart(r *report) (chart, error) {
 	c := newChart("crowd.svg", "Many first uses at once, no daemon: until the last client has ended", "milliseconds")
 	var names []string
 	var ours, theirs []mark
+	held := true
 	least, most := math.Inf(1), 0.0
 	for _, p := range r.Peers {
 		for _, co := range p.Contests {
@@ -353,6 +357,7 @@ func crowdChart(r *report) (chart, error) {
 			if n := co.Theirs.Started[1]; n > 1 {
 				text = strings.TrimPrefix(fmt.Sprintf("%s, %d daemons started", text, n), ", ")
 			}
+			held = held && co.Ours.Failed == 0 && co.Ours.Started[1] == 1
 			ours = append(ours, mark{row: row, at: ms(co.Ours.Last)})
 			theirs = append(theirs, mark{row: row, at: ms(co.Theirs.Last), text: text})
 			least, most = min(least, ms(co.Ours.Last), ms(co.Theirs.Last)), max(most, ms(co.Ours.Last), ms(co.Theirs.Last))
@@ -364,7 +369,11 @@ func crowdChart(r *report) (chart, error) {
 		return c, nil
 	}
 	c.logAxis(least, most*2)
-	if err := c.dots("fastbind: nobody failed, one daemon", blue, ours); err != nil {
+	name := "fastbind"
+	if held {
+		name += ": nobody failed, one daemon"
+	}
+	if err := c.dots(name, blue, ours); err != nil {
 		return c, err
 	}
 	return c, c.dots("the peer", orange, theirs)

@@ -29,6 +29,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/fastbind/fastbind/bench/internal/echo"
 	"github.com/fastbind/fastbind/daemon"
 )
@@ -320,7 +322,11 @@ func machine() string {
 	if b, err := os.ReadFile("/proc/loadavg"); err == nil {
 		load, _, _ = strings.Cut(string(b), " ")
 	}
-	return fmt.Sprintf("%s %s, %d processors, %s, load %s", release, runtime.GOARCH, runtime.NumCPU(), runtime.Version(), load)
+	realTime := ""
+	if policy, _, errno := syscall.Syscall(syscall.SYS_SCHED_GETSCHEDULER, 0, 0, 0); errno == 0 && (policy == unix.SCHED_FIFO || policy == unix.SCHED_RR) {
+		realTime = ", at real-time priority"
+	}
+	return fmt.Sprintf("%s %s, %d processors, %s, load %s%s", release, runtime.GOARCH, runtime.NumCPU(), runtime.Version(), load, realTime)
 }
 
 func plural(n int, what string) string {
