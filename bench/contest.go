@@ -50,6 +50,8 @@ const (
 	again   = "go build std, warm"
 )
 
+var situations = []string{cold, warm, killed, crowded, cached, again}
+
 // A peerResult is what a run says of a peer.
 type peerResult struct {
 	Peer     string    `json:"peer"`

@@ -93,11 +93,11 @@ func run(ctx context.Context, args []string, out io.Writer) (status int, err err
 	if err != nil {
 		return 2, err
 	}
-	situations, err := regexp.Compile(*of)
+	onlyIn, err := regexp.Compile(*of)
 	if err != nil {
 		return 2, err
 	}
-	p := plan{rows: chosen(match, *long, *against != ""), stages: match.MatchString(stagesName), calls: match.MatchString(callsName), peers: entrants, situations: situations, size: ordinary, args: args}
+	p := plan{rows: chosen(match, *long, *against != ""), stages: match.MatchString(stagesName), calls: match.MatchString(callsName), peers: entrants, situations: onlyIn, size: ordinary, args: args}
 	if *isQuick {
 		p.size = quick
 	}

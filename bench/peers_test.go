@@ -365,7 +365,7 @@ func TestPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"machine one", "machine two", "| warm Dial, in process | net.Dial |", "| adb 1.2 | crowd of 100 | 500 ms | 900 ms | 0.55 |",
-		"not measured: not to be had", "`exit status 1: why`", "(performance/cold-0s.svg)", "(performance/rows.svg)", "(performance/crowd.svg)", "(performance/peers.svg)"} {
+		"not measured: not to be had", "Failed, cold: `exit status 1: why`", "None of them has measured: warm Dial under replace / net.Dial; ", "(performance/cold-0s.svg)", "(performance/rows.svg)", "(performance/crowd.svg)", "(performance/peers.svg)"} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("the page does not have %q", want)
 		}
@@ -392,6 +392,40 @@ func TestPage(t *testing.T) {
 			if w := want[strings.TrimSuffix(filepath.Base(name), ".svg")]; !strings.Contains(words, w) {
 				t.Errorf("%s does not say %q", name, w)
 			}
+		}
+	}
+}
+
+// TestPerformancePage: docs/PERFORMANCE.md and its charts are what a run has written.
+func TestPerformancePage(t *testing.T) {
+	const docs = "../docs"
+	r, err := readReports([]string{docs + "/performance/run.json"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := errors.Join(r.draw(filepath.Join(dir, "performance")), r.page(filepath.Join(dir, "PERFORMANCE.md"), filepath.Join(dir, "performance"))); err != nil {
+		t.Fatal(err)
+	}
+	made, err := filepath.Glob(dir + "/performance/*.svg")
+	if err != nil || len(made) < 5 {
+		t.Fatalf("%d charts, %v", len(made), err)
+	}
+	for _, path := range append(made, filepath.Join(dir, "PERFORMANCE.md")) {
+		name, err := filepath.Rel(dir, path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(filepath.Join(docs, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(got) != string(want) {
+			t.Errorf("docs/%s is not of docs/performance/run.json; run\n\tgo -C bench run . -from ../docs/performance/run.json -charts ../docs/performance -md ../docs/PERFORMANCE.md", name)
 		}
 	}
 }

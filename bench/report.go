@@ -72,6 +72,9 @@ func readReports(names []string) (*report, error) {
 			if len(p.Contests) > 0 {
 				p.Missing = ""
 			}
+			if p.Version == "" {
+				p.Version = all.Peers[i].Version
+			}
 			all.Peers[i] = p
 		}
 	}
@@ -80,6 +83,9 @@ func readReports(names []string) (*report, error) {
 	}
 	// In the order of the tables, whichever run they are from.
 	slices.SortStableFunc(all.Rows, func(a, b result) int { return rowIndex(a) - rowIndex(b) })
+	for _, p := range all.Peers {
+		slices.SortStableFunc(p.Contests, func(a, b contest) int { return slices.Index(situations, a.Name) - slices.Index(situations, b.Name) })
+	}
 	slices.SortStableFunc(all.Peers, func(a, b peerResult) int { return peerIndex(a.Peer) - peerIndex(b.Peer) })
 	return all, nil
 }
@@ -107,6 +113,25 @@ func (r *report) Missed() bool {
 		i := rowIndex(res)
 		return i >= 0 && !res.Pass && rows[i].spent != ""
 	})
+}
+
+// Absent are the rows and peers that none of the runs has measured.
+func (r *report) Absent() []string {
+	var names []string
+	for _, row := range rows {
+		if !slices.ContainsFunc(r.Rows, func(res result) bool {
+			i := rowIndex(res)
+			return i >= 0 && rows[i].name == row.name && rows[i].against == row.against
+		}) {
+			names = append(names, fmt.Sprintf("%s / %s", row.name, row.against))
+		}
+	}
+	for _, p := range peers {
+		if peerIn(r.Peers, p.name) < 0 {
+			names = append(names, p.name)
+		}
+	}
+	return names
 }
 
 // merge replaces what has the same key and appends the rest.
