@@ -10,6 +10,11 @@
 // both, and the ratio is that of the medians; the range is that of the quartiles
 // of the pairs' ratios. The exit status is 1 if a count does not hold (execs,
 // failures, allocations), whatever the times: those are the machine's too.
+//
+// With -peers it also measures well-known tools with daemons, which peers.sh
+// installs, each in a private home and network: rows.go and peers.go say what there
+// is. With -json a run can be kept, and charts and docs/PERFORMANCE.md be made of it
+// later, with -from.
 package main
 
 import (
@@ -97,7 +102,10 @@ func run(ctx context.Context, args []string, out io.Writer) (status int, err err
 	if err != nil {
 		return 2, err
 	}
-	p := plan{rows: chosen(match, *long, *against != ""), stages: match.MatchString(stagesName), calls: match.MatchString(callsName), peers: entrants, situations: onlyIn, size: ordinary, args: args}
+	p := plan{
+		rows: chosen(match, *long, *against != ""), stages: match.MatchString(stagesName), calls: match.MatchString(callsName),
+		peers: entrants, situations: onlyIn, size: ordinary,
+	}
 	if *isQuick {
 		p.size = quick
 	}
@@ -116,11 +124,11 @@ func run(ctx context.Context, args []string, out io.Writer) (status int, err err
 	} else {
 		r, err = p.profiled(ctx, out, *profile)
 	}
+	if *jsonTo != "" && r != nil { // also of a run that was cut short
+		err = errors.Join(err, r.write(*jsonTo))
+	}
 	if err != nil {
 		return 2, err
-	}
-	if *jsonTo != "" {
-		err = errors.Join(err, r.write(*jsonTo))
 	}
 	if *chartsTo != "" {
 		err = errors.Join(err, r.draw(*chartsTo))
@@ -145,7 +153,6 @@ type plan struct {
 	peers      []peer
 	situations *regexp.Regexp
 	size       size
-	args       []string
 }
 
 func (p plan) list(out io.Writer) {
@@ -195,7 +202,7 @@ func (p plan) measure(ctx context.Context, out io.Writer) (r *report, err error)
 	if err := w.build(ctx); err != nil {
 		return nil, err
 	}
-	r = &report{Format: format, Runs: []runInfo{{Began: began.UTC().Round(time.Second), Args: p.args, Machine: machine()}}}
+	r = &report{Format: format, Runs: []runInfo{{Began: began.UTC().Round(time.Second), Machine: machine()}}}
 	fmt.Fprintln(out, r.Runs[0].Machine)
 	for _, part := range []func(context.Context, *world, io.Writer, *report) error{p.measureRows, p.measureStages, p.measureCalls, p.measurePeers} {
 		if err := part(ctx, w, out, r); err != nil {

@@ -30,7 +30,6 @@ type report struct {
 type runInfo struct {
 	Began   time.Time     `json:"began"`
 	Took    time.Duration `json:"took"`
-	Args    []string      `json:"args,omitempty"`
 	Machine string        `json:"machine"`
 }
 
