@@ -203,6 +203,9 @@ func (p plan) measure(ctx context.Context, out io.Writer) (r *report, err error)
 		return nil, err
 	}
 	r = &report{Format: format, Runs: []runInfo{{Began: began.UTC().Round(time.Second), Machine: machine()}}}
+	if p.size == quick {
+		r.Runs[0].Machine += ", a quick run"
+	}
 	fmt.Fprintln(out, r.Runs[0].Machine)
 	for _, part := range []func(context.Context, *world, io.Writer, *report) error{p.measureRows, p.measureStages, p.measureCalls, p.measurePeers} {
 		if err := part(ctx, w, out, r); err != nil {
