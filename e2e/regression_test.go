@@ -626,7 +626,10 @@ func TestRefuseWithoutCurrent(t *testing.T) {
 			t.Errorf("current leads to %q, %v, not %q", got, err, want)
 		}
 	}
-	// With nothing on record it is closed to all.
+	// With nothing on record it is closed to all, for as long as the daemon has not
+	// noticed.
+	h := w.stopped("t")
+	defer func() { _ = h.Signal(syscall.SIGCONT) }()
 	remove(t, current)
 	for _, e := range w.generations("t") {
 		if err := os.Rename(e.Dir, filepath.Join(w.dir, "aside")); err != nil {
