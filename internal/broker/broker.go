@@ -22,9 +22,7 @@ import (
 
 	"github.com/fastbind/fastbind/internal/broker/poller"
 	"github.com/fastbind/fastbind/internal/broker/supervise"
-	"github.com/fastbind/fastbind/internal/definition"
 	"github.com/fastbind/fastbind/internal/journal"
-	"github.com/fastbind/fastbind/internal/launch"
 	"github.com/fastbind/fastbind/internal/proc"
 	"github.com/fastbind/fastbind/internal/runtimedir"
 )
@@ -39,23 +37,19 @@ type Config struct {
 	Holder string
 }
 
-// A Service is one to be held. Both were completed and checked.
-type Service struct {
-	Definition definition.Definition
-	Policy     supervise.Policy
-}
-
 // A Broker holds the services of one user and instance. Run is called once; the
-// other methods are safe for concurrent use while it runs.
+// other methods are safe for concurrent use, and wait until it runs.
 type Broker struct {
 	config Config
 	poll   *poller.Poller
 
 	events   chan posted    // what has happened; read by Run alone
+	ended    chan struct{}  // closed when Run returns
 	room     chan struct{}  // holds a token for each effect under way
 	under    sync.WaitGroup // the goroutines of effects, and of watched generations
 	services map[uint64]*service
 	names    map[string]*service
+	ctx      context.Context // of Run
 	schedule supervise.Schedule
 	requests map[uint64]chan supervise.Answer
 	lastKey  uint64
@@ -63,22 +57,11 @@ type Broker struct {
 }
 
 // posted is an event of a service. done is run by the loop, before the event is
-// given to the machine: it keeps what the effect has brought.
+// given to the machine: it keeps what the effect has brought. With key 0 it is of the
+// whole broker, and done gets nil.
 type posted struct {
 	key  uint64
 	done func(*service) supervise.Event
-}
-
-// service is one of the broker's. It belongs to the loop.
-type service struct {
-	Service
-	key     uint64
-	launch  *launch.Broker
-	machine supervise.Machine
-	held    *launch.Holding // our copy of the listener, nil without one
-	watched bool            // by the poller
-	runs    map[uint64]*run // the generations that have not ended, by number
-	ctx     context.Context // ends when the service is removed
 }
 
 // Bounds of a broker.
@@ -94,7 +77,7 @@ func New(c Config) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Broker{config: c, poll: p, events: make(chan posted, maxEvents), room: make(chan struct{}, maxEffects),
+	return &Broker{config: c, poll: p, events: make(chan posted, maxEvents), ended: make(chan struct{}), room: make(chan struct{}, maxEffects),
 		services: map[uint64]*service{}, names: map[string]*service{}, requests: map[uint64]chan supervise.Answer{}}, nil
 }
 
@@ -102,12 +85,12 @@ func New(c Config) (*Broker, error) {
 // and leaves the daemons as they are. It returns when all its goroutines have ended.
 func (b *Broker) Run(ctx context.Context, services []Service) error {
 	ctx, cancel := context.WithCancel(ctx)
+	defer close(b.ended)
 	defer b.under.Wait()
 	defer cancel()
 	defer b.poll.Close()
-	for _, s := range services {
-		b.add(ctx, s)
-	}
+	b.ctx = ctx
+	b.set(services)
 	b.under.Go(func() { b.pollAll(ctx) })
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
@@ -124,7 +107,10 @@ func (b *Broker) Run(ctx context.Context, services []Service) error {
 			b.depart()
 			return nil
 		case e := <-b.events:
-			if s := b.services[e.key]; s != nil {
+			switch s := b.services[e.key]; {
+			case e.key == 0:
+				e.done(nil)
+			case s != nil:
 				if event := e.done(s); event != nil {
 					b.next(s, event)
 				}
@@ -135,15 +121,6 @@ func (b *Broker) Run(ctx context.Context, services []Service) error {
 			}
 		}
 	}
-}
-
-// add begins to hold a service.
-func (b *Broker) add(ctx context.Context, s Service) {
-	b.lastKey++
-	sv := &service{Service: s, key: b.lastKey, machine: supervise.New(s.Policy), runs: map[uint64]*run{}, ctx: ctx,
-		launch: launch.NewBroker(b.config.Env, s.Definition, b.config.Client)}
-	b.services[sv.key], b.names[s.Definition.Service] = sv, sv
-	b.next(sv, supervise.Requested{Verb: supervise.VerbEnable})
 }
 
 // depart leaves everything to the daemons and the next broker.
@@ -160,6 +137,7 @@ func (b *Broker) next(s *service, e supervise.Event) {
 	for _, f := range effects {
 		b.do(s, f)
 	}
+	b.settle(s)
 }
 
 // post tells the loop what has happened, and gives up when the broker ends.

@@ -80,7 +80,8 @@
 // Who was asked to end is followed by another only if somebody wants one. Of the
 // others an end is good if it was clean, of one that was ready, and left nobody
 // waiting; else it is bad. Bad ends make a row, until somebody has served for
-// backoff_reset.
+// backoff_reset. A backend that was ready and leaves cleanly while somebody waits has
+// left its queue to the broker: that is neither, and who waits is served by the next.
 //
 //   - If somebody waits, the next is launched at once: a connection is a person who
 //     waits, and systemd's socket units activate at once too, within limits

@@ -441,7 +441,9 @@ func (w *world) ends(n next, d *daemon, end End, byUser bool) {
 			w.quick = 0
 		}
 		good := asked || end == EndClean && gone.ready && !w.queue && w.m.Policy.Restart != RestartAlways
-		w.streakEnd = !good || gone.killed && gone.captured
+		// A backend leaves its queue to the broker: who came then is no sign of a fault.
+		left := end == EndClean && gone.ready && gone.backend && w.m.Policy.Restart != RestartAlways
+		w.streakEnd = !good && !left || gone.killed && gone.captured
 		if good {
 			w.quick = 0
 		}

@@ -1,0 +1,125 @@
+package broker
+
+import (
+	"context"
+	"reflect"
+
+	"github.com/fastbind/fastbind/internal/broker/limit"
+	"github.com/fastbind/fastbind/internal/broker/notify"
+	"github.com/fastbind/fastbind/internal/broker/probe"
+	"github.com/fastbind/fastbind/internal/broker/supervise"
+	"github.com/fastbind/fastbind/internal/definition"
+	"github.com/fastbind/fastbind/internal/launch"
+)
+
+// A Service is one to be held: all that its definition says. Every part was completed
+// and checked. It is a plain value.
+type Service struct {
+	Definition definition.Definition
+	Policy     supervise.Policy
+
+	// Sign is what shows that a foreign daemon is ready. Of the zero Sign it is the
+	// least that can be seen: it has accepted a connection.
+	Sign   probe.Sign
+	Access notify.Access
+	Limits limit.Wanted
+}
+
+// when says from when on b holds in place of a, and whether they differ.
+func (a Service) when(b Service) (w supervise.When, differ bool) {
+	diffs := definition.Diff(a.Definition, b.Definition)
+	for i, f := range a.Policy.Fields() {
+		if g := b.Policy.Fields(); i >= len(g) || f != g[i] {
+			diffs = append(diffs, definition.Difference{Field: f.Key, Have: f.Value})
+		}
+	}
+	coexist := a.Definition.EnvPolicy == definition.EnvCoexist || a.Definition.OnVersion == definition.VersionCoexist
+	w = supervise.Applies(diffs, coexist)
+	rest := reflect.DeepEqual(a.Sign, b.Sign) && a.Access == b.Access && a.Limits == b.Limits
+	if !rest {
+		w = max(w, supervise.NextLaunch)
+	}
+	return w, len(diffs) > 0 || len(a.Policy.Fields()) != len(b.Policy.Fields()) || !rest
+}
+
+// service is one of the broker's. It belongs to the loop.
+type service struct {
+	Service
+	key     uint64
+	launch  *launch.Broker
+	machine supervise.Machine
+	held    *launch.Holding // our copy of the listener, nil without one
+	watched bool            // by the poller
+	runs    map[uint64]*run // the generations that have not ended, by number
+
+	ctx context.Context // ends when the broker has no more to do with it
+	end context.CancelFunc
+
+	removing bool
+	next     *Service // what is to be held in its place, when it is disabled
+}
+
+// set makes the broker's services those, of which each has another name. Others are
+// let go of: what runs of them runs on.
+func (b *Broker) set(services []Service) {
+	names := map[string]bool{}
+	for _, s := range services {
+		names[s.Definition.Service] = true
+		have := b.names[s.Definition.Service]
+		if have == nil {
+			b.add(s)
+			continue
+		}
+		b.change(have, s)
+	}
+	for name, s := range b.names {
+		if !names[name] {
+			b.next(s, supervise.Departed{})
+		}
+	}
+}
+
+func (b *Broker) add(s Service) {
+	b.lastKey++
+	sv := &service{Service: s, key: b.lastKey, machine: supervise.New(s.Policy), runs: map[uint64]*run{},
+		launch: launch.NewBroker(b.config.Env, s.Definition, b.config.Client)}
+	sv.ctx, sv.end = context.WithCancel(b.ctx)
+	b.services[sv.key], b.names[s.Definition.Service] = sv, sv
+	b.next(sv, supervise.Requested{Verb: supervise.VerbEnable})
+}
+
+func (b *Broker) change(s *service, to Service) {
+	if s.next != nil {
+		s.next = &to // it is on its way out
+		return
+	}
+	switch when, differ := s.Service.when(to); {
+	case !differ:
+	case when == supervise.Elsewhere:
+		s.next = &to
+		b.next(s, supervise.Requested{Verb: supervise.VerbDisable})
+	default:
+		s.Service, s.launch = to, launch.NewBroker(b.config.Env, to.Definition, b.config.Client)
+		b.next(s, supervise.Changed{Policy: to.Policy, Launch: when == supervise.NextLaunch})
+	}
+}
+
+// settle forgets a service that is no longer held.
+func (b *Broker) settle(s *service) {
+	switch {
+	case s.machine.State == supervise.Ended:
+	case s.machine.State == supervise.Disabled && s.next != nil:
+	default:
+		return
+	}
+	if b.services[s.key] == nil {
+		return
+	}
+	delete(b.services, s.key)
+	delete(b.names, s.Definition.Service)
+	b.schedule.Set(s.Definition.Service, 0)
+	s.end()
+	if s.next != nil {
+		b.add(*s.next)
+	}
+}
