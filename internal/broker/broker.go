@@ -42,6 +42,8 @@ type Config struct {
 type Broker struct {
 	config Config
 	poll   *poller.Poller
+	feed   feed
+	since  time.Time
 
 	events   chan posted    // what has happened; read by Run alone
 	ended    chan struct{}  // closed when Run returns
@@ -77,7 +79,7 @@ func New(c Config) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Broker{config: c, poll: p, events: make(chan posted, maxEvents), ended: make(chan struct{}), room: make(chan struct{}, maxEffects),
+	return &Broker{config: c, poll: p, since: time.Now(), events: make(chan posted, maxEvents), ended: make(chan struct{}), room: make(chan struct{}, maxEffects),
 		services: map[uint64]*service{}, names: map[string]*service{}, requests: map[uint64]chan supervise.Answer{}}, nil
 }
 
@@ -86,6 +88,7 @@ func New(c Config) (*Broker, error) {
 func (b *Broker) Run(ctx context.Context, services []Service) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer close(b.ended)
+	defer b.feed.end()
 	defer b.under.Wait()
 	defer cancel()
 	defer b.poll.Close()
