@@ -204,7 +204,7 @@ func (e *Enforcement) Wrap(path string, argv []string) (string, []string) {
 	if path == "/proc/self/exe" {
 		path = "/proc/" + strconv.Itoa(os.Getpid()) + "/exe"
 	}
-	return "/bin/sh", append([]string{"sh", "-c", s + `exec "$@"`, "sh", path}, argv[1:]...)
+	return "/bin/sh", append([]string{"sh", "-c", s + "unset PWD OLDPWD SHLVL\n" + `exec "$@"`, "sh", path}, argv[1:]...)
 }
 
 // Admit puts the fork in its place and under its limits, and lets it through to
