@@ -10,7 +10,7 @@ func (s *system) prepareAid(files []uintptr) error {
 	if h == nil || h.Prepare == nil || s.mode == DaemonBinds {
 		return nil
 	}
-	aid, err := h.Prepare(Preparing{Dir: s.gen.dir, Addr: s.place.Addr + "/" + s.gen.name})
+	aid, err := h.Prepare(Preparing{Number: s.gen.number, Dir: s.gen.dir, Addr: s.place.Addr + "/" + s.gen.name})
 	if err != nil || aid == nil {
 		return err
 	}

@@ -330,7 +330,9 @@ func LimitLines(place string, limits []string) []Line {
 }
 
 // MainLines are the lines that say which process is the generation's main one.
-func MainLines(pid int, start uint64) []Line { return known([]Line{Int("pid", pid), Int("start", start)}) }
+func MainLines(pid int, start uint64) []Line {
+	return known([]Line{Int("pid", pid), Int("start", start)})
+}
 
 // InodeLine is the line that names the bound endpoint's inode.
 func InodeLine(i Inode) Line {
