@@ -158,10 +158,11 @@ func (f *brokerFields) limits() []string {
 	})
 }
 
-// idle says which fields are kept by nobody, "" if none.
-func idle(fields []string) string {
-	if len(fields) == 0 {
-		return ""
+// unheld is why the fields are not in force of a service that cannot be held, nil if
+// there are none.
+func (f *brokerFields) unheld(path string) error {
+	if len(f.given) == 0 {
+		return nil
 	}
-	return strings.Join(fields, ", ") + ": only a standing broker keeps that, and none holds the service"
+	return &fileError{path: path, text: strings.Join(f.given, ", ") + `: not in force: with bind = "daemon" there is nothing that a broker could hold`}
 }
