@@ -26,7 +26,7 @@ const (
 	exitDeadline    = 6
 	exitNoService   = 7
 	exitHung        = 8
-	exitThere       = 9 // of broker: the instance has one
+	exitThere       = 9   // of broker: the instance has one
 	exitInterrupted = 130 // 128 + SIGINT, as a shell has it
 )
 
