@@ -17,13 +17,16 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
+	"os"
 	"sync"
 	"time"
 
 	"github.com/fastbind/fastbind/internal/broker/poller"
 	"github.com/fastbind/fastbind/internal/broker/supervise"
 	"github.com/fastbind/fastbind/internal/journal"
+	"github.com/fastbind/fastbind/internal/launch"
 	"github.com/fastbind/fastbind/internal/proc"
+	"github.com/fastbind/fastbind/internal/record"
 	"github.com/fastbind/fastbind/internal/runtimedir"
 )
 
@@ -35,6 +38,23 @@ type Config struct {
 	// Holder is the directory of the broker's own generation, whose life lock it
 	// holds: where it is named, everybody sees whether the broker lives.
 	Holder string
+
+	// These pass listeners on from one broker to the next, by the name of the
+	// service's directory. They are called by the loop and do not block; each may be
+	// nil. Left returns what the broker before has left, once; the file is the
+	// caller's. Keep is told of every listener that the broker has from now on, Leave
+	// that it has it no more, or, with departs, that it ends. The holding is the
+	// broker's.
+	Left  func(dirName string) Left
+	Keep  func(dirName string, h *launch.Holding)
+	Leave func(dirName string, h *launch.Holding, departs bool)
+}
+
+// Left is a listener that the broker before has left, and the inode of its names. It
+// is zero if there is none.
+type Left struct {
+	File  *os.File
+	Inode record.Inode
 }
 
 // A Broker holds the services of one user and instance. Run is called once; the

@@ -9,6 +9,7 @@ import (
 	"github.com/fastbind/fastbind/internal/journal"
 	"github.com/fastbind/fastbind/internal/launch"
 	"github.com/fastbind/fastbind/internal/proc"
+	"github.com/fastbind/fastbind/internal/record"
 	"github.com/fastbind/fastbind/internal/runtimedir"
 )
 
@@ -17,7 +18,8 @@ import (
 func (b *Broker) do(s *service, e supervise.Effect) {
 	switch e := e.(type) {
 	case supervise.Bind:
-		b.begin(s, func(ctx context.Context) func(*service) supervise.Event { return b.bind(ctx, s.launch) })
+		left := b.left(s)
+		b.begin(s, func(ctx context.Context) func(*service) supervise.Event { return b.bind(ctx, s.launch, left) })
 	case supervise.Launch:
 		held := s.held
 		b.begin(s, func(ctx context.Context) func(*service) supervise.Event { return b.activate(ctx, s.launch, held) })
@@ -82,6 +84,9 @@ func (b *Broker) unwatch(s *service) {
 // release closes our copy of the listener.
 func (b *Broker) release(s *service) {
 	if s.held != nil {
+		if b.config.Leave != nil {
+			b.config.Leave(s.launch.DirName(), s.held, b.ctx.Err() != nil)
+		}
 		_ = s.held.Close()
 		s.held = nil
 	}
@@ -94,11 +99,27 @@ func (b *Broker) keep(s *service, h *launch.Holding) {
 	}
 	b.unwatch(s)
 	b.release(s)
-	s.held = h
+	if s.held = h; b.config.Keep != nil {
+		b.config.Keep(s.launch.DirName(), h)
+	}
+}
+
+// left is the listener that the broker before has left of the service, zero without.
+func (b *Broker) left(s *service) Left {
+	if b.config.Left == nil {
+		return Left{}
+	}
+	return b.config.Left(s.launch.DirName())
 }
 
 // bind holds the endpoint, or gets a copy of the listener of who serves there.
-func (b *Broker) bind(ctx context.Context, l *launch.Broker) func(*service) supervise.Event {
+func (b *Broker) bind(ctx context.Context, l *launch.Broker, left Left) func(*service) supervise.Event {
+	if left.File != nil {
+		// Where it leads nowhere any more, everything begins anew.
+		if h, err := l.Inherit(ctx, left.File, left.Inode, b.config.Holder); err == nil {
+			return b.inherited(ctx, l, h)
+		}
+	}
 	out, err := l.Hold(ctx, b.config.Holder)
 	if err != nil {
 		return failedTo(supervise.BindFailed{Reason: err.Error()})
@@ -110,6 +131,34 @@ func (b *Broker) bind(ctx context.Context, l *launch.Broker) func(*service) supe
 		}
 	}
 	return b.adopt(ctx, l, out.Place)
+}
+
+// inherited goes on with a listener that the broker before has left.
+func (b *Broker) inherited(ctx context.Context, l *launch.Broker, h *launch.Holding) func(*service) supervise.Event {
+	entries, _ := launch.Generations(h.Place.Dir)
+	e, ok := launch.Current(h.Place.Dir, entries)
+	if !ok || !e.Alive || e.Record.Phase == record.Draining {
+		return func(s *service) supervise.Event {
+			_ = h.Socket().Listen() // as whom its clients see us
+			b.keep(s, h)
+			return supervise.Bound{}
+		}
+	}
+	adopted := b.adopt(ctx, l, h.Place)
+	return func(s *service) supervise.Event {
+		a, ok := adopted(s).(supervise.Adopted)
+		switch {
+		case !ok: // it has ended meanwhile
+			b.keep(s, h)
+			return supervise.Bound{}
+		case a.Listener: // it has handed over another copy
+			_ = h.Close()
+		default:
+			b.keep(s, h)
+			a.Listener = true
+		}
+		return a
+	}
 }
 
 func failedTo(e supervise.Event) func(*service) supervise.Event {

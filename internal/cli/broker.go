@@ -74,9 +74,11 @@ func (a *app) beBroker(ctx context.Context, onDemand bool) error {
 	if err != nil {
 		return err
 	}
-	managed := len(manager.Sockets) > 0
-	if managed {
-		// The service manager's broker is the one that is to stay.
+	var legacy *standing.Legacy
+	if len(manager.Sockets) > 0 {
+		// The service manager's broker is the one that is to stay, and has what another
+		// one holds.
+		legacy = standing.Claim(ctx, a.dirs, a.instance)
 		if _, err := a.broker(by).Stop(ctx); err != nil && !isClass(err, launch.NotRunning) && !isClass(err, launch.NoService) {
 			return err
 		}
@@ -88,7 +90,7 @@ func (a *app) beBroker(ctx context.Context, onDemand bool) error {
 	version, _ := buildVersion()
 	err = standing.Run(ctx, standing.Config{
 		Instance: a.instance, Env: a.dirs, Client: a.clientEnv, Version: version, By: by, OnDemand: onDemand,
-		Read: a.definitions, Dir: a.configDir(), Reload: hangups, Manager: manager, Serve: serveBroker, Say: a.sayer(),
+		Read: a.definitions, Dir: a.configDir(), Reload: hangups, Manager: manager, Legacy: legacy, Serve: serveBroker, Say: a.sayer(),
 	})
 	if errors.Is(err, fastbind.ErrAlreadyBound) {
 		return a.brokerThere(ctx, by)

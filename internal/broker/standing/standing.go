@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"sync"
@@ -73,6 +74,9 @@ type Config struct {
 	// Manager is the service manager that has started the process.
 	Manager *activation.Manager
 
+	// Legacy is what [Claim] has returned; nil: of the broker that this one succeeds.
+	Legacy *Legacy
+
 	// Serve answers at a listener until ctx ends, and closes it.
 	Serve func(ctx context.Context, ln net.Listener, c *Control) error
 
@@ -113,12 +117,20 @@ func (backend) Bind(ep fastbind.Endpoint) (net.Listener, error) { return daemon.
 // when it serves: one before it that still runs then holds no more.
 func (backend) Load(ctx context.Context, inst *daemon.Instance) (*process, error) {
 	c := ctx.Value(configKey{}).(*Config)
-	b, err := broker.New(broker.Config{Env: c.Env, Client: c.Client, Holder: inst.RuntimeDir()})
+	place, err := c.Env.Find(c.Instance, Service)
 	if err != nil {
 		return nil, err
 	}
+	own := filepath.Base(inst.RuntimeDir())
+	p := &process{Config: c, inst: inst, legacy: c.Legacy, estate: newEstate(c, filepath.Join(place.Addr, own))}
+	if p.legacy == nil {
+		p.legacy = claim(ctx, c.Env, c.Instance, own)
+	}
+	p.legacy.stored(slices.DeleteFunc(slices.Clone(c.Manager.Sockets), func(s activation.Socket) bool { return s.Name == unit.SocketName }))
+	p.broker, err = broker.New(broker.Config{Env: c.Env, Client: c.Client, Holder: inst.RuntimeDir(),
+		Left: p.legacy.take, Keep: p.estate.keep, Leave: p.estate.leave})
 	inst.ReadyLater()
-	return &process{Config: c, inst: inst, broker: b}, nil
+	return p, err
 }
 
 func (backend) Serve(ctx context.Context, ln net.Listener, p *process) error { return p.serve(ctx, ln) }
@@ -128,6 +140,8 @@ type process struct {
 	*Config
 	inst   *daemon.Instance
 	broker *broker.Broker
+	legacy *Legacy
+	estate *estate
 
 	reading sync.Mutex // one reading of the files, until the broker has what they say
 
@@ -141,6 +155,8 @@ func (p *process) serve(ctx context.Context, ln net.Listener) error {
 	// queued there.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	p.legacy.receive(ctx)
+	defer p.estate.pass()
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
@@ -155,6 +171,7 @@ func (p *process) serve(ctx context.Context, ln net.Listener) error {
 	for _, l := range append(p.sockets(), ln) {
 		wg.Go(func() { p.answer(ctx, l) })
 	}
+	wg.Go(func() { p.estate.serve(ctx) })
 	wg.Go(func() { p.begin(ctx, services) })
 	wg.Go(func() { p.follow(ctx, watch) })
 	wg.Go(func() { p.alive(ctx) })
@@ -173,6 +190,9 @@ func (p *process) begin(ctx context.Context, services []broker.Service) {
 	p.await(ctx, services)
 	if ctx.Err() != nil {
 		return
+	}
+	for _, unwanted := range p.legacy.close() {
+		_ = p.Manager.Drop(unwanted)
 	}
 	status := p.status()
 	p.Say(status)
