@@ -62,6 +62,8 @@ type Left struct {
 type Broker struct {
 	config Config
 	poll   *poller.Poller
+	feed   feed
+	since  time.Time
 
 	events   chan posted    // what has happened; read by Run alone
 	ended    chan struct{}  // closed when Run returns
@@ -97,7 +99,7 @@ func New(c Config) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Broker{config: c, poll: p, events: make(chan posted, maxEvents), ended: make(chan struct{}), room: make(chan struct{}, maxEffects),
+	return &Broker{config: c, poll: p, since: time.Now(), events: make(chan posted, maxEvents), ended: make(chan struct{}), room: make(chan struct{}, maxEffects),
 		services: map[uint64]*service{}, names: map[string]*service{}, requests: map[uint64]chan supervise.Answer{}}, nil
 }
 
@@ -106,6 +108,7 @@ func New(c Config) (*Broker, error) {
 func (b *Broker) Run(ctx context.Context, services []Service) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer close(b.ended)
+	defer b.feed.end()
 	defer b.under.Wait()
 	defer cancel()
 	defer b.poll.Close()

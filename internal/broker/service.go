@@ -51,6 +51,7 @@ type service struct {
 	held    *launch.Holding // our copy of the listener, nil without one
 	watched bool            // by the poller
 	runs    map[uint64]*run // the generations that have not ended, by number
+	counts  ServiceMetrics
 
 	ctx context.Context // ends when the broker has no more to do with it
 	end context.CancelFunc

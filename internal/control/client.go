@@ -3,15 +3,12 @@ package control
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
 	"strconv"
-	"sync/atomic"
-	"syscall"
-	"time"
 	"unicode/utf8"
 
 	"github.com/fastbind/fastbind/internal/jsonlite"
+	"github.com/fastbind/fastbind/internal/varlink"
 )
 
 // A Client asks the daemon at the other end of one connection. It is safe for
@@ -26,32 +23,19 @@ import (
 // ended before the call's turn or a nonce that was refused unsent, the connection
 // is closed: what comes next on it belongs to nobody.
 type Client struct {
-	conn   net.Conn
-	frames frameReader
-	turn   chan struct{} // holds one token while a call uses conn and frames
-	closed atomic.Bool
+	wire   *varlink.Client
 	format int // what the client asks for; Format but in tests
 }
 
 // NewClient returns a client that owns conn. The caller has dialled it and has
 // checked who its peer is.
 func NewClient(conn net.Conn) *Client {
-	return &Client{
-		conn:   conn,
-		frames: frameReader{r: conn},
-		turn:   make(chan struct{}, 1),
-		format: Format,
-	}
+	return &Client{wire: varlink.NewClient(conn), format: Format}
 }
 
 // Close closes the connection and ends a call that is under way. It does not
 // wait. A second Close does nothing.
-func (c *Client) Close() error {
-	if c.closed.Swap(true) {
-		return nil
-	}
-	return c.conn.Close()
-}
+func (c *Client) Close() error { return c.wire.Close() }
 
 // Identify returns what the daemon says of itself now. A nonce of at most
 // MaxNonce bytes of UTF-8, fresh for each call, makes sure that the reply was
@@ -86,7 +70,7 @@ func (c *Client) Watch(ctx context.Context, nonce string, each func(Identity) (s
 
 func (c *Client) identify(ctx context.Context, nonce string, more bool, each func(Identity) bool) error {
 	if len(nonce) > MaxNonce || !utf8.ValidString(nonce) {
-		return errors.New("nonce " + strconv.Quote(cut(nonce, MaxNonce)) + " is too long or not UTF-8")
+		return errors.New("nonce " + strconv.Quote(varlink.Cut(nonce, MaxNonce)) + " is too long or not UTF-8")
 	}
 	parameters := jsonlite.Object(jsonlite.Member{Name: "format", Value: jsonlite.Int(int64(c.format))})
 	if nonce != "" {
@@ -94,7 +78,7 @@ func (c *Client) identify(ctx context.Context, nonce string, more bool, each fun
 			jsonlite.Member{Name: "nonce", Value: jsonlite.String(nonce)},
 			jsonlite.Member{Name: "format", Value: jsonlite.Int(int64(c.format))})
 	}
-	return c.ask(ctx, call{method: "io.fastbind.Daemon.Identify", parameters: parameters, more: more}, false,
+	return c.ask(ctx, varlink.Call{Method: "io.fastbind.Daemon.Identify", Parameters: parameters, More: more}, false,
 		func(v jsonlite.Value) (stop bool, err error) {
 			id, err := parseIdentity(v)
 			if err == nil && id.Nonce != nonce {
@@ -109,106 +93,22 @@ func (c *Client) identify(ctx context.Context, nonce string, more bool, each fun
 
 // ask makes a call and passes the parameters of each reply on, until the last
 // one, an error or stop. With keep a peer that has more to say stays connected.
-func (c *Client) ask(ctx context.Context, request call, keep bool, each func(jsonlite.Value) (stop bool, err error)) error {
-	select {
-	case c.turn <- struct{}{}:
-		defer func() { <-c.turn }()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	if err := ctx.Err(); err != nil {
-		return err // both were ready, and select chooses either
-	}
-	if c.closed.Load() {
-		return net.ErrClosed
-	}
-	defer c.interruptible(ctx)()
-	done, err := c.exchange(ctx, request, each)
-	if !done && (err != nil || !keep) {
-		c.Close()
-	}
-	return err
+func (c *Client) ask(ctx context.Context, request varlink.Call, keep bool, each func(jsonlite.Value) (stop bool, err error)) error {
+	return c.of(c.wire.Ask(ctx, request, keep, each))
 }
 
-// interruptible makes the end of ctx end what blocks on the connection, until
-// the function it returns is called.
-func (c *Client) interruptible(ctx context.Context) (stop func()) {
-	fired := make(chan struct{})
-	cancel := context.AfterFunc(ctx, func() {
-		defer close(fired)
-		c.conn.SetDeadline(longAgo)
-	})
-	return func() {
-		if !cancel() {
-			<-fired
-			c.conn.SetDeadline(time.Time{}) // the call was faster; the next one may block again
-		}
+// of returns what an error of the wire means. After another format nothing that the
+// peer says is understood.
+func (c *Client) of(err error) error {
+	r, ok := err.(*varlink.RemoteError)
+	if !ok || r.Name != errUnsupportedFormat {
+		return err
 	}
-}
-
-// exchange writes a request and passes the parameters of each reply on, until
-// the last reply, an error or stop. It reports whether the peer has no more to
-// say to this request, so that the connection can be used for another one.
-func (c *Client) exchange(ctx context.Context, request call, each func(jsonlite.Value) (stop bool, err error)) (done bool, err error) {
-	if _, err := c.conn.Write(request.appendFrame(nil)); err != nil {
-		return false, c.broken(ctx, err)
+	f := varlink.FieldsOf(r.Parameters)
+	wanted, supported := f.IntegerOr("wanted", 0), f.IntegerOr("supported", 0)
+	if f.Err != nil || wanted <= 0 || supported <= 0 {
+		return err
 	}
-	for {
-		r, err := c.next(ctx)
-		if err != nil {
-			return false, err
-		}
-		if r.err != "" {
-			err := remoteError(r)
-			_, usable := err.(*RemoteError)
-			return usable && !r.continues, err
-		}
-		if r.continues && !request.more {
-			return false, errors.New("malformed reply: more to come, though only one was asked for")
-		}
-		stop, err := each(r.parameters)
-		if err != nil {
-			return false, err
-		}
-		if stop || !r.continues {
-			return !r.continues, nil
-		}
-	}
-}
-
-func (c *Client) next(ctx context.Context) (reply, error) {
-	frame, err := c.frames.next(func() error { return nil })
-	if err != nil {
-		return reply{}, c.broken(ctx, err)
-	}
-	r, err := parseReply(frame)
-	if err != nil {
-		return reply{}, errors.New("malformed reply: " + err.Error())
-	}
-	return r, nil
-}
-
-// broken returns the reason for an error of the connection: what this side has
-// done to it comes first.
-func (c *Client) broken(ctx context.Context, err error) error {
-	switch {
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case c.closed.Load():
-		return net.ErrClosed
-	case err == io.EOF, errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		return io.ErrUnexpectedEOF // which of them depends on what lay unread
-	}
-	return err
-}
-
-func remoteError(r reply) error {
-	if r.err == errUnsupportedFormat {
-		f := fields{object: r.parameters}
-		wanted, supported := f.integerOr("wanted", 0), f.integerOr("supported", 0)
-		if f.err == nil && wanted > 0 && supported > 0 {
-			return &FormatError{Peer: supported, Ours: wanted}
-		}
-	}
-	return &RemoteError{Name: r.err, Parameters: r.parameters}
+	_ = c.Close()
+	return &FormatError{Peer: supported, Ours: wanted}
 }

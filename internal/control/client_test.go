@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/fastbind/fastbind/internal/varlink"
 )
 
 // fakeDaemon answers the client's requests one after the other with texts, in
@@ -20,13 +22,13 @@ func fakeDaemon(t *testing.T, texts ...string) *Client {
 	t.Cleanup(func() { c.Close() })
 	go func() {
 		defer theirs.Close()
-		frames := frameReader{r: theirs}
+		frames := varlink.NewFrameReader(theirs)
 		for _, text := range texts {
-			if _, err := frames.next(func() error { return nil }); err != nil {
+			if _, err := frames.Next(nil); err != nil {
 				return
 			}
 			if text == "" {
-				frames.next(func() error { return nil })
+				frames.Next(nil)
 				return
 			}
 			if text == hangUp {
@@ -47,7 +49,7 @@ const hangUp = "hang up"
 func answer(nonce string, continues bool) string {
 	id := full()
 	id.Nonce = nonce
-	return strings.ReplaceAll(string(appendReply(nil, continues, "", id.appendTo)), "\x00", "\n")
+	return strings.ReplaceAll(string(varlink.AppendReply(nil, continues, "", id.appendTo)), "\x00", "\n")
 }
 
 func TestClientErrors(t *testing.T) {
@@ -61,7 +63,7 @@ func TestClientErrors(t *testing.T) {
 		{"no nonce", answer("", false), func(err error) bool { return err == ErrNonce }, false},
 		{"hang-up", hangUp, func(err error) bool { return err == io.ErrUnexpectedEOF }, false},
 		{"half a reply", `{"para`, func(err error) bool { return err == io.ErrUnexpectedEOF }, false},
-		{"too long", strings.Repeat(" ", MaxFrame) + answer("n", false), func(err error) bool { return err == errFrameTooLong }, false},
+		{"too long", strings.Repeat(" ", MaxFrame) + answer("n", false), func(err error) bool { return err == varlink.ErrFrameTooLong }, false},
 		{"no JSON", "HTTP/1.1 400\n", says(`malformed reply: byte 0: expected a value`), false},
 		{"no object", "[]\n", says(`malformed reply: not an object`), false},
 		{"no parameters", "{}\n", says(`field "format" is not an integer from 1 to 9223372036854775807`), false},
@@ -69,11 +71,11 @@ func TestClientErrors(t *testing.T) {
 		{"wrong error", `{"error":[]}` + "\n", says(`malformed reply: field "error" is not a string`), false},
 		{"stream", answer("n", true), says(`malformed reply: more to come, though only one was asked for`), false},
 		{"format", `{"parameters":{"format":3}}` + "\n", is(FormatError{Peer: 3, Ours: 1}), false},
-		{"remote", `{"error":"a.b.C","parameters":{"x":"y"}}` + "\n", says(`the daemon replied with error "a.b.C" {"x":"y"}`), true},
-		{"remote without parameters", `{"error":"a.b.C"}` + "\n", says(`the daemon replied with error "a.b.C"`), true},
-		{"remote goes on", `{"error":"a.b.C","continues":true}` + "\n", says(`the daemon replied with error "a.b.C"`), false},
+		{"remote", `{"error":"a.b.C","parameters":{"x":"y"}}` + "\n", says(`the peer replied with error "a.b.C" {"x":"y"}`), true},
+		{"remote without parameters", `{"error":"a.b.C"}` + "\n", says(`the peer replied with error "a.b.C"`), true},
+		{"remote goes on", `{"error":"a.b.C","continues":true}` + "\n", says(`the peer replied with error "a.b.C"`), false},
 		{"remote format", `{"error":"io.fastbind.Daemon.UnsupportedFormat","parameters":{"wanted":1,"supported":3}}` + "\n", is(FormatError{Peer: 3, Ours: 1}), false},
-		{"remote format without numbers", `{"error":"io.fastbind.Daemon.UnsupportedFormat"}` + "\n", says(`the daemon replied with error "io.fastbind.Daemon.UnsupportedFormat"`), true},
+		{"remote format without numbers", `{"error":"io.fastbind.Daemon.UnsupportedFormat"}` + "\n", says(`the peer replied with error "io.fastbind.Daemon.UnsupportedFormat"`), true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -271,9 +273,7 @@ func TestWatchStopped(t *testing.T) {
 			t.Errorf("Identify: %v", err)
 		}
 		synctest.Wait()
-		b.server.mu.Lock()
-		defer b.server.mu.Unlock()
-		if n := len(b.server.peers); n != 0 {
+		if n, _ := b.server.Peers(); n != 0 {
 			t.Errorf("the server still has %d peers", n)
 		}
 	})
@@ -302,11 +302,10 @@ func TestClientLateCancel(t *testing.T) {
 			c.Close()
 			c = NewClient(dial())
 		}
-		if _, err := c.Identify(t.Context(), "m"); err != nil && err != net.ErrClosed {
-			t.Fatal(err)
-		}
-		if c.closed.Load() {
+		if _, err := c.Identify(t.Context(), "m"); err == net.ErrClosed {
 			c = NewClient(dial())
+		} else if err != nil {
+			t.Fatal(err)
 		}
 		cancel()
 	}

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/fastbind/fastbind/internal/varlink"
 )
 
 var update = flag.Bool("update", false, "write testdata/golden instead of comparing with it")
@@ -36,7 +38,7 @@ func noGoroutines() error {
 	for end := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
 		var left []string
 		for _, g := range strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
-			if strings.Contains(g, "internal/control.") && !strings.Contains(g, "control.TestMain") {
+			if (strings.Contains(g, "internal/control.") || strings.Contains(g, "internal/varlink.")) && !strings.Contains(g, "control.TestMain") {
 				left = append(left, g)
 			}
 		}
@@ -214,7 +216,7 @@ func (b *bubble) dial() *rawPeer {
 	b.ln.accepts <- theirs
 	synctest.Wait()
 	b.Cleanup(func() { ours.Close() })
-	return &rawPeer{T: b.T, Conn: ours, frames: frameReader{r: ours}}
+	return &rawPeer{T: b.T, Conn: ours, frames: varlink.NewFrameReader(ours)}
 }
 
 func (b *bubble) client() *Client {
@@ -227,7 +229,7 @@ func (b *bubble) client() *Client {
 type rawPeer struct {
 	*testing.T
 	net.Conn
-	frames frameReader
+	frames *varlink.FrameReader
 }
 
 // say writes frames; a newline in the text stands for the NUL byte.
@@ -241,7 +243,7 @@ func (p *rawPeer) say(text string) {
 // hear returns the next frame.
 func (p *rawPeer) hear() string {
 	p.Helper()
-	frame, err := p.frames.next(func() error { return nil })
+	frame, err := p.frames.Next(nil)
 	if err != nil {
 		p.Fatalf("reading a reply: %v", err)
 	}
@@ -251,21 +253,21 @@ func (p *rawPeer) hear() string {
 // hearIdentity returns the identity of the next reply.
 func (p *rawPeer) hearIdentity() (id Identity, continues bool) {
 	p.Helper()
-	r, err := parseReply([]byte(p.hear()))
-	if err != nil || r.err != "" {
+	r, err := varlink.ParseReply([]byte(p.hear()))
+	if err != nil || r.Err != "" {
 		p.Fatalf("reply %+v, %v", r, err)
 	}
-	if id, err = parseIdentity(r.parameters); err != nil {
+	if id, err = parseIdentity(r.Parameters); err != nil {
 		p.Fatal(err)
 	}
-	return id, r.continues
+	return id, r.Continues
 }
 
 // over fails the test unless the server has closed the connection and said
 // nothing more.
 func (p *rawPeer) over() {
 	p.Helper()
-	if frame, err := p.frames.next(func() error { return nil }); err != io.EOF {
+	if frame, err := p.frames.Next(nil); err != io.EOF {
 		p.Fatalf("read %q, %v, want the end", frame, err)
 	}
 }

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"strconv"
 
-	"github.com/fastbind/fastbind/internal/jsonlite"
+	"github.com/fastbind/fastbind/internal/varlink"
 )
 
 // ErrNonce reports a reply that does not carry the request's nonce: whoever
@@ -25,33 +25,15 @@ func (e *FormatError) Error() string {
 
 // A RemoteError is a Varlink error that the peer replied with. The connection
 // stays usable.
-type RemoteError struct {
-	Name       string         // such as org.varlink.service.MethodNotFound
-	Parameters jsonlite.Value // an object, or null
-}
-
-func (e *RemoteError) Error() string {
-	s := "the daemon replied with error " + strconv.Quote(cut(e.Name, maxEcho))
-	if e.Parameters.Kind() == jsonlite.KindObject {
-		s += " " + cut(string(e.Parameters.Append(nil)), maxEcho)
-	}
-	return s
-}
+type RemoteError = varlink.RemoteError
 
 // Refusal returns the reason of a refusal that has one, else "".
-func (e *RemoteError) Refusal() string {
+func Refusal(e *RemoteError) string {
 	if e.Name != errLeaseRefused && e.Name != errHandoverRefused && e.Name != errNoHandover && e.Name != errHashFailed {
 		return ""
 	}
-	f := fields{object: e.Parameters}
-	return f.textOrNull("reason")
+	return varlink.FieldsOf(e.Parameters).TextOrNull("reason")
 }
 
-// The Varlink errors of the two interfaces.
-const (
-	errInterfaceNotFound    = "org.varlink.service.InterfaceNotFound"
-	errMethodNotFound       = "org.varlink.service.MethodNotFound"
-	errMethodNotImplemented = "org.varlink.service.MethodNotImplemented"
-	errInvalidParameter     = "org.varlink.service.InvalidParameter"
-	errUnsupportedFormat    = "io.fastbind.Daemon.UnsupportedFormat"
-)
+// The errors of io.fastbind.Daemon beside those that every service has.
+const errUnsupportedFormat = "io.fastbind.Daemon.UnsupportedFormat"

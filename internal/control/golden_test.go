@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+
+	"github.com/fastbind/fastbind/internal/varlink"
 )
 
 // golden compares frames with a file of testdata/golden, in which a newline
@@ -44,8 +46,8 @@ func TestGoldenRequests(t *testing.T) {
 			c.format = format
 			f(c)
 		}()
-		frames := frameReader{r: theirs}
-		frame, err := frames.next(func() error { return nil })
+		frames := varlink.NewFrameReader(theirs)
+		frame, err := frames.Next(nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -65,11 +67,11 @@ func TestFrozenReply(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := parseReply(bytes.TrimRight(text, "\n"))
+	r, err := varlink.ParseReply(bytes.TrimRight(text, "\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := parseIdentity(r.parameters)
+	got, err := parseIdentity(r.Parameters)
 	want := sample()
 	want.Format, want.Nonce, want.Phase, want.Failure, want.Leases, want.EndsIn = Format, "n0nce", Loading, "", 0, -1
 	if err != nil || !reflect.DeepEqual(got, want) {
@@ -114,9 +116,9 @@ func TestGoldenReplies(t *testing.T) {
 				for {
 					frame := p.hear()
 					replies = append(append(replies, frame...), 0)
-					if r, err := parseReply([]byte(frame)); err != nil {
+					if r, err := varlink.ParseReply([]byte(frame)); err != nil {
 						t.Fatal(err)
-					} else if !r.continues {
+					} else if !r.Continues {
 						break
 					}
 					synctest.Wait()

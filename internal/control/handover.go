@@ -6,9 +6,9 @@ import (
 	"net"
 	"os"
 	"syscall"
-	"time"
 
 	"github.com/fastbind/fastbind/internal/jsonlite"
+	"github.com/fastbind/fastbind/internal/varlink"
 )
 
 const (
@@ -16,32 +16,34 @@ const (
 	errNoHandover      = "io.fastbind.Daemon.NoHandover"
 )
 
-// giveOver answers Handover. The peer is the successor from then on, until it hangs
+// handover answers Handover. The peer is the successor from then on, until it hangs
 // up.
-func giveOver(p *peer, c call) error { return share(p, c, State.Handover) }
+func (s *Server) handover(p *varlink.Peer, c varlink.Call) error {
+	return share(p, c, s.state.Handover)
+}
 
 // hold answers Hold. The peer is the broker that holds the listener from then on,
 // until it hangs up.
-func hold(p *peer, c call) error { return share(p, c, State.Hold) }
+func (s *Server) hold(p *varlink.Peer, c varlink.Call) error { return share(p, c, s.state.Hold) }
 
 // share gives the peer a copy of the listener, which goes along with the reply's
 // first byte (SCM_RIGHTS, unix(7)).
-func share(p *peer, c call, with func(State) (*Succession, error)) error {
-	conn, ok := p.conn.(*net.UnixConn)
+func share(p *varlink.Peer, c varlink.Call, with func() (*Succession, error)) error {
+	conn, ok := p.Conn().(*net.UnixConn)
 	if !ok {
-		return p.fail(c, errHandoverRefused, "reason", "the connection carries no descriptors")
+		return p.Fail(c, errHandoverRefused, "reason", "the connection carries no descriptors")
 	}
-	if p.succession != nil {
-		return p.fail(c, errHandoverRefused, "reason", "this connection has the listener already")
+	if p.Data != nil {
+		return p.Fail(c, errHandoverRefused, "reason", "this connection has the listener already")
 	}
-	succession, err := with(p.server.state)
+	succession, err := with()
 	if err != nil {
-		return p.fail(c, errHandoverRefused, "reason", err.Error())
+		return p.Fail(c, errHandoverRefused, "reason", err.Error())
 	}
-	p.succession = succession // ended when the peer is gone
-	p.server.keep(p)
-	frame := appendReply(nil, false, "", jsonlite.Object().Append)
-	if err := conn.SetWriteDeadline(time.Now().Add(p.server.writeTimeout)); err != nil {
+	p.Data = succession // ended when the peer is gone
+	p.Keep()
+	frame := varlink.AppendReply(nil, false, "", jsonlite.Object().Append)
+	if err := p.BeginReply(); err != nil {
 		return err
 	}
 	raw, err := succession.Listener.SyscallConn()
@@ -63,12 +65,13 @@ func share(p *peer, c call, with func(State) (*Succession, error)) error {
 }
 
 // takeOver answers TakeOver, once the daemon does not accept any more.
-func takeOver(p *peer, c call) error {
-	if p.succession == nil || p.succession.TakeOver == nil {
-		return p.fail(c, errNoHandover, "reason", "the listener was not handed over on this connection")
+func takeOver(p *varlink.Peer, c varlink.Call) error {
+	succession, ok := p.Data.(*Succession)
+	if !ok || succession.TakeOver == nil {
+		return p.Fail(c, errNoHandover, "reason", "the listener was not handed over on this connection")
 	}
-	p.succession.TakeOver()
-	return p.reply(c, false, jsonlite.Object().Append)
+	succession.TakeOver()
+	return p.Reply(c, false, jsonlite.Object().Append)
 }
 
 // A Succession is a handover that is under way, or a broker's hold.
@@ -100,14 +103,12 @@ func (c *Client) Hold(ctx context.Context) (*os.File, error) {
 }
 
 func (c *Client) share(ctx context.Context, method string) (*os.File, error) {
-	conn, ok := c.conn.(*net.UnixConn)
+	conn, ok := c.wire.Conn().(*net.UnixConn)
 	if !ok {
 		return nil, errors.New("the connection carries no descriptors")
 	}
 	r := &rightsReader{conn: conn}
-	c.frames.r = r
-	defer func() { c.frames.r = c.conn }()
-	err := c.ask(ctx, call{method: method}, false, heard)
+	err := c.of(c.wire.AskThrough(ctx, r, varlink.Call{Method: method}, false, nil))
 	if err == nil && r.file == nil {
 		err = errors.New("the daemon replied without its listener")
 	}
@@ -122,7 +123,7 @@ func (c *Client) share(ctx context.Context, method string) (*os.File, error) {
 // connection, to accept no more, and returns when it does not. The end of the
 // connection says that the takeover is done, or given up.
 func (c *Client) TakeOver(ctx context.Context) error {
-	return c.ask(ctx, call{method: "io.fastbind.Daemon.TakeOver"}, false, heard)
+	return c.ask(ctx, varlink.Call{Method: "io.fastbind.Daemon.TakeOver"}, false, nil)
 }
 
 // A rightsReader reads a stream and keeps the first descriptor that comes along;

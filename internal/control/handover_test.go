@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/fastbind/fastbind/internal/varlink"
 )
 
 // A fakeSuccession notes what a successor does.
@@ -143,7 +145,7 @@ func TestHandoverNeedsUnix(t *testing.T) {
 		}
 		p := b.dial()
 		p.say(`{"method":"io.fastbind.Daemon.Handover"}` + "\n")
-		if r, err := parseReply([]byte(p.hear())); err != nil || r.err != errHandoverRefused {
+		if r, err := varlink.ParseReply([]byte(p.hear())); err != nil || r.Err != errHandoverRefused {
 			t.Errorf("%+v, %v", r, err)
 		}
 	})

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/fastbind/fastbind/internal/jsonlite"
+	"github.com/fastbind/fastbind/internal/varlink"
 )
 
 // Phase says how far a generation is. A reader may meet a phase of a later
@@ -82,62 +83,62 @@ type Progress struct {
 // format that it does not know with a *FormatError before it looks at any other
 // field: their meaning may have changed.
 func parseIdentity(v jsonlite.Value) (Identity, error) {
-	f := &fields{object: v}
-	format := f.integer("format", 1, math.MaxInt64)
-	if f.err != nil {
-		return Identity{}, f.err
+	f := varlink.FieldsOf(v)
+	format := f.Integer("format", 1, math.MaxInt64)
+	if f.Err != nil {
+		return Identity{}, f.Err
 	}
 	if format != Format {
 		return Identity{}, &FormatError{Peer: format, Ours: Format}
 	}
 	id := Identity{
 		Format:       Format,
-		Nonce:        f.textOrNull("nonce"),
-		Service:      f.text("service"),
-		Instance:     f.text("instance"),
-		Generation:   f.integer("generation", 0, math.MaxInt64),
-		PID:          int(f.integer("pid", 1, math.MaxInt32)), // kill(2) gives 0 and -1 a meaning of their own
-		StartedTicks: f.bits("started_ticks"),
-		BootID:       f.text("boot_id"),
-		PIDNamespace: f.text("pid_namespace"),
-		Version:      f.text("version"),
-		BuildID:      f.text("build_id"),
-		Phase:        Phase(f.text("phase")),
-		Connections:  int(f.integer("connections", 0, math.MaxInt32)),
-		Failure:      f.textOrNull("failure"),
-		Uptime:       time.Duration(f.integer("uptime_ms", 0, math.MaxInt64/int64(time.Millisecond))) * time.Millisecond,
-		Leases:       int(f.integerOr("leases", 0)),
+		Nonce:        f.TextOrNull("nonce"),
+		Service:      f.Text("service"),
+		Instance:     f.Text("instance"),
+		Generation:   f.Integer("generation", 0, math.MaxInt64),
+		PID:          int(f.Integer("pid", 1, math.MaxInt32)), // kill(2) gives 0 and -1 a meaning of their own
+		StartedTicks: f.Bits("started_ticks"),
+		BootID:       f.Text("boot_id"),
+		PIDNamespace: f.Text("pid_namespace"),
+		Version:      f.Text("version"),
+		BuildID:      f.Text("build_id"),
+		Phase:        Phase(f.Text("phase")),
+		Connections:  int(f.Integer("connections", 0, math.MaxInt32)),
+		Failure:      f.TextOrNull("failure"),
+		Uptime:       time.Duration(f.Integer("uptime_ms", 0, math.MaxInt64/int64(time.Millisecond))) * time.Millisecond,
+		Leases:       int(f.IntegerOr("leases", 0)),
 		EndsIn:       -1,
 	}
-	if ms := f.integerOr("ends_in_ms", -1); ms >= 0 && ms <= math.MaxInt64/int64(time.Millisecond) {
+	if ms := f.IntegerOr("ends_in_ms", -1); ms >= 0 && ms <= math.MaxInt64/int64(time.Millisecond) {
 		id.EndsIn = time.Duration(ms) * time.Millisecond
 	}
-	exe := f.inner("executable")
+	exe := f.Inner("executable")
 	id.Executable = Executable{
-		Device:  exe.bits("device"),
-		Inode:   exe.bits("inode"),
-		Size:    exe.integer("size", 0, math.MaxInt64),
-		MtimeNS: exe.integer("mtime_ns", math.MinInt64, math.MaxInt64),
-		Path:    exe.text("path"),
+		Device:  exe.Bits("device"),
+		Inode:   exe.Bits("inode"),
+		Size:    exe.Integer("size", 0, math.MaxInt64),
+		MtimeNS: exe.Integer("mtime_ns", math.MinInt64, math.MaxInt64),
+		Path:    exe.Text("path"),
 	}
-	progress := &fields{}
-	if f.objectOrNull("progress").Kind() == jsonlite.KindObject {
-		progress = f.inner("progress")
+	progress := varlink.FieldsOf(jsonlite.Value{})
+	if f.ObjectOrNull("progress").Kind() == jsonlite.KindObject {
+		progress = f.Inner("progress")
 		id.Progress = &Progress{
-			Message:  progress.text("message"),
-			Fraction: fraction(progress.floatOr("fraction", -1)),
+			Message:  progress.Text("message"),
+			Fraction: fraction(progress.FloatOr("fraction", -1)),
 		}
 	}
-	for _, err := range []error{f.err, exe.err, progress.err} {
+	for _, err := range []error{f.Err, exe.Err, progress.Err} {
 		if err != nil {
 			return Identity{}, err
 		}
 	}
-	id.Unknown = f.unknown()
-	if rest := exe.unknown(); rest != nil {
+	id.Unknown = f.Unknown()
+	if rest := exe.Unknown(); rest != nil {
 		id.Unknown = append(id.Unknown, jsonlite.Member{Name: "executable", Value: jsonlite.Object(rest...)})
 	}
-	if rest := progress.unknown(); rest != nil {
+	if rest := progress.Unknown(); rest != nil {
 		id.Unknown = append(id.Unknown, jsonlite.Member{Name: "progress", Value: jsonlite.Object(rest...)})
 	}
 	return id, nil

@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"github.com/fastbind/fastbind/internal/jsonlite"
+	"github.com/fastbind/fastbind/internal/varlink"
 )
 
 // A Lease is what a daemon's life is to be tied to: a directory, a process, or,
@@ -21,78 +22,79 @@ const maxPath = 4096
 const errLeaseRefused = "io.fastbind.Daemon.LeaseRefused"
 
 // lease answers Lease.
-func lease(p *peer, c call) error {
-	f := fields{object: c.parameters}
-	l := Lease{Directory: f.textOrNull("directory")}
-	pid := f.integerOr("pid", 0)
-	l.StartedTicks = uint64(f.integerOr("started_ticks", 0))
+func (s *Server) lease(p *varlink.Peer, c varlink.Call) error {
+	f := varlink.FieldsOf(c.Parameters)
+	l := Lease{Directory: f.TextOrNull("directory")}
+	pid := f.IntegerOr("pid", 0)
+	l.StartedTicks = uint64(f.IntegerOr("started_ticks", 0))
 	switch {
-	case f.err != nil, l.Directory != "" && pid != 0, len(l.Directory) >= maxPath:
-		return p.fail(c, errInvalidParameter, "parameter", "directory")
+	case f.Err != nil, l.Directory != "" && pid != 0, len(l.Directory) >= maxPath:
+		return p.Fail(c, varlink.InvalidParameter, "parameter", "directory")
 	case pid < 0 || pid > math.MaxInt32:
-		return p.fail(c, errInvalidParameter, "parameter", "pid")
+		return p.Fail(c, varlink.InvalidParameter, "parameter", "pid")
 	case pid == 0 && l.StartedTicks != 0:
 		// The start of no process: it would be nothing's lease, which never ends.
-		return p.fail(c, errInvalidParameter, "parameter", "started_ticks")
+		return p.Fail(c, varlink.InvalidParameter, "parameter", "started_ticks")
 	}
 	l.PID = int(pid)
 	if l == (Lease{}) {
-		return p.leaseConnection(c)
+		return s.leaseConnection(p, c)
 	}
-	if _, err := p.server.state.Lease(l); err != nil {
-		return p.fail(c, errLeaseRefused, "reason", err.Error())
+	if _, err := s.state.Lease(l); err != nil {
+		return p.Fail(c, errLeaseRefused, "reason", err.Error())
 	}
-	return p.reply(c, false, jsonlite.Object().Append)
+	return p.Reply(c, false, jsonlite.Object().Append)
 }
 
 // leaseConnection makes the peer's connection the lease: it ends when the peer
 // hangs up, and carries no other request.
-func (p *peer) leaseConnection(c call) error {
-	if !c.more {
-		return p.fail(c, errInvalidParameter, "parameter", "directory") // nothing to tie it to
+func (s *Server) leaseConnection(p *varlink.Peer, c varlink.Call) error {
+	if !c.More {
+		return p.Fail(c, varlink.InvalidParameter, "parameter", "directory") // nothing to tie it to
 	}
-	if !p.server.beginLease() {
-		return p.fail(c, errLeaseRefused, "reason", "too many connections hold a lease")
+	back, ok := p.Apart()
+	if !ok {
+		return p.Fail(c, errLeaseRefused, "reason", "too many connections hold a lease")
 	}
-	defer p.server.endLease()
-	end, err := p.server.state.Lease(Lease{})
+	defer back()
+	end, err := s.state.Lease(Lease{})
 	if err != nil {
-		return p.fail(c, errLeaseRefused, "reason", err.Error())
+		return p.Fail(c, errLeaseRefused, "reason", err.Error())
 	}
 	defer end()
-	if err := p.reply(c, true, jsonlite.Object().Append); err != nil {
+	if err := p.Reply(c, true, jsonlite.Object().Append); err != nil {
 		return err
 	}
 	select {
-	case <-p.hungUp:
-	case <-p.calls: // it was told that the connection carries nothing else
-	case <-p.server.closing:
+	case <-p.HungUp():
+	case <-p.Another(): // it was told that the connection carries nothing else
+	case <-p.Closing():
 	}
-	return errHungUp
+	return varlink.ErrHungUp
 }
 
-// drainNow answers Drain.
-func drainNow(p *peer, c call) error {
-	p.server.state.Drain()
-	return p.reply(c, false, jsonlite.Object().Append)
+// drain answers Drain.
+func (s *Server) drain(p *varlink.Peer, c varlink.Call) error {
+	s.state.Drain()
+	return p.Reply(c, false, jsonlite.Object().Append)
 }
 
 // stacks answers Stacks.
-func stacks(p *peer, c call) error {
-	text := p.server.state.Stacks()
+func (s *Server) stacks(p *varlink.Peer, c varlink.Call) error {
+	text := s.state.Stacks()
 	cutShort := len(text) > maxStacks
-	return p.reply(c, false, jsonlite.Object(
-		jsonlite.Member{Name: "stacks", Value: jsonlite.String(cut(text, maxStacks))},
+	return p.Reply(c, false, jsonlite.Object(
+		jsonlite.Member{Name: "stacks", Value: jsonlite.String(varlink.Cut(text, maxStacks))},
 		jsonlite.Member{Name: "cut", Value: jsonlite.Bool(cutShort)}).Append)
 }
 
 // hash answers Hash.
-func hash(p *peer, c call) error {
-	sum, err := p.server.state.Hash()
+func (s *Server) hash(p *varlink.Peer, c varlink.Call) error {
+	sum, err := s.state.Hash()
 	if err != nil {
-		return p.fail(c, errHashFailed, "reason", err.Error())
+		return p.Fail(c, errHashFailed, "reason", err.Error())
 	}
-	return p.reply(c, false, jsonlite.Object(jsonlite.Member{Name: "sha256", Value: jsonlite.String(sum)}).Append)
+	return p.Reply(c, false, jsonlite.Object(jsonlite.Member{Name: "sha256", Value: jsonlite.String(sum)}).Append)
 }
 
 const errHashFailed = "io.fastbind.Daemon.HashFailed"
@@ -106,7 +108,7 @@ const maxStacks = MaxFrame / 2
 // a *RemoteError, one of an older release that it knows no such method.
 func (c *Client) Lease(ctx context.Context, l Lease) error {
 	if l == (Lease{}) {
-		return c.ask(ctx, call{method: "io.fastbind.Daemon.Lease", more: true}, true, heard)
+		return c.ask(ctx, varlink.Call{Method: "io.fastbind.Daemon.Lease", More: true}, true, nil)
 	}
 	var m []jsonlite.Member
 	if l.Directory != "" {
@@ -116,24 +118,21 @@ func (c *Client) Lease(ctx context.Context, l Lease) error {
 		m = append(m, jsonlite.Member{Name: "pid", Value: jsonlite.Int(int64(l.PID))},
 			jsonlite.Member{Name: "started_ticks", Value: jsonlite.Int(int64(l.StartedTicks))})
 	}
-	return c.ask(ctx, call{method: "io.fastbind.Daemon.Lease", parameters: jsonlite.Object(m...)}, false, heard)
+	return c.ask(ctx, varlink.Call{Method: "io.fastbind.Daemon.Lease", Parameters: jsonlite.Object(m...)}, false, nil)
 }
-
-// heard takes a reply that has nothing to say.
-func heard(jsonlite.Value) (stop bool, err error) { return true, nil }
 
 // Drain asks the daemon to end as a stop does. It returns when the daemon has
 // heard.
 func (c *Client) Drain(ctx context.Context) error {
-	return c.ask(ctx, call{method: "io.fastbind.Daemon.Drain"}, false, heard)
+	return c.ask(ctx, varlink.Call{Method: "io.fastbind.Daemon.Drain"}, false, nil)
 }
 
 // Hash returns the SHA-256, in hexadecimal, of the file that the daemon runs.
 func (c *Client) Hash(ctx context.Context) (sum string, err error) {
-	err = c.ask(ctx, call{method: "io.fastbind.Daemon.Hash"}, false, func(v jsonlite.Value) (bool, error) {
-		f := fields{object: v}
-		sum = f.text("sha256")
-		return true, f.err
+	err = c.ask(ctx, varlink.Call{Method: "io.fastbind.Daemon.Hash"}, false, func(v jsonlite.Value) (bool, error) {
+		f := varlink.FieldsOf(v)
+		sum = f.Text("sha256")
+		return true, f.Err
 	})
 	return sum, err
 }
@@ -141,10 +140,10 @@ func (c *Client) Hash(ctx context.Context) (sum string, err error) {
 // Stacks returns the stacks of the daemon's goroutines, which it also writes to
 // its log; cut reports that the log has more.
 func (c *Client) Stacks(ctx context.Context) (text string, cut bool, err error) {
-	err = c.ask(ctx, call{method: "io.fastbind.Daemon.Stacks"}, false, func(v jsonlite.Value) (bool, error) {
-		f := fields{object: v}
-		text, cut = f.text("stacks"), f.flag("cut")
-		return true, f.err
+	err = c.ask(ctx, varlink.Call{Method: "io.fastbind.Daemon.Stacks"}, false, func(v jsonlite.Value) (bool, error) {
+		f := varlink.FieldsOf(v)
+		text, cut = f.Text("stacks"), f.Flag("cut")
+		return true, f.Err
 	})
 	return text, cut, err
 }

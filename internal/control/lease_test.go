@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+
+	"github.com/fastbind/fastbind/internal/varlink"
 )
 
 func remoteName(err error) string {
@@ -75,7 +77,7 @@ func TestLeaseOfNothing(t *testing.T) {
 			for _, more := range []string{"false", "true"} {
 				p := b.dial()
 				p.say(`{"method":"io.fastbind.Daemon.Lease","more":` + more + `,"parameters":` + parameters + "}\n")
-				if reply := p.hear(); !strings.Contains(reply, errInvalidParameter) || !strings.Contains(reply, "started_ticks") {
+				if reply := p.hear(); !strings.Contains(reply, varlink.InvalidParameter) || !strings.Contains(reply, "started_ticks") {
 					t.Errorf("%s: %s", parameters, reply)
 				}
 			}
@@ -106,7 +108,7 @@ func TestLeasesKeepNobodyOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &bubble{T: t, state: newState(Ready), ln: newPipeListener(), served: make(chan error, 1)}
 		b.server = NewServer(b.state, nil)
-		b.server.maxPeers, b.server.maxLeases = 2, 5
+		b.server.Bounds.Peers, b.server.Bounds.Apart = 2, 5
 		go func() { b.served <- b.server.Serve(b.ln) }()
 		defer b.server.Close()
 		var held []*Client
@@ -150,8 +152,8 @@ func TestMalformedLease(t *testing.T) {
 		inBubble(t, Ready, func(t *testing.T, b *bubble) {
 			p := b.dial()
 			p.say(`{"method":"io.fastbind.Daemon.Lease","parameters":` + parameters + "}\n")
-			r, err := parseReply([]byte(p.hear()))
-			if err != nil || r.err != errInvalidParameter || !strings.Contains(string(r.parameters.Append(nil)), parameter) {
+			r, err := varlink.ParseReply([]byte(p.hear()))
+			if err != nil || r.Err != varlink.InvalidParameter || !strings.Contains(string(r.Parameters.Append(nil)), parameter) {
 				t.Errorf("%.60s: %+v, %v", parameters, r, err)
 			}
 			if len(b.state.leases) > 0 {
@@ -214,7 +216,7 @@ func FuzzLease(f *testing.F) {
 		request := []byte(`{"method":"io.fastbind.Daemon.Lease","more":` + strconv.FormatBool(more) + `,"parameters":` + string(parameters) + "}\x00")
 		state := newState(Ready)
 		conn := &stubConn{in: bytes.NewReader(request)}
-		NewServer(state, nil).add(conn).serve()
+		NewServer(state, nil).ServeConn(conn)
 		asked, held := 0, 0
 		var got Lease
 		for l, n := range state.leases {
@@ -228,11 +230,11 @@ func FuzzLease(f *testing.F) {
 			return
 		}
 		first, _, _ := bytes.Cut(out, []byte{0})
-		r, err := parseReply(first)
+		r, err := varlink.ParseReply(first)
 		switch {
 		case !whole || err != nil || asked > 1:
 			t.Fatalf("%s is answered with %q, and %v held: %v", parameters, out, state.leases, err)
-		case (r.err == "") != (asked == 1):
+		case (r.Err == "") != (asked == 1):
 			t.Fatalf("%s is answered with %q, and %d leases asked for", parameters, out, asked)
 		case asked == 0:
 			return
@@ -251,7 +253,7 @@ func FuzzLease(f *testing.F) {
 			served := make(chan struct{})
 			go func() {
 				defer close(served)
-				s.add(theirs).serve()
+				s.ServeConn(theirs)
 			}()
 			c := NewClient(ours)
 			if err := c.Lease(t.Context(), got); err != nil || other.held(got) != 1 {

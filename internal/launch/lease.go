@@ -100,7 +100,7 @@ func (b *Broker) controlFault(ctx context.Context, err, unknown error) error {
 	if !errors.As(err, &r) {
 		return b.fault(LaunchFailed, StageControl, err)
 	}
-	if reason := r.Refusal(); reason != "" {
+	if reason := control.Refusal(r); reason != "" {
 		return b.fault(Refusal, StageControl, errors.New(reason))
 	}
 	return b.fault(Refusal, StageControl, unknown)

@@ -1,4 +1,4 @@
-package control
+package varlink
 
 import (
 	"bytes"
@@ -23,8 +23,8 @@ func TestFrames(t *testing.T) {
 		{"cut short", "a\x00b", []string{"a"}, io.ErrUnexpectedEOF},
 		{"longest", "a\x00" + long + "\x00b\x00", []string{"a", long, "b"}, io.EOF},
 		{"longest cut short", long, nil, io.ErrUnexpectedEOF},
-		{"too long", "a\x00" + long + "x\x00", []string{"a"}, errFrameTooLong},
-		{"endless", strings.Repeat(long, 10), nil, errFrameTooLong},
+		{"too long", "a\x00" + long + "x\x00", []string{"a"}, ErrFrameTooLong},
+		{"endless", strings.Repeat(long, 10), nil, ErrFrameTooLong},
 	} {
 		for way, wrap := range map[string]func(io.Reader) io.Reader{
 			"at once":       func(r io.Reader) io.Reader { return r },
@@ -33,12 +33,12 @@ func TestFrames(t *testing.T) {
 			"end with data": iotest.DataErrReader,
 		} {
 			t.Run(tt.name+"/"+way, func(t *testing.T) {
-				f := frameReader{r: wrap(strings.NewReader(tt.stream))}
+				f := FrameReader{r: wrap(strings.NewReader(tt.stream))}
 				begun := 0
 				var err error
 				for i := 0; ; i++ {
 					var frame []byte
-					frame, err = f.next(func() error { begun++; return nil })
+					frame, err = f.Next(func() error { begun++; return nil })
 					if err != nil {
 						break
 					}
@@ -69,15 +69,15 @@ func TestFrames(t *testing.T) {
 
 func TestFrameNotWanted(t *testing.T) {
 	no := errors.New("no")
-	f := frameReader{r: strings.NewReader("a\x00")}
-	if _, err := f.next(func() error { return no }); err != no {
+	f := FrameReader{r: strings.NewReader("a\x00")}
+	if _, err := f.Next(func() error { return no }); err != no {
 		t.Errorf("error %v, want %v", err, no)
 	}
 }
 
 func TestFrameNoProgress(t *testing.T) {
-	f := frameReader{r: readerFunc(func([]byte) (int, error) { return 0, nil })}
-	if _, err := f.next(func() error { return nil }); err != io.ErrNoProgress {
+	f := FrameReader{r: readerFunc(func([]byte) (int, error) { return 0, nil })}
+	if _, err := f.Next(func() error { return nil }); err != io.ErrNoProgress {
 		t.Errorf("error %v, want %v", err, io.ErrNoProgress)
 	}
 }
@@ -95,12 +95,12 @@ func FuzzFrames(f *testing.F) {
 	f.Fuzz(func(t *testing.T, stream []byte, step uint16) {
 		stream = bytes.ReplaceAll(stream[:min(len(stream), 100)], []byte("L"), bytes.Repeat([]byte("x"), MaxFrame/3))
 		rest := bytes.NewReader(stream)
-		fr := frameReader{r: readerFunc(func(p []byte) (int, error) {
+		fr := FrameReader{r: readerFunc(func(p []byte) (int, error) {
 			return rest.Read(p[:min(len(p), int(step)+1)])
 		})}
 		want := bytes.Split(stream, []byte{0})
 		for i := 0; ; i++ {
-			frame, err := fr.next(func() error { return nil })
+			frame, err := fr.Next(func() error { return nil })
 			if cap(fr.buf) > MaxFrame+1 {
 				t.Fatalf("buffer of %d bytes", cap(fr.buf))
 			}
@@ -112,7 +112,7 @@ func FuzzFrames(f *testing.F) {
 			}
 			switch {
 			case len(want[i]) > MaxFrame:
-				if err != errFrameTooLong {
+				if err != ErrFrameTooLong {
 					t.Fatalf("frame %d: %v", i, err)
 				}
 			case i != len(want)-1:

@@ -1,4 +1,4 @@
-package control
+package varlink
 
 import (
 	"bytes"
@@ -6,24 +6,28 @@ import (
 	"io"
 )
 
-var errFrameTooLong = errors.New("frame longer than 64 KiB")
+// ErrFrameTooLong ends a connection.
+var ErrFrameTooLong = errors.New("frame longer than 64 KiB")
 
 // minBuffer is what a connection costs while nothing is being said: an Identify
 // request fits.
 const minBuffer = 1 << 10
 
-// A frameReader cuts a stream at its NUL bytes. It is not safe for concurrent
+// A FrameReader cuts a stream at its NUL bytes. It is not safe for concurrent
 // use.
-type frameReader struct {
+type FrameReader struct {
 	r   io.Reader
 	buf []byte // read and not yet returned
 }
 
-// next returns the next frame without its NUL byte, valid until the following
-// call. It calls begun once, when the frame's first byte is there, and returns
-// its error if it has one. Between frames the end of the stream is io.EOF,
+// NewFrameReader returns a reader of the frames that come from r.
+func NewFrameReader(r io.Reader) *FrameReader { return &FrameReader{r: r} }
+
+// Next returns the next frame without its NUL byte, valid until the following
+// call. It calls begun, unless that is nil, once, when the frame's first byte is
+// there, and returns its error if it has one. Between frames the end of the stream is io.EOF,
 // within one io.ErrUnexpectedEOF. No call succeeds after one that failed.
-func (f *frameReader) next(begun func() error) ([]byte, error) {
+func (f *FrameReader) Next(begun func() error) ([]byte, error) {
 	if len(f.buf) == 0 {
 		f.buf = nil // an idle peer must not hold on to the space of its longest frame
 	}
@@ -32,8 +36,10 @@ func (f *frameReader) next(begun func() error) ([]byte, error) {
 	for {
 		if !started && len(f.buf) > 0 {
 			started = true
-			if err := begun(); err != nil {
-				return nil, err
+			if begun != nil {
+				if err := begun(); err != nil {
+					return nil, err
+				}
 			}
 		}
 		if n := bytes.IndexByte(f.buf[scanned:], 0); n >= 0 {
@@ -43,7 +49,7 @@ func (f *frameReader) next(begun func() error) ([]byte, error) {
 		}
 		scanned = len(f.buf)
 		if scanned > MaxFrame {
-			return nil, errFrameTooLong
+			return nil, ErrFrameTooLong
 		}
 		if err := f.fill(); err == io.EOF && started {
 			return nil, io.ErrUnexpectedEOF
@@ -55,7 +61,7 @@ func (f *frameReader) next(begun func() error) ([]byte, error) {
 
 // fill reads once, growing the buffer with what has arrived, not with what a
 // peer may send.
-func (f *frameReader) fill() error {
+func (f *FrameReader) fill() error {
 	if len(f.buf) == cap(f.buf) {
 		grown := make([]byte, len(f.buf), min(max(minBuffer, 2*len(f.buf)), MaxFrame+1))
 		copy(grown, f.buf)
