@@ -21,6 +21,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fastbind/fastbind/internal/broker/limit"
 	"github.com/fastbind/fastbind/internal/broker/poller"
 	"github.com/fastbind/fastbind/internal/broker/supervise"
 	"github.com/fastbind/fastbind/internal/journal"
@@ -48,6 +49,10 @@ type Config struct {
 	Left  func(dirName string) Left
 	Keep  func(dirName string, h *launch.Holding)
 	Leave func(dirName string, h *launch.Holding, departs bool)
+
+	// Claim finds out what daemons can be limited with; nil: limit.Claim, of the
+	// user's systemd managers. It is called once, when something is to be limited.
+	Claim func(context.Context) limit.Available
 }
 
 // Left is a listener that the broker before has left, and the inode of its names. It
@@ -63,6 +68,7 @@ type Broker struct {
 	config Config
 	poll   *poller.Poller
 	feed   feed
+	aids   aids
 	since  time.Time
 
 	events   chan posted    // what has happened; read by Run alone
@@ -73,6 +79,10 @@ type Broker struct {
 	names    map[string]*service
 	ctx      context.Context // of Run
 	schedule supervise.Schedule
+	looks    looks
+
+	claim    sync.Once
+	found    limit.Available // once claim is done
 	requests map[uint64]chan supervise.Answer
 	lastKey  uint64
 	lastID   uint64
@@ -109,10 +119,18 @@ func (b *Broker) Run(ctx context.Context, services []Service) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer close(b.ended)
 	defer b.feed.end()
+	defer b.aids.close()
 	defer b.under.Wait()
 	defer cancel()
 	defer b.poll.Close()
 	b.ctx = ctx
+	for _, s := range services {
+		if s.Limits != (limit.Wanted{}) {
+			// Before there are children: who is alone in a cgroup can make room in it.
+			b.available(ctx, s.Definition.Instance)
+			break
+		}
+	}
 	b.set(services)
 	b.under.Go(func() { b.pollAll(ctx) })
 	timer := time.NewTimer(time.Hour)
@@ -121,7 +139,7 @@ func (b *Broker) Run(ctx context.Context, services []Service) error {
 		// Deadlines are of the boot clock, which a suspend does not stop.
 		timer.Stop()
 		var tick <-chan time.Time
-		if at := b.schedule.Next(); at != 0 {
+		if at := earlier(b.schedule.Next(), b.looks.at); at != 0 {
 			timer.Reset(max(0, at-proc.BootTime()))
 			tick = timer.C
 		}
@@ -142,6 +160,7 @@ func (b *Broker) Run(ctx context.Context, services []Service) error {
 			for _, name := range b.schedule.Due(proc.BootTime()) {
 				b.next(b.names[name], supervise.Timer{})
 			}
+			b.look(proc.BootTime())
 		}
 	}
 }
@@ -155,12 +174,25 @@ func (b *Broker) depart() {
 
 // next gives an event to a service's machine and does what it says.
 func (b *Broker) next(s *service, e supervise.Event) {
+	before := s.machine.Run
 	m, effects := s.machine.Next(supervise.Moment{At: proc.BootTime(), Jitter: rand.Float64()}, e)
 	s.machine = m
+	if run := m.Run; run.Ready && (!before.Ready || before.Number != run.Number) {
+		s.ready(run.Number)
+	}
 	for _, f := range effects {
 		b.do(s, f)
 	}
+	b.attend(s)
 	b.settle(s)
+}
+
+// earlier returns the earlier of two times, of which 0 is none.
+func earlier(a, b time.Duration) time.Duration {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
 }
 
 // post tells the loop what has happened, and gives up when the broker ends.
@@ -202,6 +234,10 @@ func (b *Broker) pollAll(ctx context.Context) {
 		}
 		for _, key := range keys {
 			b.post(ctx, key, func(s *service) supervise.Event {
+				if !s.watched {
+					b.begun(s)
+					return nil
+				}
 				if s.watched = false; s.held == nil || !s.held.Socket().Waits() {
 					return nil // it was told before the listener was released
 				}

@@ -18,19 +18,22 @@ import (
 func (b *Broker) do(s *service, e supervise.Effect) {
 	switch e := e.(type) {
 	case supervise.Bind:
-		left := b.left(s)
-		b.begin(s, func(ctx context.Context) func(*service) supervise.Event { return b.bind(ctx, s.launch, left) })
+		as, l, left := s.Service, s.launch, b.left(s)
+		b.begin(s, func(ctx context.Context) func(*service) supervise.Event { return b.bind(ctx, as, l, left) })
 	case supervise.Launch:
-		held := s.held
-		b.begin(s, func(ctx context.Context) func(*service) supervise.Event { return b.activate(ctx, s.launch, held) })
+		as, l, held := s.Service, s.launch, s.held
+		b.begin(s, func(ctx context.Context) func(*service) supervise.Event { return b.activate(ctx, as, l, held) })
 	case supervise.Succeed:
-		b.begin(s, func(ctx context.Context) func(*service) supervise.Event { return b.succeed(ctx, s.launch, e.Number) })
+		as, l := s.Service, s.launch
+		b.begin(s, func(ctx context.Context) func(*service) supervise.Event { return b.succeed(ctx, as, l, e.Number) })
 	case supervise.CancelSuccessor:
 		// A successor that is late is ended with the generation that it was to
 		// succeed, or takes over, which is told then.
 	case supervise.Drain:
-		if r := s.runs[e.Number]; r != nil && r.known() == nil {
-			_ = launch.AskToEnd(r.entry, r.handle)
+		if r := s.runs[e.Number]; r != nil {
+			if entry, handle, err := r.known(); err == nil {
+				_ = launch.AskToEnd(entry, handle)
+			}
 		}
 	case supervise.Capture:
 		b.capture(s, e)
@@ -70,15 +73,15 @@ func (b *Broker) watch(s *service, on bool) {
 		return
 	}
 	if s.held != nil && b.poll.Watch(s.held.Socket().FD(), s.key) == nil {
-		s.watched = true
+		s.watched, s.queue = true, idle
 	}
 }
 
 func (b *Broker) unwatch(s *service) {
-	if s.watched && s.held != nil {
+	if (s.watched || s.queue == armed) && s.held != nil {
 		_ = b.poll.Forget(s.held.Socket().FD())
 	}
-	s.watched = false
+	s.watched, s.queue = false, idle
 }
 
 // release closes our copy of the listener.
@@ -113,16 +116,19 @@ func (b *Broker) left(s *service) Left {
 }
 
 // bind holds the endpoint, or gets a copy of the listener of who serves there.
-func (b *Broker) bind(ctx context.Context, l *launch.Broker, left Left) func(*service) supervise.Event {
+func (b *Broker) bind(ctx context.Context, as Service, l *launch.Broker, left Left) func(*service) supervise.Event {
 	if left.File != nil {
 		// Where it leads nowhere any more, everything begins anew.
 		if h, err := l.Inherit(ctx, left.File, left.Inode, b.config.Holder); err == nil {
-			return b.inherited(ctx, l, h)
+			return b.inherited(ctx, as, l, h)
 		}
 	}
 	out, err := l.Hold(ctx, b.config.Holder)
 	if err != nil {
-		return failedTo(supervise.BindFailed{Reason: err.Error()})
+		return func(s *service) supervise.Event {
+			s.failed(stageOf(err), err.Error())
+			return supervise.BindFailed{Reason: err.Error()}
+		}
 	}
 	if out.Held != nil {
 		return func(s *service) supervise.Event {
@@ -130,11 +136,19 @@ func (b *Broker) bind(ctx context.Context, l *launch.Broker, left Left) func(*se
 			return supervise.Bound{}
 		}
 	}
-	return b.adopt(ctx, l, out.Place)
+	return b.adopt(ctx, as, l, out.Place)
+}
+
+// stageOf is where a launch failed.
+func stageOf(err error) string {
+	if f, ok := errors.AsType[*launch.Fault](err); ok {
+		return f.Stage
+	}
+	return launch.StagePrepare
 }
 
 // inherited goes on with a listener that the broker before has left.
-func (b *Broker) inherited(ctx context.Context, l *launch.Broker, h *launch.Holding) func(*service) supervise.Event {
+func (b *Broker) inherited(ctx context.Context, as Service, l *launch.Broker, h *launch.Holding) func(*service) supervise.Event {
 	entries, _ := launch.Generations(h.Place.Dir)
 	e, ok := launch.Current(h.Place.Dir, entries)
 	if !ok || !e.Alive || e.Record.Phase == record.Draining {
@@ -144,7 +158,7 @@ func (b *Broker) inherited(ctx context.Context, l *launch.Broker, h *launch.Hold
 			return supervise.Bound{}
 		}
 	}
-	adopted := b.adopt(ctx, l, h.Place)
+	adopted := b.adopt(ctx, as, l, h.Place)
 	return func(s *service) supervise.Event {
 		a, ok := adopted(s).(supervise.Adopted)
 		switch {
@@ -168,7 +182,7 @@ func failedTo(e supervise.Event) func(*service) supervise.Event {
 var errUnknown = errors.New("somebody accepts at the endpoint, and no living generation is on record")
 
 // adopt finds out who serves, and gets a copy of its listener if it can hand it over.
-func (b *Broker) adopt(ctx context.Context, l *launch.Broker, place runtimedir.Place) func(*service) supervise.Event {
+func (b *Broker) adopt(ctx context.Context, as Service, l *launch.Broker, place runtimedir.Place) func(*service) supervise.Event {
 	entries, err := launch.Generations(place.Dir)
 	e, ok := launch.Current(place.Dir, entries)
 	if err != nil || !ok || !e.Alive {
@@ -179,6 +193,10 @@ func (b *Broker) adopt(ctx context.Context, l *launch.Broker, place runtimedir.P
 		return failedTo(supervise.BindFailed{Reason: err.Error()})
 	}
 	r := &run{place: place, entry: e, handle: handle, found: true}
+	if r.aid = b.aids.get(e.Dir); r.aid == nil { // else this broker has launched it, as a successor
+		r.aid = b.newAid(ctx, as, l)
+		r.aid.adopt(place, e)
+	}
 	backend := e.Record.Backend || !e.Record.Definition.Foreign
 	event := supervise.Adopted{Run: supervise.Run{Number: e.Number, Backend: backend, Ready: e.Record.WasReady}}
 	var held *launch.Holding
@@ -200,8 +218,10 @@ func (b *Broker) adopt(ctx context.Context, l *launch.Broker, place runtimedir.P
 const adoptWithin = 5 * time.Second
 
 // activate launches a generation with the held listener.
-func (b *Broker) activate(ctx context.Context, l *launch.Broker, held *launch.Holding) func(*service) supervise.Event {
-	out, err := l.Activate(ctx, held)
+func (b *Broker) activate(ctx context.Context, as Service, l *launch.Broker, held *launch.Holding) func(*service) supervise.Event {
+	began := proc.BootTime()
+	aid := b.newAid(ctx, as, l)
+	out, err := aid.aided().Activate(ctx, held)
 	if err != nil {
 		failed := supervise.LaunchFailed{Reason: err.Error()}
 		if f, ok := errors.AsType[*launch.Fault](err); ok {
@@ -210,38 +230,50 @@ func (b *Broker) activate(ctx context.Context, l *launch.Broker, held *launch.Ho
 				failed.Retry = proc.BootTime() + time.Until(f.RetryAt)
 			}
 		}
-		return failedTo(failed)
+		return func(s *service) supervise.Event {
+			s.failed(stageOf(err), failed.Reason)
+			return failed
+		}
 	}
 	if out.Launched == nil {
-		return b.adopt(ctx, l, out.Place)
+		return b.adopt(ctx, as, l, out.Place)
 	}
+	there := proc.BootTime()
 	return func(s *service) supervise.Event {
-		r := &run{place: out.Place, launched: out.Launched}
+		r := &run{place: out.Place, launched: out.Launched, aid: aid, began: there}
 		r.entry = launch.Entry{Name: nameOf(out.Launched.Dir), Dir: out.Launched.Dir, Number: out.Launched.Number, Alive: true}
+		s.launches(there - began)
 		b.follow(s, r)
 		return supervise.Launched{Number: out.Launched.Number, Backend: !s.Definition.Foreign}
 	}
 }
 
 // succeed has a successor take over from the generation that serves.
-func (b *Broker) succeed(ctx context.Context, l *launch.Broker, number uint64) func(*service) supervise.Event {
-	if err := l.Replace(ctx); err != nil {
-		return failedTo(supervise.SuccessorFailed{Number: number, Reason: err.Error()})
+func (b *Broker) succeed(ctx context.Context, as Service, l *launch.Broker, number uint64) func(*service) supervise.Event {
+	began := proc.BootTime()
+	if err := b.newAid(ctx, as, l).aided().Replace(ctx); err != nil {
+		return func(s *service) supervise.Event {
+			s.failed(stageOf(err), err.Error())
+			return supervise.SuccessorFailed{Number: number, Reason: err.Error()}
+		}
 	}
+	there := proc.BootTime()
 	return func(s *service) supervise.Event {
+		s.launches(there - began)
+		as, l := s.Service, s.launch
 		b.begin(s, func(ctx context.Context) func(*service) supervise.Event {
-			return b.succeeded(ctx, s, number)
+			return b.succeeded(ctx, s, as, l, number)
 		})
 		return nil
 	}
 }
 
-func (b *Broker) succeeded(ctx context.Context, s *service, number uint64) func(*service) supervise.Event {
+func (b *Broker) succeeded(ctx context.Context, s *service, as Service, l *launch.Broker, number uint64) func(*service) supervise.Event {
 	var dir runtimedir.Place
 	if s.held != nil {
 		dir = s.held.Place
 	}
-	adopted := b.adopt(ctx, s.launch, dir)
+	adopted := b.adopt(ctx, as, l, dir)
 	return func(s *service) supervise.Event {
 		if a, ok := adopted(s).(supervise.Adopted); ok {
 			return supervise.Succeeded{Number: number, Run: a.Run}
@@ -252,16 +284,17 @@ func (b *Broker) succeeded(ctx context.Context, s *service, number uint64) func(
 
 // capture writes evidence of a hang.
 func (b *Broker) capture(s *service, e supervise.Capture) {
-	r := s.runs[e.Number]
-	if r == nil || r.known() != nil {
-		b.begin(s, func(context.Context) func(*service) supervise.Event {
-			return failedTo(supervise.Captured{Number: e.Number})
-		})
-		return
-	}
-	entry, handle, place := r.entry, r.handle, r.place
+	nothing := failedTo(supervise.Captured{Number: e.Number})
+	r, l := s.runs[e.Number], s.launch
 	b.begin(s, func(context.Context) func(*service) supervise.Event {
-		s.launch.Capture(place, entry, handle, errors.New(string(e.Cause)))
+		if r == nil {
+			return nothing
+		}
+		entry, handle, err := r.known()
+		if err != nil {
+			return nothing
+		}
+		l.Capture(r.place, entry, handle, errors.New(string(e.Cause)))
 		st, err := handle.State()
 		return failedTo(supervise.Captured{Number: e.Number, Debugged: err == nil && st.Tracer != 0})
 	})
@@ -270,15 +303,19 @@ func (b *Broker) capture(s *service, e supervise.Capture) {
 // kill kills a generation, and says on record for what.
 func (b *Broker) kill(s *service, e supervise.Kill) {
 	r := s.runs[e.Number]
-	if r == nil || r.known() != nil {
+	if r == nil {
+		return
+	}
+	entry, handle, err := r.known()
+	if err != nil {
 		return
 	}
 	var why *launch.Fault
 	if e.Cause != supervise.CauseStop {
 		why = &launch.Fault{Class: launch.LaunchFailed, Stage: launch.StageLoad, Err: errors.New(string(e.Cause))}
-		if r.entry.Record.WasReady {
+		if entry.Record.WasReady {
 			why.Class, why.Stage = launch.Hung, launch.StageServe
 		}
 	}
-	_ = s.launch.KillGeneration(r.entry, r.handle, why)
+	_ = s.launch.KillGeneration(entry, handle, why)
 }

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/fastbind/fastbind/internal/proc"
 )
 
 // Metrics is what a broker has counted since it began. It is a plain value.
@@ -71,9 +73,33 @@ func (b *Broker) Metrics(ctx context.Context) (Metrics, error) {
 	return m, err
 }
 
-func (c *ServiceMetrics) failed(stage string) {
-	if c.Failures == nil {
-		c.Failures = map[string]uint64{}
+// failed counts a failure.
+func (s *service) failed(stage, reason string) {
+	if s.counts.Failures == nil {
+		s.counts.Failures = map[string]uint64{}
 	}
-	c.Failures[stage]++
+	s.counts.Failures[stage]++
+	s.broken, s.lastFailure, s.failedAt = true, reason, time.Now()
+}
+
+// launches counts a process that was started, and the time that it took.
+func (s *service) launches(took time.Duration) {
+	s.counts.Launches++
+	s.counts.Launch.observe(took)
+	if s.broken {
+		s.counts.Restarts++
+		s.broken = false
+	}
+}
+
+// ready counts the time that a generation took.
+func (s *service) ready(number uint64) {
+	r := s.runs[number]
+	if r == nil {
+		return
+	}
+	r.readyAt = time.Now()
+	if r.began != 0 {
+		s.counts.Ready.observe(proc.BootTime() - r.began)
+	}
 }

@@ -3,12 +3,14 @@ package broker
 import (
 	"context"
 	"reflect"
+	"time"
 
 	"github.com/fastbind/fastbind/internal/broker/limit"
 	"github.com/fastbind/fastbind/internal/broker/notify"
 	"github.com/fastbind/fastbind/internal/broker/probe"
 	"github.com/fastbind/fastbind/internal/broker/supervise"
 	"github.com/fastbind/fastbind/internal/definition"
+	"github.com/fastbind/fastbind/internal/journal"
 	"github.com/fastbind/fastbind/internal/launch"
 )
 
@@ -49,9 +51,14 @@ type service struct {
 	launch  *launch.Broker
 	machine supervise.Machine
 	held    *launch.Holding // our copy of the listener, nil without one
-	watched bool            // by the poller
+	watched bool            // by the poller, for the machine
+	queue   watchState      // of held, while a generation serves
 	runs    map[uint64]*run // the generations that have not ended, by number
-	counts  ServiceMetrics
+
+	counts      ServiceMetrics
+	broken      bool   // a failure was not followed by a launch yet
+	lastFailure string // "" if there was none
+	failedAt    time.Time
 
 	ctx context.Context // ends when the broker has no more to do with it
 	end context.CancelFunc
@@ -82,11 +89,30 @@ func (b *Broker) set(services []Service) {
 
 func (b *Broker) add(s Service) {
 	b.lastKey++
-	sv := &service{Service: s, key: b.lastKey, machine: supervise.New(s.Policy), runs: map[uint64]*run{},
-		launch: launch.NewBroker(b.config.Env, s.Definition, b.config.Client)}
+	sv := &service{Service: s, key: b.lastKey, machine: supervise.New(s.policy()), runs: map[uint64]*run{}, launch: b.launcher(s)}
 	sv.ctx, sv.end = context.WithCancel(b.ctx)
 	b.services[sv.key], b.names[s.Definition.Service] = sv, sv
 	b.next(sv, supervise.Requested{Verb: supervise.VerbEnable})
+}
+
+// launcher returns the launch protocol's side of a service.
+func (b *Broker) launcher(s Service) *launch.Broker {
+	l := launch.NewBroker(b.config.Env, s.Definition, b.config.Client)
+	l.Hook = &launch.Hook{Noted: b.noted}
+	return l
+}
+
+// noted tells of an event in a journal.
+func (b *Broker) noted(at time.Time, e journal.Event) { b.feed.tell(Noted{Event: e, Time: at}) }
+
+// policy returns the policy as the machine has it: a backend is asked at its control
+// endpoint, and sends no signs of life.
+func (s Service) policy() supervise.Policy {
+	p := s.Policy
+	if !s.Definition.Foreign {
+		p.Watchdog = 0
+	}
+	return p
 }
 
 func (b *Broker) change(s *service, to Service) {
@@ -100,8 +126,8 @@ func (b *Broker) change(s *service, to Service) {
 		s.next = &to
 		b.next(s, supervise.Requested{Verb: supervise.VerbDisable})
 	default:
-		s.Service, s.launch = to, launch.NewBroker(b.config.Env, to.Definition, b.config.Client)
-		b.next(s, supervise.Changed{Policy: to.Policy, Launch: when == supervise.NextLaunch})
+		s.Service, s.launch = to, b.launcher(to)
+		b.next(s, supervise.Changed{Policy: to.policy(), Launch: when == supervise.NextLaunch})
 	}
 }
 
@@ -119,6 +145,9 @@ func (b *Broker) settle(s *service) {
 	delete(b.services, s.key)
 	delete(b.names, s.Definition.Service)
 	b.schedule.Set(s.Definition.Service, 0)
+	for _, r := range s.runs {
+		r.close() // it runs on
+	}
 	s.end()
 	if s.next != nil {
 		b.add(*s.next)

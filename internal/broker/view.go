@@ -2,14 +2,20 @@ package broker
 
 import (
 	"context"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/fastbind/fastbind/internal/broker/backlog"
 	"github.com/fastbind/fastbind/internal/broker/limit"
 	"github.com/fastbind/fastbind/internal/broker/supervise"
 	"github.com/fastbind/fastbind/internal/definition"
+	"github.com/fastbind/fastbind/internal/launch"
+	"github.com/fastbind/fastbind/internal/proc"
 	"github.com/fastbind/fastbind/internal/record"
+	"github.com/fastbind/fastbind/internal/runtimedir"
 )
 
 // A View is a service as the broker sees it. It is a plain value; what it refers to
@@ -40,21 +46,107 @@ type View struct {
 	FailedAt    time.Time
 }
 
-// List returns the broker's services, by name. It blocks for as long as the system
-// takes to answer a few questions about each that runs.
+// List returns the broker's services, by name. It asks the kernel and the daemons of
+// what the broker does not know, and blocks for no longer than a second for that.
 func (b *Broker) List(ctx context.Context) ([]View, error) {
-	var list []View
+	var list []sketch
 	err := b.call(ctx, func() {
 		for _, s := range b.names {
 			list = append(list, s.view())
 		}
 	})
-	slices.SortFunc(list, func(x, y View) int { return strings.Compare(x.Name, y.Name) })
-	return list, err
+	if err != nil {
+		return nil, err
+	}
+	queues, err := backlog.Dump()
+	if err != nil {
+		queues = nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	var asked sync.WaitGroup
+	room := make(chan struct{}, maxAsked)
+	for i := range list {
+		v := &list[i]
+		if q, ok := queues[v.inode]; ok && v.Holding {
+			v.Waiting = q.Pending
+		}
+		if v.Number == 0 || v.entry.Dir == "" {
+			continue
+		}
+		v.look()
+		if v.backend && v.Phase == record.Ready {
+			asked.Go(func() {
+				room <- struct{}{}
+				defer func() { <-room }()
+				v.ask(ctx)
+			})
+		}
+	}
+	asked.Wait()
+	views := make([]View, len(list))
+	for i, v := range list {
+		views[i] = v.View
+	}
+	slices.SortFunc(views, func(x, y View) int { return strings.Compare(x.Name, y.Name) })
+	return views, nil
 }
 
-func (s *service) view() View {
-	v := View{Name: s.Definition.Service, Definition: s.Definition, State: s.machine.State, Holding: s.held != nil,
-		Waiting: -1, Reason: s.machine.Reason, Number: s.machine.Run.Number, Memory: -1, Connections: -1}
+// maxAsked is how many daemons are asked at a time.
+const maxAsked = 16
+
+// A sketch is a view that is completed outside of the loop.
+type sketch struct {
+	View
+	inode   backlog.Inode // of the listener that we have
+	where   runtimedir.Place
+	entry   launch.Entry // of generation Number
+	cgroup  limit.Place
+	backend bool
+}
+
+// view is made by the loop.
+func (s *service) view() sketch {
+	m := s.machine
+	v := sketch{View: View{Name: s.Definition.Service, Definition: s.Definition, State: m.State, Holding: s.held != nil,
+		Waiting: -1, RetryAt: wall(m.RetryAt()), Reason: m.Reason, Number: m.Run.Number, Memory: -1, Connections: -1,
+		Restarts: s.counts.Restarts, LastFailure: s.lastFailure, FailedAt: s.failedAt}}
+	if s.held != nil {
+		v.inode, _ = backlog.InodeOf(descriptor(s.held.Socket().FD()))
+	}
+	if r := s.runs[v.Number]; r != nil {
+		v.where, v.entry, v.backend, v.cgroup = r.place, r.entry, r.backend(s), r.aid.place
+		v.Status, v.Limits, v.ReadyAt = r.status, slices.Clone(r.aid.report), r.readyAt
+	}
 	return v
+}
+
+// wall is the wall clock's time of one of the boot clock, zero for 0.
+func wall(boot time.Duration) time.Time {
+	if boot == 0 {
+		return time.Time{}
+	}
+	return time.Now().Add(boot - proc.BootTime())
+}
+
+// look reads what is on record, and in the kernel.
+func (v *sketch) look() {
+	rec, err := record.Read(filepath.Join(v.entry.Dir, record.FileName))
+	if err != nil {
+		return
+	}
+	v.Phase, v.PID, v.Since = rec.Phase, rec.PID, rec.Launched
+	if v.State == supervise.Draining && v.Phase != record.Gone {
+		v.Phase = record.Draining
+	}
+	if v.Memory = v.cgroup.Memory(); v.Memory < 0 && rec.PID > 0 {
+		v.Memory = Resident(rec.PID)
+	}
+}
+
+// ask asks a backend for how many clients it has.
+func (v *sketch) ask(ctx context.Context) {
+	if id, err := launch.Identify(ctx, v.where, v.entry); err == nil {
+		v.Connections = id.Connections
+	}
 }

@@ -52,6 +52,8 @@ type Broker struct {
 	// Listen binds the endpoint in this process, for Mode ByHand.
 	Listen func(sock string) (net.Listener, error)
 
+	Hook *Hook // of a standing broker; nil in the SDK
+
 	held   *Holding // what Mode Activates hands down a copy of
 	holder string   // in Mode Holds: the directory of the broker's generation
 }
@@ -153,7 +155,7 @@ func (b *Broker) Ensure(ctx context.Context, mode Mode, first Step, since time.D
 	if OnStep != nil {
 		OnStep(StepDone)
 	}
-	return s.outlook(m)
+	return s.outlook(ctx, m)
 }
 
 // now returns the broker with what a launch needs and the warm path does not pay
@@ -232,7 +234,11 @@ func (b *Broker) Note(root string, e journal.Event) {
 		return
 	}
 	e.Service, e.Instance = b.Def.Service, b.Def.Instance
-	_ = journal.Append(journalPath(state, b.DirName()), time.Now(), e)
+	now := time.Now()
+	_ = journal.Append(journalPath(state, b.DirName()), now, e)
+	if b.Hook != nil && b.Hook.Noted != nil {
+		b.Hook.Noted(now, e)
+	}
 }
 
 // expand puts the inherited descriptor and the endpoint into a template.

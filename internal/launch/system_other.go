@@ -30,7 +30,7 @@ func newSystem(b *Broker, _ Mode, _ time.Duration) *system { return &system{b} }
 
 func (s *system) do(context.Context, Machine) Outcome { return Failed }
 
-func (s *system) outlook(Machine) (Outlook, error) {
+func (s *system) outlook(context.Context, Machine) (Outlook, error) {
 	return Outlook{Result: Gave}, s.b.fault(LaunchFailed, StageBind, errors.ErrUnsupported)
 }
 

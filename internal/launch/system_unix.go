@@ -965,9 +965,12 @@ func (s *system) abandon(giving bool) {
 	}
 	if g.child != nil {
 		exit := g.child.kill()
+		g.child.aid.undo()
 		if s.err != nil && s.err.Signal == "" && s.err.Status < 0 && exit.Known {
 			s.err.setExit(exit)
 		}
+	} else if g.spawning != nil {
+		g.spawning.aid.undo()
 	}
 	written := false
 	if giving && s.err != nil && s.err.Class == LaunchFailed {
@@ -1027,7 +1030,7 @@ func (s *system) unlock() Outcome {
 }
 
 // outlook is the machine's end as the caller sees it.
-func (s *system) outlook(m Machine) (Outlook, error) {
+func (s *system) outlook(ctx context.Context, m Machine) (Outlook, error) {
 	o := Outlook{Place: s.place, Result: m.Result, Conn: s.conn, Hand: s.hand, Launched: s.outcome, Held: s.held}
 	if m.Result == Attached {
 		if err := s.b.admitted(s.at); err != nil {
@@ -1042,6 +1045,7 @@ func (s *system) outlook(m Machine) (Outlook, error) {
 				_ = record.Append(filepath.Join(s.outcome.Dir, record.FileName), record.Int("bound-after", s.outcome.BoundAfter))
 			}
 		}
+		s.letThrough(ctx)
 		if s.gen != nil && s.gen.child != nil {
 			s.outcome.Ended = s.gen.child.watch(s.b, s.place)
 		}
