@@ -111,7 +111,7 @@ func run(ctx context.Context, p program, opts []Option) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	if st.control != nil {
-		server := control.NewServer(st.inst, func(c *net.UnixConn) error { return peer.Check(c) })
+		server := control.NewServer(st.inst, peer.Check)
 		wg.Go(func() { _ = server.Serve(st.control) })
 		defer server.Close()
 	}

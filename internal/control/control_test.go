@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -293,7 +294,7 @@ func listen(t *testing.T) *net.UnixListener {
 }
 
 // serveUnix serves state on a real socket until the test ends.
-func serveUnix(t *testing.T, state State, check func(*net.UnixConn) error) (dial func() net.Conn) {
+func serveUnix(t *testing.T, state State, check func(syscall.Conn) error) (dial func() net.Conn) {
 	t.Helper()
 	ln := listen(t)
 	s := NewServer(state, check)

@@ -1,7 +1,7 @@
 package control
 
 import (
-	"net"
+	"syscall"
 
 	"github.com/fastbind/fastbind/internal/varlink"
 )
@@ -54,9 +54,8 @@ type Server struct {
 
 // NewServer returns a server that answers with state. It runs check on every
 // opened connection before it reads a byte of it, and closes the connection if
-// check returns an error or if the connection is not a Unix socket; check must
-// not block. With a nil check whoever can connect is answered.
-func NewServer(state State, check func(*net.UnixConn) error) *Server {
+// check returns an error or if the connection is no socket; check must not block. With a nil check whoever can connect is answered.
+func NewServer(state State, check func(syscall.Conn) error) *Server {
 	s := &Server{state: state}
 	s.Server = varlink.NewServer(varlink.Service{
 		Info: func() varlink.Info {

@@ -362,7 +362,7 @@ func TestHalfClosed(t *testing.T) {
 func TestCheck(t *testing.T) {
 	refused := errors.New("refused")
 	var checked atomic.Int32
-	dial := serveUnix(t, newState(Ready), func(conn *net.UnixConn) error {
+	dial := serveUnix(t, newState(Ready), func(conn syscall.Conn) error {
 		if checked.Add(1) == 1 {
 			return refused
 		}
@@ -387,7 +387,7 @@ func TestCheck(t *testing.T) {
 func TestCheckNeedsUnix(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &bubble{T: t, ln: newPipeListener()}
-		s := NewServer(newState(Ready), func(*net.UnixConn) error { return nil })
+		s := NewServer(newState(Ready), func(syscall.Conn) error { return nil })
 		go s.Serve(b.ln)
 		defer s.Close()
 		b.dial().over()

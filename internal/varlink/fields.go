@@ -117,3 +117,18 @@ func (f *Fields) Unknown() []jsonlite.Member {
 	}
 	return rest
 }
+
+// TextsOrNull takes an array of strings, nil for null.
+func (f *Fields) TextsOrNull(name string) []string {
+	v := f.get(name)
+	f.check(v.Kind() == jsonlite.KindArray || v.Kind() == jsonlite.KindNull, name, "an array of strings")
+	var texts []string
+	if v.Kind() == jsonlite.KindArray {
+		for _, e := range v.All() {
+			s, ok := e.Text()
+			f.check(ok, name, "an array of strings")
+			texts = append(texts, s)
+		}
+	}
+	return texts
+}

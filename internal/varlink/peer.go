@@ -31,7 +31,9 @@ type Peer struct {
 	kept      bool   // it makes room for nobody
 	pending   int    // requests that began and are not dealt with; 0: idle
 	receiving bool   // the last of them is not complete
-	since     uint64 // server.turn when it became idle, or its last request began
+	writing   bool   // a reply is being written
+	apart     bool   // it is counted apart
+	since     uint64 // server.turn when it became idle, or began the last of these
 }
 
 func newPeer(s *Server, conn net.Conn) *Peer {
@@ -80,10 +82,12 @@ func (p *Peer) Apart() (end func(), ok bool) {
 		return nil, false
 	}
 	s.apart++
+	p.apart = true
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.apart--
+		p.apart = false
 	}, true
 }
 
@@ -160,11 +164,7 @@ func (p *Peer) send(c Call, continues bool, err string, parameters func([]byte) 
 	if len(frame) > MaxFrame+1 {
 		return errors.New("reply too long")
 	}
-	if err := p.BeginReply(); err != nil {
-		return err
-	}
-	_, writeErr := p.conn.Write(frame)
-	return writeErr
+	return p.server.write(p, frame)
 }
 
 // BeginReply sets the deadline for a reply that is written by other means.

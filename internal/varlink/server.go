@@ -14,9 +14,9 @@ type Service struct {
 	Interfaces []Interface // beside org.varlink.service
 
 	// Check is run on every opened connection before a byte of it is read. The
-	// connection is closed if it returns an error or is not a Unix socket. It must
-	// not block. With nil whoever can connect is answered.
-	Check func(*net.UnixConn) error
+	// connection is closed if it returns an error or is no socket. It must not block.
+	// With nil whoever can connect is answered.
+	Check func(syscall.Conn) error
 
 	// End, unless it is nil, is called when a peer is gone and nothing is being
 	// answered to it any more.
@@ -63,10 +63,11 @@ const (
 // connection is how some peers notice a death. But it stays only as long as nobody
 // else needs its slot: a new peer then takes the place of the peer that has been idle
 // for longest, which can dial again. If none is idle, it takes that of the peer whose
-// request has been incomplete for longest, since a request is small and comes at once.
-// If there is no such either, the new peer is turned away by closing it, because the
-// others are being answered. A crowd that waits for something slow can so keep
-// newcomers out; they see their connection end without a reply.
+// request has been incomplete for longest, or of whom a reply is being written to for
+// longest: both are small, and over at once with a peer that means it. If there is no
+// such either, the new peer is turned away by closing it, because the others are being
+// answered. A crowd that waits for something slow can so keep newcomers out; they see
+// their connection end without a reply.
 //
 // A request must be complete within a time from its first byte, and each reply must
 // be written within another; a peer that misses either is closed. So is one that sends
@@ -86,7 +87,7 @@ type Server struct {
 	closeErr error
 	peers    map[*Peer]struct{}
 	apart    int    // peers that are counted apart
-	turn     uint64 // counts how often a peer became idle or began a request
+	turn     uint64 // counts what peers begin
 }
 
 // NewServer returns a server that answers with service.
@@ -246,8 +247,8 @@ func (s *Server) admits(conn net.Conn) bool {
 	if s.service.Check == nil {
 		return true
 	}
-	unix, ok := conn.(*net.UnixConn)
-	return ok && s.service.Check(unix) == nil
+	socket, ok := conn.(syscall.Conn)
+	return ok && s.service.Check(socket) == nil
 }
 
 // add gives conn a slot, if need be that of another. It returns nil if there is none.
@@ -263,7 +264,7 @@ func (s *Server) add(conn net.Conn) *Peer {
 			return nil
 		}
 		delete(s.peers, out)
-		out.conn.Close() // which ends its goroutines: they are only reading
+		out.conn.Close() // which ends its goroutines: they only read and write
 	}
 	p := newPeer(s, conn)
 	s.peers[p] = struct{}{}
@@ -273,20 +274,40 @@ func (s *Server) add(conn net.Conn) *Peer {
 
 // leastLocked returns the peer that makes room, nil if none does.
 func (s *Server) leastLocked() *Peer {
-	var idle, receiving *Peer
+	var idle, slow *Peer
 	for p := range s.peers {
 		switch {
-		case p.kept:
-		case p.pending == 0 && (idle == nil || p.since < idle.since):
-			idle = p
-		case p.pending == 1 && p.receiving && (receiving == nil || p.since < receiving.since):
-			receiving = p
+		case p.kept, p.apart:
+		case p.pending == 0:
+			if idle == nil || p.since < idle.since {
+				idle = p
+			}
+		case p.writing, p.pending == 1 && p.receiving:
+			if slow == nil || p.since < slow.since {
+				slow = p
+			}
 		}
 	}
 	if idle != nil {
 		return idle
 	}
-	return receiving
+	return slow
+}
+
+// write writes a frame to p within its time.
+func (s *Server) write(p *Peer, frame []byte) error {
+	s.mu.Lock()
+	p.writing = true
+	s.stampLocked(p)
+	s.mu.Unlock()
+	err := p.BeginReply()
+	if err == nil {
+		_, err = p.conn.Write(frame)
+	}
+	s.mu.Lock()
+	p.writing = false
+	s.mu.Unlock()
+	return err
 }
 
 func (s *Server) stampLocked(p *Peer) {

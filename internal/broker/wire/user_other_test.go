@@ -1,0 +1,7 @@
+//go:build !unix
+
+package wire
+
+import "syscall"
+
+func asUser(int) *syscall.SysProcAttr { return nil }
