@@ -3,51 +3,170 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/fastbind/fastbind/internal/broker"
 	"github.com/fastbind/fastbind/internal/broker/standing"
-	"github.com/fastbind/fastbind/internal/broker/supervise"
+	"github.com/fastbind/fastbind/internal/broker/unit"
+	"github.com/fastbind/fastbind/internal/broker/wire"
 	"github.com/fastbind/fastbind/internal/definition"
 	"github.com/fastbind/fastbind/internal/endpoint"
 	"github.com/fastbind/fastbind/internal/launch"
+	"github.com/fastbind/fastbind/internal/record"
 )
 
-// An asker is a connection to the living broker of an instance.
-type asker interface {
-	Request(ctx context.Context, name string, verb supervise.Verb) (supervise.Answer, error)
-	Enable(ctx context.Context, name string) error
-	Disable(ctx context.Context, name string) error
-	Reload(ctx context.Context) error
-	Close() error
-}
-
-// asker connects to the living broker of the instance; nil, and no error, if there is
-// none. It launches nothing. The caller closes it.
-func (a *app) asker(ctx context.Context) (asker, error) {
-	b := a.named(standing.Service)
-	place, err := b.Env.Find(a.instance, b.DirName())
+// living connects to the broker of an instance that lives; nil, and no error, if there
+// is none. It launches nothing. The caller closes it.
+func (a *app) living(ctx context.Context, instance string) (*wire.Client, error) {
+	b := a.broker(definition.Definition{Service: standing.Service, Instance: instance}.Complete())
+	place, err := b.Env.Find(instance, b.DirName())
 	if err != nil {
 		return nil, nil // there never was one
 	}
-	entries, err := launch.Generations(place.Dir)
-	if err != nil {
-		return nil, nil
-	}
+	entries, _ := launch.Generations(place.Dir)
 	if e, ok := launch.Current(place.Dir, entries); !ok || !e.Alive {
 		return nil, nil
 	}
-	conn, reach, err := endpoint.Connect(ctx, place.Sock())
+	return connect(ctx, b, place.Sock())
+}
+
+func connect(ctx context.Context, b *launch.Broker, sock string) (*wire.Client, error) {
+	conn, reach, err := endpoint.Connect(ctx, sock)
 	switch {
+	case err == nil:
+		return wire.NewClient(conn), nil
 	case reach == endpoint.Absent, reach == endpoint.Refused:
 		return nil, nil // it has just ended
-	case err != nil:
-		return nil, b.DirectoryFault(err)
 	}
-	return newAsker(conn), nil
+	return nil, b.DirectoryFault(err)
+}
+
+// heldBy is the pid of the living broker that holds the endpoint in a service's
+// directory, 0 if none does.
+func heldBy(dir string) int {
+	holder := launch.Holder(dir)
+	if holder == "" {
+		return 0
+	}
+	r, err := record.Read(filepath.Join(holder, record.FileName))
+	if err != nil {
+		return 0
+	}
+	return r.PID
+}
+
+// isHeld reports whether a living broker holds the service.
+func (a *app) isHeld(b *launch.Broker) bool {
+	place, err := b.Env.Find(b.Def.Instance, b.DirName())
+	return err == nil && b.Def.Service != standing.Service && launch.Holder(place.Dir) != ""
+}
+
+// holder connects to the broker that holds the service; nil, and no error, if none
+// does. The caller closes it.
+func (a *app) holder(ctx context.Context, b *launch.Broker) (*wire.Client, error) {
+	if !a.isHeld(b) {
+		return nil, nil
+	}
+	return a.living(ctx, b.Def.Instance)
+}
+
+// summon is holder for a service that is to run: if its file has hold, a broker is
+// launched that holds it. One that cannot be had is no reason not to go on.
+func (a *app) summon(ctx context.Context, p *plan) (*wire.Client, error) {
+	c, err := a.holder(ctx, p.broker)
+	if c != nil || err != nil || p.file == nil || !p.file.broker.hold || standing.Disabled(a.dirs, a.instance, p.def.Service) {
+		return c, err
+	}
+	if c, err = a.launchBroker(ctx); err == nil {
+		// It may have read the files before this one was written.
+		err = c.Reload(ctx)
+	}
+	if err != nil {
+		if c != nil {
+			_ = c.Close()
+		}
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		a.warn(`"`+p.def.Service+`" is not held by a broker: `+err.Error(), "see: fastbind why "+a.nameArgs(standing.Service))
+		return nil, nil
+	}
+	return c, nil
+}
+
+// launchBroker connects to the broker of the instance and has it launched if there is
+// none, by the service manager if that has been told to.
+func (a *app) launchBroker(ctx context.Context) (*wire.Client, error) {
+	c, err := a.living(ctx, a.instance)
+	if c != nil || err != nil {
+		return c, err
+	}
+	by, err := a.brokerDefinition()
+	if err != nil {
+		return nil, err
+	}
+	b := a.broker(by)
+	for _, root := range a.dirs.Roots() {
+		if c, err := connect(ctx, b, unit.Socket(root, a.instance)); c != nil && err == nil {
+			return c, nil
+		}
+	}
+	if _, err := b.Start(ctx, a.now()); err != nil {
+		return nil, err
+	}
+	if err := b.AwaitReady(ctx, func(string, float64) {}); err != nil {
+		return nil, err
+	}
+	if c, err = a.living(ctx, a.instance); c == nil && err == nil {
+		err = errors.New("the broker has ended at once")
+	}
+	return c, err
+}
+
+// launchHeld has the broker that holds a service launch it.
+func (a *app) launchHeld(ctx context.Context, c *wire.Client, p *plan, ready bool) (launched, error) {
+	before, err := a.look(ctx, p.broker)
+	if err != nil {
+		return launched{}, err
+	}
+	l := launched{place: before.status.Place}
+	got, err := c.Launch(ctx, p.def.Service, ready)
+	if err != nil {
+		return l, a.brokerFault(ctx, p.broker, err)
+	}
+	if got.Generation != 0 && (!before.alive || got.Generation != before.generation) {
+		l.generation = &launch.Generation{Number: got.Generation, PID: got.PID}
+		return l, nil
+	}
+	return l, a.checkAttached(p)
+}
+
+// brokerFault is why the broker has not done what it was asked for a service.
+func (a *app) brokerFault(ctx context.Context, b *launch.Broker, err error) error {
+	if ctx.Err() != nil {
+		return b.DeadlineFault(ctx)
+	}
+	f := &launch.Fault{Class: launch.LaunchFailed, Service: b.Def.Service, Instance: b.Def.Instance, Stage: launch.StageSpawn, Err: err, Status: -1}
+	refused, ok := errors.AsType[*wire.RefusedError](err)
+	if !ok {
+		f.Class, f.Stage = launch.Refusal, launch.StageControl
+		f.Err = fmt.Errorf("the broker: %w", err)
+		return f
+	}
+	if f.RetryAt = refused.RetryAt; !f.RetryAt.IsZero() {
+		f.Class, f.Stage = launch.Refusal, launch.StageBudget
+	}
+	// What is on record says it better: stage, exit, and the last lines of the log.
+	if v, err := a.look(ctx, b); err == nil && v.failure != nil && strings.Contains(refused.Reason, v.failure.Error()) {
+		known := *v.failure
+		known.Class, known.RetryAt = f.Class, f.RetryAt
+		return &known
+	}
+	return f
 }
 
 type switchReply struct {
@@ -107,7 +226,7 @@ func (a *app) setEnabled(ctx context.Context, name string, enabled bool) error {
 	} else if enabled && f.def.Bind == definition.BindDaemon {
 		return &fileError{path: f.path, field: "bind", text: `with "daemon" there is nothing that a broker could hold`}
 	}
-	ask, err := a.asker(ctx)
+	ask, err := a.living(ctx, a.instance)
 	if err != nil {
 		return err
 	}
@@ -159,7 +278,7 @@ files are read by every start and dial.`,
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ask, err := a.asker(cmd.Context())
+			ask, err := a.living(cmd.Context(), a.instance)
 			if err != nil {
 				return err
 			}
@@ -182,19 +301,8 @@ files are read by every start and dial.`,
 	}
 }
 
-var _ = broker.ErrUnknown
-
 // serveBroker answers the broker's clients.
 func serveBroker(ctx context.Context, ln net.Listener, c *standing.Control) error {
-	stop := context.AfterFunc(ctx, func() { _ = ln.Close() })
-	defer stop()
-	for {
-		conn, err := ln.Accept()
-		if err != nil {
-			return err
-		}
-		_ = conn.Close()
-	}
+	version, _ := buildVersion()
+	return wire.Serve(ctx, ln, c, version)
 }
-
-func newAsker(conn *net.UnixConn) asker { return nil }

@@ -151,11 +151,10 @@ func (f *brokerFields) complete(d definition.Definition) error {
 	return f.service.Limits.Check()
 }
 
-// limits are those of the fields that bind a process from its start on.
-func (f *brokerFields) limits() []string {
-	return slices.DeleteFunc(slices.Clone(f.given), func(key string) bool {
-		return key != string(limit.Own) && !slices.Contains(brokerLimits, key)
-	})
+// bindsFromStart reports whether a field is one that a process has from its start on,
+// or not at all.
+func bindsFromStart(key string) bool {
+	return key == string(limit.Own) || slices.Contains(brokerLimits, key)
 }
 
 // unheld is why the fields are not in force of a service that cannot be held, nil if

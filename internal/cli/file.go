@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/fastbind/fastbind/internal/broker/standing"
 	"github.com/fastbind/fastbind/internal/definition"
 	"github.com/fastbind/fastbind/internal/proc"
 )
@@ -194,6 +195,9 @@ func cause(err error) string {
 
 // readFile reads one definition file for the named service.
 func (a *app) readFile(path, name string) (*fileDefinition, error) {
+	if name == standing.Service {
+		return nil, &fileError{path: path, text: "that name is the standing broker's own; give the service another one"}
+	}
 	f, err := openForReading(path)
 	if err != nil {
 		return nil, &fileError{path: path, text: cause(err), err: err}
