@@ -77,7 +77,8 @@ type Broker struct {
 	under    sync.WaitGroup // the goroutines of effects, and of watched generations
 	services map[uint64]*service
 	names    map[string]*service
-	ctx      context.Context // of Run
+	leaving  map[string]chan struct{} // by directory: closed when it is said that it is held no more
+	ctx      context.Context          // of Run
 	schedule supervise.Schedule
 	looks    looks
 
@@ -110,7 +111,8 @@ func New(c Config) (*Broker, error) {
 		return nil, err
 	}
 	return &Broker{config: c, poll: p, since: time.Now(), events: make(chan posted, maxEvents), ended: make(chan struct{}), room: make(chan struct{}, maxEffects),
-		services: map[uint64]*service{}, names: map[string]*service{}, requests: map[uint64]chan supervise.Answer{}}, nil
+		services: map[uint64]*service{}, names: map[string]*service{}, leaving: map[string]chan struct{}{},
+		requests: map[uint64]chan supervise.Answer{}}, nil
 }
 
 // Run holds the services until ctx ends; then it closes its copies of the listeners

@@ -19,7 +19,14 @@ func (b *Broker) do(s *service, e supervise.Effect) {
 	switch e := e.(type) {
 	case supervise.Bind:
 		as, l, left := s.Service, s.launch, b.left(s)
-		b.begin(s, func(ctx context.Context) func(*service) supervise.Event { return b.bind(ctx, as, l, left) })
+		leaving := b.leaving[l.DirName()]
+		delete(b.leaving, l.DirName())
+		b.begin(s, func(ctx context.Context) func(*service) supervise.Event {
+			if leaving != nil {
+				<-leaving // it is bounded
+			}
+			return b.bind(ctx, as, l, left)
+		})
 	case supervise.Launch:
 		as, l, held := s.Service, s.launch, s.held
 		b.begin(s, func(ctx context.Context) func(*service) supervise.Event { return b.activate(ctx, as, l, held) })

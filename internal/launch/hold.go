@@ -132,6 +132,26 @@ func (b *Broker) Inherit(ctx context.Context, f *os.File, inode record.Inode, ho
 	return h, nil
 }
 
+// LetGo says that the broker whose generation has the given directory holds the service
+// no more, though it lives on. It blocks until it has had the launch lock, or until ctx
+// ends.
+func (b *Broker) LetGo(ctx context.Context, holder string) error {
+	place, err := b.find()
+	if err != nil {
+		return err
+	}
+	dir, err := b.lockDir(ctx, place)
+	if dir == nil || err != nil {
+		return err
+	}
+	defer func() { _ = lock.Release(dir) }()
+	path := filepath.Join(place.Dir, runtimedir.HolderName)
+	if at, err := os.Readlink(path); err != nil || at != holder {
+		return nil // somebody else does
+	}
+	return os.Remove(path)
+}
+
 // ErrMoved says that an endpoint's name leads to another listener.
 var ErrMoved = errors.New("the endpoint's name leads to another listener")
 

@@ -31,6 +31,8 @@ func (p *process) follow(ctx context.Context, w *watcher) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-p.woken:
+			continue
 		case e, ok := <-w.events():
 			if !ok {
 				w.close()

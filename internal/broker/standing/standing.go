@@ -122,7 +122,7 @@ func (backend) Load(ctx context.Context, inst *daemon.Instance) (*process, error
 		return nil, err
 	}
 	own := filepath.Base(inst.RuntimeDir())
-	p := &process{Config: c, inst: inst, legacy: c.Legacy, estate: newEstate(c, filepath.Join(place.Addr, own))}
+	p := &process{Config: c, inst: inst, woken: make(chan struct{}, 1), legacy: c.Legacy, estate: newEstate(c, filepath.Join(place.Addr, own))}
 	if p.legacy == nil {
 		p.legacy = claim(ctx, c.Env, c.Instance, own)
 	}
@@ -143,7 +143,8 @@ type process struct {
 	legacy *Legacy
 	estate *estate
 
-	reading sync.Mutex // one reading of the files, until the broker has what they say
+	woken   chan struct{} // holds a token when what is held may be another
+	reading sync.Mutex    // one reading of the files, until the broker has what they say
 
 	mu   sync.Mutex
 	have []File                    // what was read last
@@ -281,6 +282,10 @@ func (p *process) reload(ctx context.Context) error {
 	p.reading.Unlock()
 	if err != nil {
 		return err
+	}
+	select {
+	case p.woken <- struct{}{}:
+	default:
 	}
 	p.await(ctx, services)
 	status := p.status()
