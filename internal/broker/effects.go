@@ -39,7 +39,7 @@ func (b *Broker) do(s *service, e supervise.Effect) {
 	case supervise.Drain:
 		if r := s.runs[e.Number]; r != nil {
 			if entry, handle, err := r.known(); err == nil {
-				_ = launch.AskToEnd(entry, handle)
+				r.asked = launch.AskToEnd(entry, handle) == nil
 			}
 		}
 	case supervise.Capture:
