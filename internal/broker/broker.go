@@ -17,6 +17,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -24,7 +25,9 @@ import (
 	"github.com/fastbind/fastbind/internal/broker/poller"
 	"github.com/fastbind/fastbind/internal/broker/supervise"
 	"github.com/fastbind/fastbind/internal/journal"
+	"github.com/fastbind/fastbind/internal/launch"
 	"github.com/fastbind/fastbind/internal/proc"
+	"github.com/fastbind/fastbind/internal/record"
 	"github.com/fastbind/fastbind/internal/runtimedir"
 )
 
@@ -37,9 +40,26 @@ type Config struct {
 	// holds: where it is named, everybody sees whether the broker lives.
 	Holder string
 
+	// These pass listeners on from one broker to the next, by the name of the
+	// service's directory. They are called by the loop and do not block; each may be
+	// nil. Left returns what the broker before has left, once; the file is the
+	// caller's. Keep is told of every listener that the broker has from now on, Leave
+	// that it has it no more, or, with departs, that it ends. The holding is the
+	// broker's.
+	Left  func(dirName string) Left
+	Keep  func(dirName string, h *launch.Holding)
+	Leave func(dirName string, h *launch.Holding, departs bool)
+
 	// Claim finds out what daemons can be limited with; nil: limit.Claim, of the
 	// user's systemd managers. It is called once, when something is to be limited.
 	Claim func(context.Context) limit.Available
+}
+
+// Left is a listener that the broker before has left, and the inode of its names. It
+// is zero if there is none.
+type Left struct {
+	File  *os.File
+	Inode record.Inode
 }
 
 // A Broker holds the services of one user and instance. Run is called once; the
@@ -57,7 +77,8 @@ type Broker struct {
 	under    sync.WaitGroup // the goroutines of effects, and of watched generations
 	services map[uint64]*service
 	names    map[string]*service
-	ctx      context.Context // of Run
+	leaving  map[string]chan struct{} // by directory: closed when it is said that it is held no more
+	ctx      context.Context          // of Run
 	schedule supervise.Schedule
 	looks    looks
 
@@ -90,7 +111,8 @@ func New(c Config) (*Broker, error) {
 		return nil, err
 	}
 	return &Broker{config: c, poll: p, since: time.Now(), events: make(chan posted, maxEvents), ended: make(chan struct{}), room: make(chan struct{}, maxEffects),
-		services: map[uint64]*service{}, names: map[string]*service{}, requests: map[uint64]chan supervise.Answer{}}, nil
+		services: map[uint64]*service{}, names: map[string]*service{}, leaving: map[string]chan struct{}{},
+		requests: map[uint64]chan supervise.Answer{}}, nil
 }
 
 // Run holds the services until ctx ends; then it closes its copies of the listeners

@@ -9,6 +9,7 @@ import (
 	"github.com/fastbind/fastbind/internal/journal"
 	"github.com/fastbind/fastbind/internal/launch"
 	"github.com/fastbind/fastbind/internal/proc"
+	"github.com/fastbind/fastbind/internal/record"
 	"github.com/fastbind/fastbind/internal/runtimedir"
 )
 
@@ -17,8 +18,15 @@ import (
 func (b *Broker) do(s *service, e supervise.Effect) {
 	switch e := e.(type) {
 	case supervise.Bind:
-		as, l := s.Service, s.launch
-		b.begin(s, func(ctx context.Context) func(*service) supervise.Event { return b.bind(ctx, as, l) })
+		as, l, left := s.Service, s.launch, b.left(s)
+		leaving := b.leaving[l.DirName()]
+		delete(b.leaving, l.DirName())
+		b.begin(s, func(ctx context.Context) func(*service) supervise.Event {
+			if leaving != nil {
+				<-leaving // it is bounded
+			}
+			return b.bind(ctx, as, l, left)
+		})
 	case supervise.Launch:
 		as, l, held := s.Service, s.launch, s.held
 		b.begin(s, func(ctx context.Context) func(*service) supervise.Event { return b.activate(ctx, as, l, held) })
@@ -31,7 +39,7 @@ func (b *Broker) do(s *service, e supervise.Effect) {
 	case supervise.Drain:
 		if r := s.runs[e.Number]; r != nil {
 			if entry, handle, err := r.known(); err == nil {
-				_ = launch.AskToEnd(entry, handle)
+				r.asked = launch.AskToEnd(entry, handle) == nil
 			}
 		}
 	case supervise.Capture:
@@ -86,6 +94,9 @@ func (b *Broker) unwatch(s *service) {
 // release closes our copy of the listener.
 func (b *Broker) release(s *service) {
 	if s.held != nil {
+		if b.config.Leave != nil {
+			b.config.Leave(s.launch.DirName(), s.held, b.ctx.Err() != nil)
+		}
 		_ = s.held.Close()
 		s.held = nil
 	}
@@ -98,11 +109,27 @@ func (b *Broker) keep(s *service, h *launch.Holding) {
 	}
 	b.unwatch(s)
 	b.release(s)
-	s.held = h
+	if s.held = h; b.config.Keep != nil {
+		b.config.Keep(s.launch.DirName(), h)
+	}
+}
+
+// left is the listener that the broker before has left of the service, zero without.
+func (b *Broker) left(s *service) Left {
+	if b.config.Left == nil {
+		return Left{}
+	}
+	return b.config.Left(s.launch.DirName())
 }
 
 // bind holds the endpoint, or gets a copy of the listener of who serves there.
-func (b *Broker) bind(ctx context.Context, as Service, l *launch.Broker) func(*service) supervise.Event {
+func (b *Broker) bind(ctx context.Context, as Service, l *launch.Broker, left Left) func(*service) supervise.Event {
+	if left.File != nil {
+		// Where it leads nowhere any more, everything begins anew.
+		if h, err := l.Inherit(ctx, left.File, left.Inode, b.config.Holder); err == nil {
+			return b.inherited(ctx, as, l, h)
+		}
+	}
 	out, err := l.Hold(ctx, b.config.Holder)
 	if err != nil {
 		return func(s *service) supervise.Event {
@@ -125,6 +152,34 @@ func stageOf(err error) string {
 		return f.Stage
 	}
 	return launch.StagePrepare
+}
+
+// inherited goes on with a listener that the broker before has left.
+func (b *Broker) inherited(ctx context.Context, as Service, l *launch.Broker, h *launch.Holding) func(*service) supervise.Event {
+	entries, _ := launch.Generations(h.Place.Dir)
+	e, ok := launch.Current(h.Place.Dir, entries)
+	if !ok || !e.Alive || e.Record.Phase == record.Draining {
+		return func(s *service) supervise.Event {
+			_ = h.Socket().Listen() // as whom its clients see us
+			b.keep(s, h)
+			return supervise.Bound{}
+		}
+	}
+	adopted := b.adopt(ctx, as, l, h.Place)
+	return func(s *service) supervise.Event {
+		a, ok := adopted(s).(supervise.Adopted)
+		switch {
+		case !ok: // it has ended meanwhile
+			b.keep(s, h)
+			return supervise.Bound{}
+		case a.Listener: // it has handed over another copy
+			_ = h.Close()
+		default:
+			b.keep(s, h)
+			a.Listener = true
+		}
+		return a
+	}
 }
 
 func failedTo(e supervise.Event) func(*service) supervise.Event {

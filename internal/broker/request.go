@@ -31,6 +31,9 @@ func (b *Broker) call(ctx context.Context, f func()) error {
 	}
 }
 
+// Turn returns when the broker's loop has come by: it does not hang.
+func (b *Broker) Turn(ctx context.Context) error { return b.call(ctx, func() {}) }
+
 // Set makes the services of the broker those, of which each has another name. It
 // begins to hold what is new. What has changed holds as [supervise.Applies] says. What
 // is not among them it lets go of: what runs of it runs on, and whoever dials launches

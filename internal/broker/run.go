@@ -10,6 +10,7 @@ import (
 	"github.com/fastbind/fastbind/internal/broker/backlog"
 	"github.com/fastbind/fastbind/internal/broker/supervise"
 	"github.com/fastbind/fastbind/internal/control"
+	"github.com/fastbind/fastbind/internal/journal"
 	"github.com/fastbind/fastbind/internal/launch"
 	"github.com/fastbind/fastbind/internal/proc"
 	"github.com/fastbind/fastbind/internal/record"
@@ -24,6 +25,7 @@ type run struct {
 	launched *launch.Generation // if this broker has
 	began    time.Duration      // boot-time clock when it was, 0 of one that was found
 	found    bool               // it serves already
+	asked    bool               // this broker has asked it to end
 	hold     *control.Client    // its end would end our hold; nil of a foreign daemon
 	aid      *aid
 	ctx      context.Context // ends with it, or with our interest in it
@@ -225,7 +227,13 @@ func (s *service) exited(r *run) supervise.Event {
 		s.failed(launch.StageServe, "its record cannot be read: "+err.Error())
 		return e
 	}
-	e.Asked = rec.Stopped
+	if e.Asked = rec.Stopped; r.asked {
+		reason := "asked to"
+		if rec.Killed {
+			reason = "killed: it did not end in time"
+		}
+		s.note(journal.Event{Kind: "stopped", Generation: r.entry.Number, PID: rec.PID, Reason: reason})
+	}
 	e.End = endOf(rec)
 	if f := launch.RecordedFault(rec); f != nil {
 		e.Reason = f.Error()

@@ -149,7 +149,27 @@ func (b *Broker) settle(s *service) {
 		r.close() // it runs on
 	}
 	s.end()
+	b.letGo(s)
 	if s.next != nil {
 		b.add(*s.next)
 	}
 }
+
+// letGo says that a service is held no more, while the broker lives on: whoever looks
+// at it is not to wait for a launch. Who binds it again waits for that.
+func (b *Broker) letGo(s *service) {
+	if b.ctx.Err() != nil || b.config.Holder == "" {
+		return
+	}
+	done := make(chan struct{})
+	b.leaving[s.launch.DirName()] = done
+	b.under.Go(func() {
+		defer close(done)
+		ctx, cancel := context.WithTimeout(b.ctx, letGoWithin)
+		defer cancel()
+		_ = s.launch.LetGo(ctx, b.config.Holder)
+	})
+}
+
+// letGoWithin bounds the wait for a lock that others hold for moments.
+const letGoWithin = 10 * time.Second

@@ -58,8 +58,34 @@ func Main(args, env []string, streams Streams) int {
 	return run(ctx, process{
 		args: args, env: env, streams: streams,
 		cwd: os.Getwd, now: time.Now, uid: os.Geteuid(),
-		self: os.Executable, notify: notifyContext,
+		self: os.Executable, notify: notifyContext, hangups: hangups,
 	})
+}
+
+// hangups ticks at each SIGHUP, unless the process was started with that ignored,
+// until the function is called.
+func hangups() (<-chan struct{}, func()) {
+	signals, ticks := make(chan os.Signal, 1), make(chan struct{})
+	if signal.Ignored(syscall.SIGHUP) {
+		return nil, func() {}
+	}
+	signal.Notify(signals, syscall.SIGHUP)
+	done := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-signals:
+			case <-done:
+				return
+			}
+			select {
+			case ticks <- struct{}{}:
+			case <-done:
+				return
+			}
+		}
+	}()
+	return ticks, func() { signal.Stop(signals); close(done) }
 }
 
 // notifyContext is signal.NotifyContext but for signals that are ignored: nohup
@@ -82,6 +108,7 @@ type process struct {
 	uid     int
 	self    func() (string, error) // path of this executable
 	notify  func(context.Context, ...os.Signal) (context.Context, context.CancelFunc)
+	hangups func() (<-chan struct{}, func())
 }
 
 // app is one run of the command.
@@ -196,6 +223,7 @@ descriptor in an argument or a variable, can be run this way unchanged.`,
 		{groupLook, a.statusCommand()}, {groupLook, a.listCommand()}, {groupLook, a.logsCommand()}, {groupLook, a.whyCommand()},
 		{groupLook, a.stacksCommand()},
 		{groupLook, a.doctorCommand()}, {groupLook, a.checkCommand()}, {groupLook, a.validateCommand()}, {groupLook, a.versionCommand()},
+		{groupCare, a.brokerCommand()}, {groupCare, a.enableCommand()}, {groupCare, a.disableCommand()}, {groupCare, a.reloadCommand()},
 		{groupCare, a.resetCommand()}, {groupCare, a.purgeCommand()},
 		{"", a.manCommand()}, {"", definitionTopic()}, {"", exitTopic()},
 	} {

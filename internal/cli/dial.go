@@ -42,6 +42,13 @@ Where the definition comes from is the same as for start.`,
 		if err := p.broker.CheckSelf(); err != nil {
 			return err
 		}
+		held, err := a.summon(p.ctx, p.plan)
+		if err != nil {
+			return err
+		}
+		if held != nil { // it launches who is dialled
+			_ = held.Close()
+		}
 		conn, err := p.broker.Dial(p.ctx, p.began)
 		if err != nil {
 			return err

@@ -8,6 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/fastbind/fastbind/internal/broker/standing"
+	"github.com/fastbind/fastbind/internal/broker/unit"
 	"github.com/fastbind/fastbind/internal/definition"
 	"github.com/fastbind/fastbind/internal/launch"
 	"github.com/fastbind/fastbind/internal/runtimedir"
@@ -24,6 +26,7 @@ const (
 	exitDeadline    = 6
 	exitNoService   = 7
 	exitHung        = 8
+	exitThere       = 9   // of broker: the instance has one
 	exitInterrupted = 130 // 128 + SIGINT, as a shell has it
 )
 
@@ -40,6 +43,7 @@ func exitTopic() *cobra.Command {
 6    the deadline of --timeout has passed
 7    no such service
 8    the daemon is hung: it answers neither its clients nor its control endpoint
+9    of fastbind broker: the instance has a broker; the message says which
 130  interrupted
 
 With several names the highest one counts. With --json the error is also the
@@ -75,6 +79,8 @@ func exitStatus(ctx context.Context, err error) int {
 	var u *usageError
 	var d *fileError
 	var r *runtimedir.Refused
+	var t *thereError
+	var w *unit.Refused
 	switch {
 	case err == nil:
 		return exitDone
@@ -86,7 +92,9 @@ func exitStatus(ctx context.Context, err error) int {
 		return exitInterrupted
 	case errors.As(err, &f):
 		return classStatus(f.Class)
-	case errors.As(err, &d), errors.As(err, &r), errors.Is(err, launch.ErrSelf):
+	case errors.As(err, &t):
+		return exitThere
+	case errors.As(err, &d), errors.As(err, &r), errors.As(err, &w), errors.Is(err, launch.ErrSelf):
 		return exitRefused
 	case errorsIsAny(err, context.DeadlineExceeded, os.ErrDeadlineExceeded):
 		return exitDeadline
@@ -178,9 +186,15 @@ func hintOf(err error) string {
 	var d *fileError
 	var f *launch.Fault
 	var r *runtimedir.Refused
+	var t *thereError
+	var w *unit.Refused
 	switch {
 	case errors.As(err, &u):
 		return u.hint
+	case errors.As(err, &t):
+		return "it follows definition files by itself; to end it: fastbind stop " + arguments(&launch.Fault{Service: standing.Service, Instance: t.broker.instance})
+	case errors.As(err, &w):
+		return w.Cure
 	case errors.As(err, &h):
 		return h.hint
 	case errors.As(err, &d):

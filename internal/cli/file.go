@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/fastbind/fastbind/internal/broker/standing"
 	"github.com/fastbind/fastbind/internal/definition"
 	"github.com/fastbind/fastbind/internal/proc"
 )
@@ -56,9 +57,28 @@ A file has these fields, of which only command is required:
   min_version  = "1.2.0"      # with replace and refuse
   allow_versions = ["1"]      # "1.4.2", "1.4", ">=1.2, <2"; any of them
 
+These are kept by a standing broker, see fastbind help broker:
+
+  hold           = true         # start and dial launch a broker if there is none
+  ready          = "accept"     # foreign: or "notify", "http /healthz",
+                                # "output REGEXP", "command PROGRAM", "delay 2s"
+  notify_access  = "main"       # or "all": whose notifications count
+  ready_within   = "60s"        # from launch to ready; else whenever
+  watchdog       = "10s"        # between two signs of life; else none is expected
+  restart        = "on-demand"  # or "on-failure", "always"
+  backoff_min    = "100ms"      # after the first failure in a row, then times
+  backoff_factor = 2            # backoff_factor for each, up to
+  backoff_max    = "30s"        # backoff_max;
+  backoff_reset  = "10s"        # who served for so long begins a new row
+  own_scope      = true         # outlives the session or job that it came from
+  memory         = "512M"       # bytes, also with K, M, G, T
+  tasks          = 64           # processes and threads
+  cpu_weight     = 100          # share of a busy processor
+  open_files     = 1024         # of each process
+
 command[0] is an absolute path or a name to be found in PATH. The file and its
-directory must be yours, or root's, and writable by nobody else. Each field is
-also a flag of start and dial.`,
+directory must be yours, or root's, and writable by nobody else. Each field that
+is not the broker's is also a flag of start and dial.`,
 	}
 }
 
@@ -118,8 +138,9 @@ func (a *app) fileNames() []string {
 
 // A fileDefinition is a definition and the file it is from.
 type fileDefinition struct {
-	path string
-	def  definition.Definition
+	path   string
+	def    definition.Definition
+	broker brokerFields
 }
 
 // file returns the definition that the user's file for a service holds, nil if
@@ -174,6 +195,9 @@ func cause(err error) string {
 
 // readFile reads one definition file for the named service.
 func (a *app) readFile(path, name string) (*fileDefinition, error) {
+	if name == standing.Service {
+		return nil, &fileError{path: path, text: "that name is the standing broker's own; give the service another one"}
+	}
 	f, err := openForReading(path)
 	if err != nil {
 		return nil, &fileError{path: path, text: cause(err), err: err}
@@ -199,7 +223,11 @@ func (a *app) readFile(path, name string) (*fileDefinition, error) {
 	}
 	d.def.Service, d.def.Instance = name, a.instance
 	d.def = d.def.Complete()
-	if err := d.def.Check(); err != nil {
+	err = d.def.Check()
+	if err == nil {
+		err = d.broker.complete(d.def)
+	}
+	if err != nil {
 		return nil, d.invalid(err)
 	}
 	return &d.fileDefinition, nil
@@ -229,7 +257,7 @@ var (
 	stringFields   = []string{"bind", "dir", "env_policy", "version", "on_hang", "on_version", "min_version"}
 	listFields     = []string{"command", "env", "fd_env", "allow_versions"}
 	durationFields = []string{"bound_within", "adopt_within", "stop_within", "idle_exit", "hang_after"}
-	fileFields     = slices.Concat(listFields, stringFields, durationFields, []string{"foreign"})
+	fileFields     = slices.Concat(listFields, stringFields, durationFields, []string{"foreign"}, brokerKeys)
 )
 
 // parseFile parses a definition file. It refuses what it does not know.
@@ -262,7 +290,11 @@ func parseFile(path string, b []byte) (parsedFile, error) {
 		return strings.Compare(x, y)
 	})
 	for _, k := range keys {
-		if err := p.set(k, values[k]); err != nil {
+		err := p.set(k, values[k])
+		if _, ok := errors.AsType[*definition.Invalid](err); ok {
+			return p, p.invalid(err)
+		}
+		if err != nil {
 			return p, &fileError{path: path, line: p.lines[k], field: k, text: err.Error(), err: err}
 		}
 	}
@@ -337,6 +369,8 @@ func (p *parsedFile) set(key string, value any) error {
 		}
 		p.def.Foreign = b
 		return nil
+	case slices.Contains(brokerKeys, key):
+		return p.broker.set(key, value)
 	case key == "service":
 		return errors.New("the file's name is the service's name")
 	case key == "instance":

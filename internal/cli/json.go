@@ -76,6 +76,10 @@ type serviceJSON struct {
 	Payoff *payoffJSON `json:"payoff"` // of status and why
 	SHA256 *string     `json:"sha256"` // of the executable, with status --hash
 
+	HeldBy     *int     `json:"held_by"`      // pid of the standing broker that holds the endpoint
+	NotInForce []string `json:"not_in_force"` // fields of the definition that nobody keeps
+	Limits     []string `json:"limits"`       // what became of each limit
+
 	// Environment are the variables in which the daemon and this client differ.
 	Environment []differenceJSON `json:"environment"`
 }

@@ -37,6 +37,7 @@ type view struct {
 	file           *fileDefinition
 	payoff         *payoffJSON
 	hash           string // of the executable, if that was asked for
+	heldBy         int    // pid of the standing broker that holds it, 0 if none does
 	status         launch.Status
 	broker         *launch.Broker
 }
@@ -50,6 +51,9 @@ func (a *app) look(ctx context.Context, b *launch.Broker) (view, error) {
 	v := view{
 		name: b.Def.Service, instance: b.Def.Instance, known: true, broker: b, status: s,
 		phase: string(s.Phase), endpoint: s.Place.Sock(), failure: s.LastFailure, retry: s.RetryAt, alive: s.Alive(),
+	}
+	if s.Held {
+		v.heldBy = heldBy(s.Place.Dir)
 	}
 	if _, variant, ok := strings.Cut(b.DirName(), "+"); ok {
 		v.variant = variant
@@ -183,6 +187,10 @@ func (v view) json() serviceJSON {
 	if v.file != nil {
 		s.Definition = &v.file.path
 	}
+	s.HeldBy, s.NotInForce = some(v.heldBy), v.notInForce()
+	if v.alive && v.status.Shown != nil {
+		s.Limits = v.status.Shown.Record.Limits
+	}
 	return s
 }
 
@@ -251,4 +259,23 @@ func (v view) stopped() bool { return !v.alive }
 // loading reports whether the daemon is on its way.
 func (v view) loading() bool {
 	return v.phase == string(record.Launching) || v.phase == string(record.Loading)
+}
+
+// notInForce are the fields of the service's file that nobody keeps: those that only a
+// standing broker does, of a service that none holds, and of one that was launched by
+// somebody else those that a process has from its start on.
+func (v view) notInForce() []string {
+	if v.file == nil {
+		return nil
+	}
+	limited := v.alive && v.status.Shown != nil && len(v.status.Shown.Record.Limits) > 0
+	var fields []string
+	for _, key := range v.file.broker.given {
+		switch fromStart := bindsFromStart(key); {
+		case fromStart && limited: // the record says of each what became of it
+		case fromStart && (v.alive || v.heldBy == 0), v.heldBy == 0:
+			fields = append(fields, key)
+		}
+	}
+	return fields
 }

@@ -6,9 +6,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/fastbind/fastbind/internal/broker/standing"
 	"github.com/fastbind/fastbind/internal/definition"
 	"github.com/fastbind/fastbind/internal/environ"
 	"github.com/fastbind/fastbind/internal/launch"
@@ -29,6 +31,9 @@ type plan struct {
 // user's file, else what the record stores; then the fields that were given as
 // flags. flags may be nil.
 func (a *app) plan(name string, command []string, flags *definitionFlags) (*plan, error) {
+	if name == standing.Service && (command != nil || flags != nil && flags.given()) {
+		return nil, &usageError{"the name " + strconv.Quote(name) + " is the standing broker's", "see: fastbind broker --help; give your service another name"}
+	}
 	p := &plan{}
 	stored, missing := a.stored(name)
 	if missing != nil && !isClass(missing, launch.NoService) {
@@ -54,6 +59,10 @@ func (a *app) plan(name string, command []string, flags *definitionFlags) (*plan
 				p.def.Foreign = d.Foreign
 				break
 			}
+		}
+	case name == standing.Service:
+		if p.def, err = a.brokerDefinition(); err != nil {
+			return nil, err
 		}
 	case p.file != nil:
 		p.def = p.file.def
@@ -204,6 +213,11 @@ func (a *app) conflict(p *plan) error {
 func (a *app) settle(ctx context.Context, p *plan, replace bool) error {
 	if !replace {
 		return a.conflict(p)
+	}
+	if p.given && p.file != nil && a.isHeld(p.broker) {
+		if diffs := a.diff(p.file.def, p.def); len(diffs) > 0 {
+			return refusal(p.def, "the broker holds it as "+p.file.path+" defines it", "change the file, or run: fastbind disable "+a.nameArgs(p.def.Service), diffs)
+		}
 	}
 	if p.stored == nil || len(a.diff(*p.stored, p.def)) == 0 {
 		return nil

@@ -48,6 +48,13 @@ files are yours and stay.`,
 		}
 		var errs []error
 		for _, b := range brokers {
+			if a.isHeld(b) {
+				r.Kept = append(r.Kept, b.DirName())
+				if len(names) > 0 {
+					errs = append(errs, refusal(b.Def, "the broker holds it", "run: fastbind disable "+a.nameArgs(b.Def.Service), nil))
+				}
+				continue
+			}
 			paths, err := b.Purge(cmd.Context(), *dry)
 			switch {
 			case err != nil:

@@ -1,10 +1,13 @@
 package cli
 
 import (
+	"context"
+	"errors"
 	"strconv"
 
 	"github.com/spf13/cobra"
 
+	"github.com/fastbind/fastbind/internal/broker"
 	"github.com/fastbind/fastbind/internal/launch"
 )
 
@@ -41,6 +44,9 @@ cause is mended, reset frees it at once.`,
 					return err
 				}
 				total += n
+				if err := a.resetHeld(cmd.Context(), b); err != nil {
+					return err
+				}
 			}
 			if a.json {
 				a.print(resetReply{Schema: schema, Service: name, Instance: a.instance, Forgot: total})
@@ -57,4 +63,17 @@ cause is mended, reset frees it at once.`,
 			return nil
 		},
 	}
+}
+
+// resetHeld has the broker that holds the service forget its failures too.
+func (a *app) resetHeld(ctx context.Context, b *launch.Broker) error {
+	c, err := a.holder(ctx, b)
+	if c == nil || err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := c.Reset(ctx, b.Def.Service); err != nil && !errors.Is(err, broker.ErrUnknown) {
+		return a.brokerFault(ctx, b, err)
+	}
+	return nil
 }

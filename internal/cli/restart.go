@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/fastbind/fastbind/internal/broker/wire"
 	"github.com/fastbind/fastbind/internal/launch"
 )
 
@@ -63,6 +64,14 @@ func (a *app) restart(ctx context.Context, name string, ready bool, r *restartRe
 	p, err := a.plan(name, nil, nil)
 	if err != nil {
 		return err
+	}
+	c, err := a.summon(ctx, p)
+	if err != nil {
+		return err
+	}
+	if c != nil {
+		defer c.Close()
+		return a.restartHeld(ctx, c, p, ready, r)
 	}
 	old := p.broker
 	if p.stored != nil {
@@ -127,4 +136,35 @@ func (a *app) replaced(ctx context.Context, p *plan, ready bool, r *restartReply
 		r.Services = append(r.Services, v.json())
 	}
 	return true, err
+}
+
+// restartHeld has the broker that holds the service put a new generation in place of
+// the one that runs.
+func (a *app) restartHeld(ctx context.Context, c *wire.Client, p *plan, ready bool, r *restartReply) error {
+	before, err := a.look(ctx, p.broker)
+	if err == nil {
+		err = c.Reload(ctx) // the definition may be of a moment ago
+	}
+	if err != nil {
+		return err
+	}
+	if _, err = c.Restart(ctx, p.def.Service); err == nil && ready {
+		_, err = c.Launch(ctx, p.def.Service, true)
+	}
+	if err != nil {
+		return a.brokerFault(ctx, p.broker, err)
+	}
+	if before.alive {
+		r.Stopped = append(r.Stopped, stoppedJSON{before.name, a.instance, before.generation, before.pid, false})
+	}
+	if !a.json {
+		line(a.out.w, before.endpoint)
+		return nil
+	}
+	v, err := a.look(ctx, p.broker)
+	if err == nil {
+		v.file = p.file
+		r.Services = append(r.Services, v.json())
+	}
+	return err
 }

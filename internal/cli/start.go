@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -40,7 +41,7 @@ the daemon may still be loading. Why it failed later, fastbind why NAME tells.`,
 			return err
 		}
 		defer p.cancel()
-		l, err := a.ensure(p.ctx, p.plan, p.ready)
+		l, err := a.run(p.ctx, p.plan, p.ready)
 		if err == nil {
 			err = take(p.ctx, p.broker, p.leases)
 		}
@@ -55,6 +56,7 @@ the daemon may still be loading. Why it failed later, fastbind why NAME tells.`,
 func (a *app) printStarted(ctx context.Context, p *plan, l launched) error {
 	if !a.json {
 		line(a.out.w, l.place.Sock())
+		a.warnIdle(p, l)
 		return nil
 	}
 	v, err := a.look(ctx, p.broker)
@@ -64,4 +66,28 @@ func (a *app) printStarted(ctx context.Context, p *plan, l launched) error {
 	v.file = p.file
 	a.print(startReply{Schema: schema, serviceJSON: v.json(), Launched: l.generation != nil})
 	return nil
+}
+
+// run makes sure that a service runs as planned: by the broker that holds it, else by
+// this process.
+func (a *app) run(ctx context.Context, p *plan, ready bool) (launched, error) {
+	c, err := a.summon(ctx, p)
+	if err != nil {
+		return launched{}, err
+	}
+	if c == nil {
+		return a.ensure(ctx, p, ready)
+	}
+	defer c.Close()
+	return a.launchHeld(ctx, c, p, ready)
+}
+
+// warnIdle says which fields of the file nobody keeps of a service that this process
+// has launched.
+func (a *app) warnIdle(p *plan, l launched) {
+	if p.file == nil || l.generation == nil || heldBy(l.place.Dir) != 0 || len(p.file.broker.given) == 0 {
+		return
+	}
+	a.warn(`"`+p.def.Service+`" runs without `+strings.Join(p.file.broker.given, ", ")+": only a standing broker keeps that, and none holds it",
+		"run: fastbind broker, or fastbind broker install, or write hold = true into "+p.file.path)
 }

@@ -195,6 +195,9 @@ func (a *app) block(v view) {
 	} else if v.generation != 0 {
 		a.field("Last run", "generation "+number(v.generation)+", started "+v.started.Local().Format(time.DateTime))
 	}
+	if v.heldBy != 0 {
+		a.field("Held", "by the broker, pid "+number(v.heldBy))
+	}
 	a.field("Version", v.version)
 	if v.connections != nil {
 		text := strconv.Itoa(*v.connections)
@@ -210,6 +213,18 @@ func (a *app) block(v view) {
 	a.field("Payoff", v.payoff.sentence())
 	if v.file != nil {
 		a.field("Definition", v.file.path)
+	}
+	if v.alive && v.status.Shown != nil {
+		for _, l := range v.status.Shown.Record.Limits {
+			a.field("Limit", l)
+		}
+	}
+	if fields := v.notInForce(); len(fields) > 0 {
+		why := "no standing broker holds it"
+		if v.heldBy != 0 {
+			why = "the broker has not launched it; a restart applies them"
+		}
+		a.field("Not in force", strings.Join(fields, ", ")+": "+why)
 	}
 	a.field("Log", v.log)
 	if v.failure != nil {

@@ -3,10 +3,15 @@ package cli
 import (
 	"context"
 	"errors"
+	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
+	"github.com/fastbind/fastbind/internal/broker"
+	"github.com/fastbind/fastbind/internal/broker/standing"
 	"github.com/fastbind/fastbind/internal/launch"
+	"github.com/fastbind/fastbind/internal/record"
 )
 
 type stopReply struct {
@@ -57,7 +62,12 @@ status is 3.`,
 			if err := a.usable(); err != nil {
 				return err
 			}
-			for _, b := range a.all(*everywhere) {
+			brokers := a.all(*everywhere)
+			// Who holds services goes first: it would see an end that nobody asked it for.
+			slices.SortStableFunc(brokers, func(x, y *launch.Broker) int {
+				return order(x.Def.Service != standing.Service) - order(y.Def.Service != standing.Service)
+			})
+			for _, b := range brokers {
 				if err := a.stopOne(ctx, b, *now, &r); err != nil && !isClass(err, launch.NotRunning) && !isClass(err, launch.NoService) {
 					errs = append(errs, err)
 				}
@@ -109,23 +119,67 @@ func (a *app) stopOne(ctx context.Context, b *launch.Broker, now bool, r *stopRe
 	end := b.Stop
 	if now {
 		end = b.Kill
+	} else if held, err := a.stopHeld(ctx, b, r); held || err != nil {
+		return err
 	}
 	stopped, err := end(ctx)
 	for _, s := range stopped {
-		r.Stopped = append(r.Stopped, stoppedJSON{b.Def.Service, b.Def.Instance, s.Generation, s.PID, s.Killed})
-		if a.json {
-			continue
-		}
-		text := b.Def.Service + ": stopped generation " + number(s.Generation) + ", pid " + number(s.PID)
-		switch {
-		case s.Killed && now:
-			text = b.Def.Service + ": killed generation " + number(s.Generation) + ", pid " + number(s.PID)
-		case s.Killed:
-			text = b.Def.Service + ": killed generation " + number(s.Generation) + ", pid " + number(s.PID) + ": it did not end in time"
-		}
-		line(a.out.w, text)
+		a.tellStopped(b, s, now, r)
 	}
 	return err
 }
 
+func (a *app) tellStopped(b *launch.Broker, s launch.Stopped, now bool, r *stopReply) {
+	r.Stopped = append(r.Stopped, stoppedJSON{b.Def.Service, b.Def.Instance, s.Generation, s.PID, s.Killed})
+	if a.json {
+		return
+	}
+	text := b.Def.Service + ": stopped generation " + number(s.Generation) + ", pid " + number(s.PID)
+	switch {
+	case s.Killed && now:
+		text = b.Def.Service + ": killed generation " + number(s.Generation) + ", pid " + number(s.PID)
+	case s.Killed:
+		text = b.Def.Service + ": killed generation " + number(s.Generation) + ", pid " + number(s.PID) + ": it did not end in time"
+	}
+	line(a.out.w, text)
+}
+
 var errNeverRan = errors.New("it is not running: it was never launched")
+
+func order(later bool) int {
+	if later {
+		return 1
+	}
+	return 0
+}
+
+// stopHeld has the broker that holds a service stop it; held is false if none does, or
+// nothing of it runs.
+func (a *app) stopHeld(ctx context.Context, b *launch.Broker, r *stopReply) (held bool, err error) {
+	c, err := a.holder(ctx, b)
+	if c == nil || err != nil {
+		return false, err
+	}
+	defer c.Close()
+	v, err := a.look(ctx, b)
+	if err != nil || !v.alive {
+		return false, err
+	}
+	if err := c.Stop(ctx, b.Def.Service); err != nil {
+		if errors.Is(err, broker.ErrUnknown) || errors.Is(err, broker.ErrEnded) {
+			return false, nil // it holds it no more
+		}
+		return true, a.brokerFault(ctx, b, err)
+	}
+	for _, e := range slices.Backward(v.status.Generations) {
+		if !e.Alive {
+			continue
+		}
+		killed := false
+		if rec, err := record.Read(filepath.Join(e.Dir, record.FileName)); err == nil {
+			killed = rec.Killed
+		}
+		a.tellStopped(b, launch.Stopped{Generation: e.Number, PID: e.Record.PID, Killed: killed}, false, r)
+	}
+	return true, nil
+}

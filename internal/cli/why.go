@@ -121,6 +121,8 @@ func (a *app) phrase(v view) string {
 	switch {
 	case !v.known:
 		return "defined by " + v.file.path + " and was never launched"
+	case !v.alive && v.heldBy != 0:
+		return "not running: the broker, pid " + number(v.heldBy) + ", holds its endpoint, and launches it for whoever connects"
 	case v.generation == 0:
 		return "not running"
 	case !v.alive:

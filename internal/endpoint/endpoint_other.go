@@ -28,6 +28,15 @@ func AdoptFile(f *os.File) (*net.UnixListener, error) {
 	return nil, errors.Join(f.Close(), errors.ErrUnsupported)
 }
 
+// TakeFile makes a Socket of a listener's file.
+func TakeFile(f *os.File) (*Socket, error) { return nil, errors.Join(f.Close(), errors.ErrUnsupported) }
+
+func (s *Socket) File(string) (*os.File, error) { return nil, errors.ErrUnsupported }
+
+func (s *Socket) Shut() error { return errors.ErrUnsupported }
+
+func (s *Socket) Waits() bool { return false }
+
 // Relisten makes this process the one named as the listener's.
 func Relisten(*net.UnixListener) error { return errors.ErrUnsupported }
 

@@ -58,6 +58,16 @@ func (s *Socket) Copy() (*Socket, error) {
 	return &Socket{fd: fd}, nil
 }
 
+// File returns another descriptor of the same socket, close-on-exec, as a file of that
+// name. It is the caller's.
+func (s *Socket) File(name string) (*os.File, error) {
+	c, err := s.Copy()
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(c.fd), name), nil
+}
+
 // Close closes the socket.
 func (s *Socket) Close() error {
 	if s.fd < 0 {

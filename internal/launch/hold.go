@@ -2,6 +2,7 @@ package launch
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 
@@ -106,6 +107,53 @@ func (b *Broker) adopt(ctx context.Context, c *control.Client, place runtimedir.
 	}
 	return h, nil
 }
+
+// Inherit makes a holding of a listener that another broker has held, and takes f over
+// whatever it returns; inode is that of its names. Whoever serves from it serves on.
+// The error is ErrMoved if the endpoint's name does not lead to it any more.
+//
+// It blocks until it has had the launch lock, or until ctx ends.
+func (b *Broker) Inherit(ctx context.Context, f *os.File, inode record.Inode, holder string) (*Holding, error) {
+	h := &Holding{Inode: inode}
+	var err error
+	if h.sock, err = endpoint.TakeFile(f); err != nil {
+		return nil, err
+	}
+	if h.Place, err = b.find(); err == nil {
+		var at record.Inode
+		if at, err = b.markHeld(ctx, h.Place, holder); err == nil && at != inode {
+			err = ErrMoved
+		}
+	}
+	if err != nil {
+		_ = h.Close()
+		return nil, err
+	}
+	return h, nil
+}
+
+// LetGo says that the broker whose generation has the given directory holds the service
+// no more, though it lives on. It blocks until it has had the launch lock, or until ctx
+// ends.
+func (b *Broker) LetGo(ctx context.Context, holder string) error {
+	place, err := b.find()
+	if err != nil {
+		return err
+	}
+	dir, err := b.lockDir(ctx, place)
+	if dir == nil || err != nil {
+		return err
+	}
+	defer func() { _ = lock.Release(dir) }()
+	path := filepath.Join(place.Dir, runtimedir.HolderName)
+	if at, err := os.Readlink(path); err != nil || at != holder {
+		return nil // somebody else does
+	}
+	return os.Remove(path)
+}
+
+// ErrMoved says that an endpoint's name leads to another listener.
+var ErrMoved = errors.New("the endpoint's name leads to another listener")
 
 // Activate launches a daemon that inherits a copy of the held listener, with whoever
 // waits in its queue. With Result Attached it launched nobody: somebody accepts from

@@ -108,7 +108,9 @@ func (b *Broker) recordEnd(place runtimedir.Place, path string, pid int, exit pr
 	if err != nil || r.Phase == record.Gone {
 		return
 	}
-	if exit.Known && exit.Code == 0 && exit.Signal == 0 && r.Definition.Foreign && !r.Backend {
+	// However a foreign daemon ends that was asked to, it is what was asked for.
+	clean := exit.Known && exit.Code == 0 && exit.Signal == 0
+	if r.Definition.Foreign && !r.Backend && (clean || r.Stopped) {
 		_ = record.Append(path, record.PhaseLines(record.Gone, proc.BootTime())...)
 		return
 	}

@@ -11,6 +11,8 @@ import (
 
 	"github.com/fastbind/fastbind/internal/endpoint"
 	"github.com/fastbind/fastbind/internal/handover"
+	"github.com/fastbind/fastbind/internal/record"
+	"github.com/fastbind/fastbind/internal/runtimedir"
 )
 
 // A Hand is what a daemon that was started by hand holds after its launch.
@@ -37,6 +39,10 @@ const selfExe = ""
 func executable(string) error { return errors.ErrUnsupported }
 
 func leadCurrent(*os.File, string, string) error { return errors.ErrUnsupported }
+
+func (b *Broker) markHeld(context.Context, runtimedir.Place, string) (record.Inode, error) {
+	return record.Inode{}, errors.ErrUnsupported
+}
 
 // CreateLife makes a generation's life lock.
 func CreateLife(string) (*os.File, error) { return nil, errors.ErrUnsupported }

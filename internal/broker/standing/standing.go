@@ -1,0 +1,384 @@
+// Package standing is the process that the standing broker is: a backend of the SDK
+// under a reserved name, so that it has what every service has (a generation, a
+// record, a life lock, a control endpoint, a log) and is the only one by the launch
+// lock. It reads what it is to hold, holds it, follows changes, and answers at its
+// endpoint.
+//
+//	def := standing.Definition(instance, executable, variables) // to launch one
+//	err := standing.Run(ctx, config)                             // to be one
+//
+// What the broker holds is a function of the definition files and of which of them
+// are disabled; whoever has changed either has it look again. It loses nothing with
+// its own end: daemons stay, and the next broker begins with the same files.
+package standing
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/fastbind/fastbind"
+	"github.com/fastbind/fastbind/daemon"
+	"github.com/fastbind/fastbind/internal/broker"
+	"github.com/fastbind/fastbind/internal/broker/activation"
+	"github.com/fastbind/fastbind/internal/broker/supervise"
+	"github.com/fastbind/fastbind/internal/broker/unit"
+	"github.com/fastbind/fastbind/internal/definition"
+	"github.com/fastbind/fastbind/internal/runtimedir"
+)
+
+// Service is the name of the broker as a service. No definition file has it.
+const Service = "fastbind-broker"
+
+// Bounds of a broker's process.
+const (
+	maxServices = 4096             // held at once: what a service manager keeps over a crash
+	holdWithin  = 10 * time.Second // until it is ready although not all that it is to hold is held
+	emptyFor    = 5 * time.Second  // without anything to hold, until one that was launched on demand ends
+	stopWithin  = 10 * time.Second // for its clients, when it ends
+)
+
+// A File is a definition file that says how to hold a service, or why it says nothing.
+type File struct {
+	Name    string // the service's
+	Service broker.Service
+	Err     error // it is not used
+}
+
+// A Config is what a broker's process is told.
+type Config struct {
+	Instance string
+	Env      runtimedir.Env
+	Client   func() []string // the environment that the contracts select from
+	Version  string
+
+	// By is how this process is launched again, or another one in its place.
+	By definition.Definition
+
+	// OnDemand ends the broker when it has nothing to hold.
+	OnDemand bool
+
+	// Read reads the definition files, which are in Dir.
+	Read func() []File
+	Dir  string
+
+	// Reload ticks when somebody wants the files read again. It may be nil.
+	Reload <-chan struct{}
+
+	// Manager is the service manager that has started the process.
+	Manager *activation.Manager
+
+	// Legacy is what [Claim] has returned; nil: of the broker that this one succeeds.
+	Legacy *Legacy
+
+	// Serve answers at a listener until ctx ends, and closes it.
+	Serve func(ctx context.Context, ln net.Listener, c *Control) error
+
+	// Say tells a line to whoever looks at the process. It is called concurrently.
+	Say func(line string)
+}
+
+// Definition is how a broker is launched: exe is the command's path, variables are
+// those that it needs beyond the contract, as in a definition's env.
+func Definition(instance, exe string, variables []string) definition.Definition {
+	return definition.Definition{Service: Service, Instance: instance, Env: variables,
+		Command: []string{exe, "broker", "--instance=" + instance, "--on-demand"}, StopWithin: stopWithin}.Complete()
+}
+
+// public is the definition as package daemon takes it.
+func public(d definition.Definition) fastbind.Service {
+	return fastbind.Service{Name: d.Service, Instance: d.Instance, Command: d.Command, Env: d.Env, StopWithin: d.StopWithin}
+}
+
+// Run is a broker until ctx ends, or it is stopped as any service is, or has nothing
+// to hold and was launched on demand; then it is nil. It is fastbind.ErrAlreadyBound
+// if the instance has a broker. A process runs one.
+func Run(ctx context.Context, c Config) error {
+	if c.Manager == nil {
+		c.Manager = &activation.Manager{}
+	}
+	return daemon.Bootstrap[backend](context.WithValue(ctx, configKey{}, &c), daemon.For(public(c.By)), daemon.Version(c.Version))
+}
+
+// A backend has no fields, so what it is told comes with the context.
+type backend struct{}
+
+type configKey struct{}
+
+func (backend) Bind(ep fastbind.Endpoint) (net.Listener, error) { return daemon.Listen(ep) }
+
+// Load makes the broker. It is ready when it holds what it is to hold, which it begins
+// when it serves: one before it that still runs then holds no more.
+func (backend) Load(ctx context.Context, inst *daemon.Instance) (*process, error) {
+	c := ctx.Value(configKey{}).(*Config)
+	place, err := c.Env.Find(c.Instance, Service)
+	if err != nil {
+		return nil, err
+	}
+	own := filepath.Base(inst.RuntimeDir())
+	p := &process{Config: c, inst: inst, woken: make(chan struct{}, 1), legacy: c.Legacy, estate: newEstate(c, filepath.Join(place.Addr, own))}
+	if p.legacy == nil {
+		p.legacy = claim(ctx, c.Env, c.Instance, own)
+	}
+	p.legacy.stored(slices.DeleteFunc(slices.Clone(c.Manager.Sockets), func(s activation.Socket) bool { return s.Name == unit.SocketName }))
+	p.broker, err = broker.New(broker.Config{Env: c.Env, Client: c.Client, Holder: inst.RuntimeDir(),
+		Left: p.legacy.take, Keep: p.estate.keep, Leave: p.estate.leave})
+	inst.ReadyLater()
+	return p, err
+}
+
+func (backend) Serve(ctx context.Context, ln net.Listener, p *process) error { return p.serve(ctx, ln) }
+
+// process is a broker that serves.
+type process struct {
+	*Config
+	inst   *daemon.Instance
+	broker *broker.Broker
+	legacy *Legacy
+	estate *estate
+
+	woken   chan struct{} // holds a token when what is held may be another
+	reading sync.Mutex    // one reading of the files, until the broker has what they say
+
+	mu   sync.Mutex
+	have []File                    // what was read last
+	held map[string]broker.Service // what the broker was told last
+}
+
+func (p *process) serve(ctx context.Context, ln net.Listener) error {
+	// A stop ends the listener first, and ctx only when all are accepted who have
+	// queued there.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	p.legacy.receive(ctx)
+	defer p.estate.pass()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	watch := p.watcher() // before the files are read
+	services := p.read()
+	failed := make(chan error, 1)
+	wg.Go(func() {
+		if err := p.broker.Run(ctx, services); err != nil {
+			failed <- err
+		}
+	})
+	for _, l := range append(p.sockets(), ln) {
+		wg.Go(func() { p.answer(ctx, l) })
+	}
+	wg.Go(func() { p.estate.serve(ctx) })
+	wg.Go(func() { p.begin(ctx, services) })
+	wg.Go(func() { p.follow(ctx, watch) })
+	wg.Go(func() { p.alive(ctx) })
+	select {
+	case <-ctx.Done():
+		_ = p.Manager.Stopping()
+		p.Say("ending; the daemons stay")
+		return nil
+	case err := <-failed:
+		return err
+	}
+}
+
+// begin says that the broker is ready when it holds what it is to hold.
+func (p *process) begin(ctx context.Context, services []broker.Service) {
+	p.await(ctx, services)
+	if ctx.Err() != nil {
+		return
+	}
+	for _, unwanted := range p.legacy.close() {
+		_ = p.Manager.Drop(unwanted)
+	}
+	status := p.status()
+	p.Say(status)
+	p.inst.Ready()
+	if err := p.Manager.Ready(status); err != nil {
+		p.Say("the service manager does not hear: " + err.Error())
+	}
+}
+
+// await waits until each of the services is held, or somebody serves there, or it is
+// known that it cannot be; at most for a while.
+func (p *process) await(ctx context.Context, services []broker.Service) {
+	ctx, cancel := context.WithTimeout(ctx, holdWithin)
+	defer cancel()
+	var wg sync.WaitGroup
+	for _, s := range services {
+		wg.Go(func() {
+			a, err := p.broker.Request(ctx, s.Definition.Service, supervise.VerbEnable)
+			if err == nil && !a.Done {
+				p.Say(s.Definition.Service + ": not held: " + a.Reason)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// status is one line about what is held.
+func (p *process) status() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	text := "holding " + plural(len(p.held), "service")
+	bad := 0
+	for _, f := range p.have {
+		if f.Err != nil {
+			bad++
+		}
+	}
+	if bad > 0 {
+		text += ", " + plural(bad, "definition") + " not used"
+	}
+	return text
+}
+
+func plural(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return strconv.Itoa(n) + " " + what
+}
+
+// read reads the files, says what is new about those that are not used, and returns
+// what is to be held. A file that has become wrong changes nothing about its service.
+func (p *process) read() []broker.Service {
+	files := p.Read()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	before, held := p.have, p.held
+	p.have, p.held = files, map[string]broker.Service{}
+	var services []broker.Service
+	for i := range files {
+		f := &files[i]
+		s := f.Service
+		if f.Err == nil && len(services) == maxServices {
+			f.Err = fmt.Errorf("%s: not held: %d are the most", f.Name, maxServices)
+		}
+		if f.Err != nil {
+			if !slices.ContainsFunc(before, func(o File) bool { return o.Name == f.Name && o.Err != nil && o.Err.Error() == f.Err.Error() }) {
+				p.Say(f.Err.Error())
+			}
+			var ok bool
+			if s, ok = held[f.Name]; !ok || len(services) == maxServices {
+				continue
+			}
+		}
+		p.held[f.Name] = s
+		services = append(services, s)
+	}
+	return services
+}
+
+// reload has the broker hold what the files say now, and waits until it does.
+func (p *process) reload(ctx context.Context) error {
+	p.reading.Lock()
+	services := p.read()
+	err := p.broker.Set(ctx, services)
+	p.reading.Unlock()
+	if err != nil {
+		return err
+	}
+	select {
+	case p.woken <- struct{}{}:
+	default:
+	}
+	p.await(ctx, services)
+	status := p.status()
+	p.Say(status)
+	_ = p.Manager.Status(status)
+	return ctx.Err()
+}
+
+// empty reports whether there is nothing to hold.
+func (p *process) empty() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.held) == 0
+}
+
+// sockets are those that the service manager has bound for this broker's clients.
+func (p *process) sockets() []net.Listener {
+	var list []net.Listener
+	for _, s := range p.Manager.Sockets {
+		if s.Name != unit.SocketName {
+			continue
+		}
+		ln, err := s.Listener()
+		if err != nil {
+			p.Say("the service manager's socket: " + err.Error())
+			continue
+		}
+		list = append(list, ln)
+	}
+	return list
+}
+
+// answer answers clients at a listener until ctx ends.
+func (p *process) answer(ctx context.Context, ln net.Listener) {
+	if err := p.Serve(ctx, ln, &Control{p.broker, p}); err != nil && ctx.Err() == nil && !errors.Is(err, net.ErrClosed) {
+		p.Say("no more answers at " + ln.Addr().String() + ": " + err.Error())
+	}
+}
+
+// alive tells the service manager that the broker's loop goes round.
+func (p *process) alive(ctx context.Context) {
+	if p.Manager.Watchdog == 0 {
+		return
+	}
+	tick := time.NewTicker(p.Manager.Watchdog / 2)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		if p.broker.Turn(ctx) == nil {
+			_ = p.Manager.Alive()
+		}
+	}
+}
+
+// A Control is the broker as its clients may use it: what it holds, and which of the
+// definitions. It is safe for concurrent use.
+type Control struct {
+	*broker.Broker
+	p *process
+}
+
+// Reload reads the definition files again, and waits until what they say is held.
+func (c *Control) Reload(ctx context.Context) error { return c.p.reload(ctx) }
+
+// Enable has a service held from now on, by later brokers too, and waits until it is.
+// The error is broker.ErrUnknown if no file defines it, and what is wrong with the
+// file if that cannot be used.
+func (c *Control) Enable(ctx context.Context, name string) error {
+	if err := SetDisabled(ctx, c.p.Env, c.p.Instance, name, false); err != nil {
+		return err
+	}
+	if err := c.p.reload(ctx); err != nil {
+		return err
+	}
+	c.p.mu.Lock()
+	defer c.p.mu.Unlock()
+	for _, f := range c.p.have {
+		if f.Name == name {
+			return f.Err
+		}
+	}
+	return broker.ErrUnknown
+}
+
+// Disable has a service not held any more, by later brokers too. What runs of it runs
+// on, and whoever dials it launches as without a broker.
+func (c *Control) Disable(ctx context.Context, name string) error {
+	if err := SetDisabled(ctx, c.p.Env, c.p.Instance, name, true); err != nil {
+		return err
+	}
+	return c.p.reload(ctx)
+}

@@ -1,0 +1,221 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fastbind/fastbind"
+	"github.com/fastbind/fastbind/internal/broker/activation"
+	"github.com/fastbind/fastbind/internal/broker/standing"
+	"github.com/fastbind/fastbind/internal/broker/unit"
+	"github.com/fastbind/fastbind/internal/definition"
+	"github.com/fastbind/fastbind/internal/launch"
+)
+
+type brokerReply struct {
+	Schema int          `json:"schema"`
+	Broker *serviceJSON `json:"broker"` // who is there already
+	Error  *errorJSON   `json:"error"`
+}
+
+func (a *app) brokerCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "broker",
+		Short: "Hold the endpoints of all services, and run their daemons",
+		Long: `Be the broker of the instance, in the foreground: hold the endpoint of every
+service that a definition file defines, unless it is disabled, and launch its
+daemon when the first client connects, whoever that is. While a broker lives, who
+connects during a crash, an upgrade or an idle exit of a daemon waits in the
+endpoint's queue; what a definition says about restarts, readiness and limits is
+in force.
+
+Definition files are followed: what is added is held, what is removed is let go,
+what is changed holds from the next launch on. One that is wrong is reported and
+changes nothing. SIGHUP, and fastbind reload, have them read again.
+
+Its own end loses nothing but what waits in the queues of services that do not run:
+daemons stay, and the next broker, or the next client, goes on. It is a service
+itself, called ` + standing.Service + `: status, logs, why and stop take that name.
+
+There is one in an instance; to start another is exit status 9, with who is there.`,
+		Example: `  fastbind broker
+  fastbind broker install           start it with the session, by systemd or launchd
+  fastbind stop ` + standing.Service,
+		Args:              cobra.NoArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	onDemand := cmd.Flags().Bool("on-demand", false, "end when there is nothing to hold")
+	_ = cmd.Flags().MarkHidden("on-demand")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return a.beBroker(cmd.Context(), *onDemand) }
+	cmd.AddCommand(a.brokerInstallCommand(), a.brokerUninstallCommand())
+	return cmd
+}
+
+// beBroker is the broker's process.
+func (a *app) beBroker(ctx context.Context, onDemand bool) error {
+	manager := &activation.Manager{}
+	if !onDemand { // else its launcher has handed something down, and no service manager
+		var err error
+		if manager, err = activation.Take(unit.SocketName); err != nil {
+			return err
+		}
+	}
+	by, err := a.brokerDefinition()
+	if err != nil {
+		return err
+	}
+	var legacy *standing.Legacy
+	if len(manager.Sockets) > 0 {
+		// The service manager's broker is the one that is to stay, and has what another
+		// one holds.
+		legacy = standing.Claim(ctx, a.dirs, a.instance)
+		if _, err := a.broker(by).Stop(ctx); err != nil && !isClass(err, launch.NotRunning) && !isClass(err, launch.NoService) {
+			return err
+		}
+	}
+	ctx, stop := a.notify(ctx, syscall.SIGTERM)
+	defer stop()
+	hangups, unwatch := a.hangups()
+	defer unwatch()
+	version, _ := buildVersion()
+	err = standing.Run(ctx, standing.Config{
+		Instance: a.instance, Env: a.dirs, Client: a.clientEnv, Version: version, By: by, OnDemand: onDemand,
+		Read: a.definitions, Dir: a.configDir(), Reload: hangups, Manager: manager, Legacy: legacy, Serve: serveBroker, Say: a.sayer(),
+	})
+	if errors.Is(err, fastbind.ErrAlreadyBound) {
+		return a.brokerThere(ctx, by)
+	}
+	if err == nil && a.json {
+		a.print(brokerReply{Schema: schema})
+	}
+	return err
+}
+
+// sayer tells lines of the broker on stderr, which is its log when it is in the
+// background.
+func (a *app) sayer() func(string) {
+	var mu sync.Mutex
+	return func(text string) {
+		mu.Lock()
+		defer mu.Unlock()
+		io.WriteString(a.streams.Err, "fastbind: "+harmless(text)+"\n")
+	}
+}
+
+// brokerDefinition is how a broker of this instance is launched.
+func (a *app) brokerDefinition() (definition.Definition, error) {
+	exe, err := a.installedSelf()
+	if err != nil {
+		return definition.Definition{}, err
+	}
+	d := standing.Definition(a.instance, exe, a.brokerVariables())
+	if err := d.Check(); err != nil {
+		return d, &usageError{err.Error(), ""}
+	}
+	return d, nil
+}
+
+// brokerVariables are those that a broker needs to find what its clients find, and
+// those that it passes on to daemons: what definitions name.
+func (a *app) brokerVariables() []string {
+	names := []string{"FASTBIND_CONFIG_DIR", "FASTBIND_RUNTIME_DIR", "FASTBIND_STATE_DIR"}
+	for _, f := range a.definitions() {
+		for _, e := range f.Service.Definition.Env {
+			if !strings.Contains(e, "=") {
+				names = append(names, e)
+			}
+		}
+	}
+	names = slices.DeleteFunc(names, func(name string) bool { return a.getenv(name) == "" })
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// installedSelf is the path by which this executable is to be found also when it was
+// replaced by another version: a link in PATH that leads to it, or else its own.
+func (a *app) installedSelf() (string, error) {
+	self, err := a.self()
+	if err != nil {
+		return "", err
+	}
+	is, err := os.Stat(self)
+	if err != nil {
+		return self, nil // it was replaced; the next one is at the same path
+	}
+	for _, dir := range filepath.SplitList(a.getenv("PATH")) {
+		path := filepath.Join(dir, filepath.Base(self))
+		if fi, err := os.Stat(path); filepath.IsAbs(dir) && err == nil && os.SameFile(fi, is) {
+			return path, nil
+		}
+	}
+	return self, nil
+}
+
+// definitions are what the files say to the broker, without those that are disabled
+// or leave nothing to hold.
+func (a *app) definitions() []standing.File {
+	var files []standing.File
+	for _, name := range a.fileNames() {
+		if standing.Disabled(a.dirs, a.instance, name) {
+			continue
+		}
+		f, err := a.file(name)
+		switch {
+		case err != nil:
+			files = append(files, standing.File{Name: name, Err: err})
+		case f == nil: // it has gone meanwhile
+		case f.def.Bind == definition.BindDaemon:
+			if err := f.broker.unheld(f.path); err != nil {
+				files = append(files, standing.File{Name: name, Err: err})
+			}
+		default:
+			files = append(files, standing.File{Name: name, Service: f.broker.service})
+		}
+	}
+	return files
+}
+
+// A thereError says that the instance has a broker.
+type thereError struct {
+	broker view
+	since  string
+}
+
+func (e *thereError) Error() string {
+	s := "instance " + e.broker.instance + " has a broker: pid " + number(e.broker.pid)
+	if e.since != "" {
+		s += ", since " + e.since
+	}
+	if e.broker.version != "" {
+		s += ", version " + e.broker.version
+	}
+	return s + ", endpoint " + e.broker.endpoint
+}
+
+// brokerThere says who is there.
+func (a *app) brokerThere(ctx context.Context, by definition.Definition) error {
+	v, err := a.look(ctx, a.broker(by))
+	if err != nil {
+		return err
+	}
+	there := &thereError{broker: v}
+	if !v.started.IsZero() {
+		there.since = v.started.Local().Format(time.DateTime)
+	}
+	if !a.json {
+		return there
+	}
+	j := v.json()
+	a.print(brokerReply{Schema: schema, Broker: &j, Error: errorOf(there)})
+	return quiet(exitThere)
+}
