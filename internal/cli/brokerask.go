@@ -217,13 +217,16 @@ func (a *app) setEnabled(ctx context.Context, name string, enabled bool) error {
 	if name == standing.Service {
 		return &usageError{standing.Service + " is the broker itself", "see: fastbind broker --help"}
 	}
-	if f, err := a.file(name); enabled && (err != nil || f == nil) {
+	f, err := a.file(name)
+	switch {
+	case !enabled:
+	case err != nil || f == nil:
 		if err == nil {
 			err = &launch.Fault{Class: launch.NoService, Service: name, Instance: a.instance, Stage: launch.StagePolicy,
 				Err: errors.New("no file defines it"), Status: -1, Cure: "write " + filepath.Join(a.configDir(), name+fileSuffix)}
 		}
 		return err
-	} else if enabled && f.def.Bind == definition.BindDaemon {
+	case f.def.Bind == definition.BindDaemon:
 		return &fileError{path: f.path, field: "bind", text: `with "daemon" there is nothing that a broker could hold`}
 	}
 	ask, err := a.living(ctx, a.instance)
@@ -244,16 +247,19 @@ func (a *app) setEnabled(ctx context.Context, name string, enabled bool) error {
 	if err != nil {
 		return err
 	}
+	held := enabled && ask != nil && a.isHeld(a.broker(f.def))
 	if a.json {
-		a.print(switchReply{Schema: schema, Service: name, Instance: a.instance, Enabled: enabled, Held: enabled && ask != nil})
+		a.print(switchReply{Schema: schema, Service: name, Instance: a.instance, Enabled: enabled, Held: held})
 		return nil
 	}
 	text := map[bool]string{true: "enabled", false: "disabled"}[enabled]
 	switch {
 	case ask == nil:
 		text += "; no broker lives, the next one will know"
-	case enabled:
+	case held:
 		text += ", and held"
+	case enabled: // a foreign daemon hands nothing over
+		text += ", and watched; its endpoint will be held when what runs has ended"
 	default:
 		text += ", and held no more"
 	}
