@@ -170,8 +170,7 @@ func (e *estate) serve(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	if e.ln != nil {
-		stop := context.AfterFunc(ctx, func() { _ = e.ln.Close() })
-		defer stop()
+		defer e.ln.Close()
 		wg.Go(e.accept)
 	}
 	for {
