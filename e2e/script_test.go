@@ -158,6 +158,7 @@ func TestScripts(t *testing.T) {
 			"thaw":           func(ts *testscript.TestScript, _ bool, args []string) { signalService(ts, args, syscall.SIGCONT) },
 			"interrupt":      cmdInterrupt,
 			"follow":         cmdFollow,
+			"watch":          cmdWatch,
 		},
 	})
 }
@@ -396,15 +397,30 @@ func cmdFollow(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) < 3 {
 		ts.Fatalf("usage: follow name regexp command...")
 	}
-	re, err := regexp.Compile(args[1])
+	followed(ts, []string{"fastbind", "logs", "-f", args[0]}, args[1], args[2:])
+}
+
+// cmdWatch runs a command while events -f follows, and fails unless a line of it matches:
+// watch regexp command...
+func cmdWatch(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: watch regexp command...")
+	}
+	followed(ts, []string{"fastbind", "events", "-f", "-n", "0"}, args[0], args[1:])
+}
+
+// followed runs a command while another one follows something, until a line of that one
+// matches; then it interrupts it.
+func followed(ts *testscript.TestScript, follower []string, pattern string, command []string) {
+	re, err := regexp.Compile(pattern)
 	ts.Check(err)
-	cmd := scriptCommand(ts, []string{"fastbind", "logs", "-f", args[0]})
+	cmd := scriptCommand(ts, follower)
 	out, err := cmd.StdoutPipe()
 	ts.Check(err)
 	ts.Check(cmd.Start())
 	stop := time.AfterFunc(deadline, func() { _ = cmd.Process.Kill() })
 	defer stop.Stop()
-	ts.Check(ts.Exec(args[2], args[3:]...))
+	ts.Check(ts.Exec(command[0], command[1:]...))
 	seen := false
 	lines := bufio.NewScanner(out)
 	for !seen && lines.Scan() {
