@@ -148,15 +148,17 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup:               func(env *testscript.Env) error { return setupScript(env, bin) },
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exit":      cmdExit,
-			"member":    cmdMember,
-			"waitphase": cmdWaitPhase,
-			"kill9":     func(ts *testscript.TestScript, _ bool, args []string) { signalService(ts, args, syscall.SIGKILL) },
-			"freeze":    func(ts *testscript.TestScript, _ bool, args []string) { signalService(ts, args, syscall.SIGSTOP) },
-			"thaw":      func(ts *testscript.TestScript, _ bool, args []string) { signalService(ts, args, syscall.SIGCONT) },
-			"interrupt": cmdInterrupt,
-			"follow":    cmdFollow,
-			"watch":     cmdWatch,
+			"exit":           cmdExit,
+			"member":         cmdMember,
+			"waitphase":      cmdWaitPhase,
+			"waitheld":       cmdWaitHeld,
+			"waitgeneration": cmdWaitGeneration,
+			"kill9":          func(ts *testscript.TestScript, _ bool, args []string) { signalService(ts, args, syscall.SIGKILL) },
+			"freeze":         func(ts *testscript.TestScript, _ bool, args []string) { signalService(ts, args, syscall.SIGSTOP) },
+			"thaw":           func(ts *testscript.TestScript, _ bool, args []string) { signalService(ts, args, syscall.SIGCONT) },
+			"interrupt":      cmdInterrupt,
+			"follow":         cmdFollow,
+			"watch":          cmdWatch,
 		},
 	})
 }
@@ -280,6 +282,34 @@ func cmdWaitPhase(ts *testscript.TestScript, _ bool, args []string) {
 		}
 	}
 	ts.Fatalf("%s is %s", args[0], last)
+}
+
+// waitheld NAME waits until a standing broker holds the service, or with ! until none
+// does.
+func cmdWaitHeld(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: [!] waitheld name")
+	}
+	for end := time.Now().Add(deadline); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+		if s, err := inspect(ts, args[0]); err == nil && s.Held != neg {
+			return
+		}
+	}
+	ts.Fatalf("%s: not held is still %v", args[0], !neg)
+}
+
+// waitgeneration NAME N waits until that generation of the service lives.
+func cmdWaitGeneration(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: waitgeneration name number")
+	}
+	for end := time.Now().Add(deadline); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+		s, err := inspect(ts, args[0])
+		if err == nil && s.Alive() && strconv.FormatUint(s.Shown.Number, 10) == args[1] {
+			return
+		}
+	}
+	ts.Fatalf("%s has no living generation %s", args[0], args[1])
 }
 
 // signalService signals the daemon of a service by handle and waits until the
