@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -369,12 +370,11 @@ func TestDocsVariables(t *testing.T) {
 	}
 }
 
-// TestDocsProtocol: the page has the control interface as it is served.
+// TestDocsProtocol: the page has the interfaces as they are served.
 func TestDocsProtocol(t *testing.T) {
-	served := text(t, "internal/control/io.fastbind.Daemon.varlink")
-	got := blocks(text(t, "docs/protocol.md"), "varlink")
-	if len(got) != 1 || got[0] != served {
-		t.Error("docs/protocol.md does not have internal/control/io.fastbind.Daemon.varlink")
+	served := []string{text(t, "internal/control/io.fastbind.Daemon.varlink"), text(t, "internal/broker/wire/io.fastbind.Broker.varlink")}
+	if got := blocks(text(t, "docs/protocol.md"), "varlink"); !slices.Equal(got, served) {
+		t.Error("docs/protocol.md does not have internal/control/io.fastbind.Daemon.varlink and internal/broker/wire/io.fastbind.Broker.varlink")
 	}
 }
 

@@ -4,8 +4,8 @@
 // It guarantees that results go to stdout and everything else to stderr; that
 // with --json each command prints one object, failures included; that what a
 // daemon wrote reaches a terminal without control characters; and that status,
-// list, why, doctor, validate and version start nothing, delete nothing and take
-// no launch lock.
+// list, why, events, metrics, top, doctor, validate and version start nothing,
+// delete nothing and take no launch lock.
 //
 // Nothing in the package but Main looks at the process: arguments, environment,
 // clock and working directory are values of type process.
