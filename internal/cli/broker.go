@@ -85,7 +85,7 @@ func (a *app) beBroker(ctx context.Context, onDemand bool) error {
 	}
 	ctx, stop := a.notify(ctx, syscall.SIGTERM)
 	defer stop()
-	hangups, unwatch := a.hangups()
+	hangups, unwatch := a.ticks(syscall.SIGHUP)
 	defer unwatch()
 	version, _ := buildVersion()
 	err = standing.Run(ctx, standing.Config{

@@ -58,18 +58,18 @@ func Main(args, env []string, streams Streams) int {
 	return run(ctx, process{
 		args: args, env: env, streams: streams,
 		cwd: os.Getwd, now: time.Now, uid: os.Geteuid(),
-		self: os.Executable, notify: notifyContext, hangups: hangups,
+		self: os.Executable, notify: notifyContext, ticks: ticks,
 	})
 }
 
-// hangups ticks at each SIGHUP, unless the process was started with that ignored,
-// until the function is called.
-func hangups() (<-chan struct{}, func()) {
+// ticks ticks at each signal, unless there is none such or the process was started with
+// it ignored, until the function is called.
+func ticks(s os.Signal) (<-chan struct{}, func()) {
 	signals, ticks := make(chan os.Signal, 1), make(chan struct{})
-	if signal.Ignored(syscall.SIGHUP) {
+	if s == nil || signal.Ignored(s) {
 		return nil, func() {}
 	}
-	signal.Notify(signals, syscall.SIGHUP)
+	signal.Notify(signals, s)
 	done := make(chan struct{})
 	go func() {
 		for {
@@ -108,7 +108,7 @@ type process struct {
 	uid     int
 	self    func() (string, error) // path of this executable
 	notify  func(context.Context, ...os.Signal) (context.Context, context.CancelFunc)
-	hangups func() (<-chan struct{}, func())
+	ticks   func(os.Signal) (<-chan struct{}, func())
 }
 
 // app is one run of the command.

@@ -3,7 +3,6 @@ package cli
 import (
 	"bytes"
 	"context"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fastbind/fastbind/internal/dirwatch"
-	"github.com/fastbind/fastbind/internal/journal"
 	"github.com/fastbind/fastbind/internal/launch"
 )
 
@@ -270,23 +268,27 @@ func (j *journalReader) read(each func(event)) {
 }
 
 func (j *journalReader) copy(each func(event)) {
-	text, err := io.ReadAll(io.LimitReader(j.f, 2*journal.MaxSize))
-	if err != nil {
-		return
-	}
-	j.rest = append(j.rest, text...)
+	buf := make([]byte, 64<<10)
 	for {
-		l, rest, ok := bytes.Cut(j.rest, []byte("\n"))
-		if !ok {
-			break
+		n, err := j.f.Read(buf)
+		j.rest = append(j.rest, buf[:n]...)
+		used := 0
+		for {
+			end := bytes.IndexByte(j.rest[used:], '\n')
+			if end < 0 {
+				break
+			}
+			if e, ok := parseEvent(j.rest[used : used+end]); ok {
+				each(e)
+			}
+			used += end + 1
 		}
-		if e, ok := parseEvent(l); ok {
-			each(e)
+		if j.rest = append(j.rest[:0], j.rest[used:]...); len(j.rest) > maxEventLine {
+			j.rest = j.rest[:0] // no event, and not kept for ever
 		}
-		j.rest = rest
-	}
-	if j.rest = bytes.Clone(j.rest); len(j.rest) > maxEventLine {
-		j.rest = nil // no event, and not kept for ever
+		if err != nil || n == 0 {
+			return
+		}
 	}
 }
 

@@ -34,14 +34,17 @@ without. --json changes nothing: the format is the collector's.`,
 				return err
 			}
 			var counted *wire.Metrics
-			err := a.askLiving(cmd.Context(), func(ctx context.Context, c *wire.Client) error {
-				m, err := c.Metrics(ctx)
-				counted = &m
-				return err
-			})
-			if err != nil {
-				return err
+			if t.broker {
+				t.silent = a.askLiving(cmd.Context(), func(ctx context.Context, c *wire.Client) error {
+					m, err := c.Metrics(ctx)
+					if err == nil {
+						counted = &m
+					}
+					return err
+				})
+				t.broker = counted != nil
 			}
+			t.warn() // a collector sees that fastbind_broker_up is 0
 			a.streamed.Store(true)
 			var e exposition
 			e.broker(t, counted)
@@ -49,7 +52,7 @@ without. --json changes nothing: the format is the collector's.`,
 			if counted != nil {
 				e.counts(a.instance, counted)
 			}
-			_, err = io.WriteString(a.out.w, e.text())
+			_, err := io.WriteString(a.out.w, e.text())
 			return err
 		},
 	}
@@ -107,7 +110,7 @@ func truth(b bool) string {
 
 func (e *exposition) broker(t *topView, counted *wire.Metrics) {
 	in := labels{"instance", t.a.instance}
-	e.family("fastbind_broker_up", "gauge", "", "Whether a standing broker lives.")
+	e.family("fastbind_broker_up", "gauge", "", "Whether a standing broker lives, and answers.")
 	e.sample("fastbind_broker_up", in, truth(t.broker))
 	if counted != nil {
 		e.family("fastbind_broker_start_time_seconds", "gauge", "seconds", "When the broker began, since 1970; counters begin then.")

@@ -18,3 +18,5 @@ func isTerminal(*os.File) bool                       { return false }
 func fileSystem(string) string                       { return "" }
 func terminalSize(*os.File) (int, int)               { return 0, 0 }
 func byKeys(*os.File) func()                         { return func() {} }
+
+var resize os.Signal // there is none

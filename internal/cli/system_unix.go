@@ -94,6 +94,9 @@ func isTerminal(f *os.File) bool {
 	return terminal
 }
 
+// resize is the signal that says that the terminal has another size.
+var resize os.Signal = syscall.SIGWINCH
+
 // terminalSize is 0 if the terminal does not tell (ioctl_tty(2), TIOCGWINSZ).
 func terminalSize(f *os.File) (width, height int) {
 	conn, err := f.SyscallConn()

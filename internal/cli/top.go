@@ -6,6 +6,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 	"unicode/utf8"
 
@@ -67,9 +68,10 @@ connections, restarts, last failure.`,
 		}
 		switch {
 		case a.json:
-			a.print(topReply{Schema: schema, Broker: t.brokerJSON(), Services: t.json()})
+			a.print(topReply{Schema: schema, Broker: t.brokerJSON(), Services: t.json(), Error: errorOf(t.silent)})
 			return nil
 		case !a.out.terminal:
+			t.warn()
 			t.table().print(a.out)
 			return nil
 		}
@@ -82,8 +84,16 @@ connections, restarts, last failure.`,
 type topView struct {
 	a      *app
 	rows   []topRow
-	broker bool // one lives
-	pid    int  // of it, 0 if unknown
+	broker bool  // one lives, and answers
+	silent error // why one that lives does not
+	pid    int   // of it, 0 if unknown
+}
+
+// warn tells of a broker that does not answer: what is seen without it is shown.
+func (t *topView) warn() {
+	if t.silent != nil {
+		t.a.warn("the broker does not answer: "+t.silent.Error(), "see: fastbind why "+t.a.nameArgs(standing.Service))
+	}
 }
 
 type topRow struct {
@@ -97,12 +107,11 @@ func (t *topView) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t.rows, t.pid = nil, 0
 	seen, err := t.a.seen(ctx)
-	if err != nil {
-		return err
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
-	t.broker = seen != nil
+	t.rows, t.pid, t.broker, t.silent = nil, 0, err == nil && seen != nil, err
 	for _, v := range views {
 		if v.name == standing.Service {
 			t.pid = v.pid
@@ -121,8 +130,9 @@ func (v view) variantOf(s wire.Service) bool {
 	return v.variant == "" || s.Generation != 0 && s.Generation == v.generation && s.PID == v.pid
 }
 
-// asked bounds a question to the broker, whose loop answers at once.
-const asked = 5 * time.Second
+// asked bounds a question to the broker, whose loop answers at once, and asks daemons
+// for no longer than a second.
+const asked = 3 * time.Second
 
 // seen is what the living broker sees, by name; nil without one.
 func (a *app) seen(ctx context.Context) (map[string]wire.Service, error) {
@@ -247,6 +257,11 @@ func (t *topView) live(ctx context.Context, every time.Duration) error {
 	defer restore()
 	io.WriteString(out, "\x1b[?1049h\x1b[?25l")
 	defer io.WriteString(out, "\x1b[?25h\x1b[?1049l")
+	interrupted := ctx
+	ctx, stop := t.a.notify(ctx, syscall.SIGTERM) // it must not leave the terminal as it is
+	defer stop()
+	resized, unwatch := t.a.ticks(resize)
+	defer unwatch()
 	ctx, cancel := context.WithCancel(ctx)
 	happened := make(chan struct{}, 1)
 	over := make(chan struct{})
@@ -267,7 +282,12 @@ func (t *topView) live(ctx context.Context, every time.Duration) error {
 		}
 		select {
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			if interrupted.Err() != nil {
+				return context.Cause(interrupted)
+			}
+			return nil // it was asked to end
+		case <-resized:
+			continue
 		case k, ok := <-keys:
 			switch {
 			case !ok:
@@ -278,7 +298,7 @@ func (t *topView) live(ctx context.Context, every time.Duration) error {
 		case <-happened:
 		case <-tick.C:
 		}
-		if err := t.look(ctx); err != nil {
+		if err := t.look(ctx); err != nil && ctx.Err() == nil {
 			return err
 		}
 	}
@@ -310,6 +330,8 @@ func (t *topView) draw() {
 	var b strings.Builder
 	head := "fastbind top, instance " + t.a.instance + ": " + strconv.Itoa(len(t.rows)) + " services"
 	switch {
+	case t.silent != nil:
+		head += ", the broker does not answer"
 	case t.pid != 0:
 		head += ", broker pid " + strconv.Itoa(t.pid)
 	case !t.broker:
