@@ -38,6 +38,7 @@ type Broker interface {
 const (
 	maxWaits = 256       // requests that wait, and readers of events, at once
 	maxWait  = time.Hour // for what was asked to be done
+	maxLists = 4         // that are being made at once
 )
 
 // Serve answers those of the same uid who connect to ln until ctx ends or ln fails,
@@ -65,6 +66,7 @@ type server struct {
 	ctx    context.Context
 	broker Broker
 	wire   *varlink.Server
+	lists  chan struct{} // holds a token for each that is being made
 
 	// Changed by tests.
 	maxWait   time.Duration
@@ -78,7 +80,7 @@ type subscription interface {
 }
 
 func newServer(ctx context.Context, b Broker, version string, check func(syscall.Conn) error) *server {
-	s := &server{ctx: ctx, broker: b, maxWait: maxWait}
+	s := &server{ctx: ctx, broker: b, maxWait: maxWait, lists: make(chan struct{}, maxLists)}
 	s.subscribe = func() (subscription, error) { return b.Subscribe() }
 	s.wire = varlink.NewServer(varlink.Service{
 		Info:       func() varlink.Info { return varlink.Info{Product: "broker", Version: version} },
@@ -316,11 +318,10 @@ type listReply struct {
 }
 
 func (s *server) list(r *request) error {
-	list, err := s.broker.List(s.ctx)
-	if err != nil {
-		return r.failed(err)
-	}
-	return inParts(r, list, func(v broker.View) any { return serviceOf(v) }, func(part []json.RawMessage) any { return listReply{part} })
+	return s.inParts(r, func() ([][]json.RawMessage, error) {
+		list, err := s.broker.List(s.ctx)
+		return parts(list, serviceOf), err
+	}, func(part []json.RawMessage) any { return listReply{part} })
 }
 
 type metricsReply struct {
@@ -330,21 +331,48 @@ type metricsReply struct {
 }
 
 func (s *server) metrics(r *request) error {
-	m, err := s.broker.Metrics(s.ctx)
-	if err != nil {
-		return r.failed(err)
-	}
 	var bounds []int64
 	for _, b := range broker.Buckets {
 		bounds = append(bounds, b.Microseconds())
 	}
-	return inParts(r, m.Services, func(c broker.ServiceMetrics) any { return countsOf(c) },
-		func(part []json.RawMessage) any { return metricsReply{utc(m.Since), bounds, part} })
+	var since time.Time
+	return s.inParts(r, func() ([][]json.RawMessage, error) {
+		m, err := s.broker.Metrics(s.ctx)
+		since = utc(m.Since)
+		return parts(m.Services, countsOf), err
+	}, func(part []json.RawMessage) any { return metricsReply{since, bounds, part} })
 }
 
-// inParts replies with a list in as many replies as it needs. All are made before the
-// first is written: a reader who takes its time keeps text, and not the list.
-func inParts[E any](r *request, list []E, of func(E) any, reply func([]json.RawMessage) any) error {
+// inParts replies with a list in as many replies as it needs. All is made before the
+// first of them is written, a few lists at a time: however many ask, and however slowly
+// they read, they cost no more than its text.
+func (s *server) inParts(r *request, list func() ([][]json.RawMessage, error), reply func([]json.RawMessage) any) error {
+	select {
+	case s.lists <- struct{}{}:
+	case <-r.HungUp():
+		return varlink.ErrHungUp
+	case <-r.Closing():
+		return r.failed(broker.ErrEnded)
+	}
+	parts, err := list()
+	<-s.lists
+	if err != nil {
+		return r.failed(err)
+	}
+	if len(parts) > 1 && !r.call.More {
+		return r.FailWith(r.call, varlink.ExpectedMore, jsonlite.Object())
+	}
+	for i, part := range parts {
+		if err := r.reply(i < len(parts)-1, reply(part)); err != nil {
+			return err
+		}
+		parts[i] = nil
+	}
+	return nil
+}
+
+// parts are the encoded elements of a list, as many in each part as a frame has room for.
+func parts[E, S any](list []E, of func(E) S) [][]json.RawMessage {
 	parts := [][]json.RawMessage{{}} // null would be no list
 	room := varlink.MaxFrame - maxAround
 	for _, e := range list {
@@ -355,15 +383,7 @@ func inParts[E any](r *request, list []E, of func(E) any, reply func([]json.RawM
 		last := len(parts) - 1
 		parts[last], room = append(parts[last], text), room-len(text)-1
 	}
-	if len(parts) > 1 && !r.call.More {
-		return r.FailWith(r.call, varlink.ExpectedMore, jsonlite.Object())
-	}
-	for i, part := range parts {
-		if err := r.reply(i < len(parts)-1, reply(part)); err != nil {
-			return err
-		}
-	}
-	return nil
+	return parts
 }
 
 type eventReply struct {

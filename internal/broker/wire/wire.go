@@ -217,7 +217,7 @@ func encode(v any) []byte {
 	if err := e.Encode(v); err != nil {
 		panic(err) // a type that JSON cannot have is a mistake in this package
 	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+	return bytes.Clone(bytes.TrimSuffix(b.Bytes(), []byte("\n"))) // without the buffer's spare room
 }
 
 // A FormatError reports that the two sides speak different major formats.
