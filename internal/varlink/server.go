@@ -56,6 +56,9 @@ const (
 	DefaultWrite = 5 * time.Second
 )
 
+// maxEnding is how many peers may be on their way out beside those who have a slot.
+const maxEnding = 64
+
 // A Server answers on one endpoint. It is safe for concurrent use.
 //
 // It holds a bounded number of peers. A peer that is asking for nothing may stay,
@@ -167,8 +170,10 @@ func (s *Server) shutdown() {
 	}
 }
 
-// accept starts a goroutine for each peer until the listener fails or is closed.
+// accept serves each peer until the listener fails or is closed. Newcomers are not
+// accepted faster than those end who have made room for them.
 func (s *Server) accept(ln net.Listener, peers *sync.WaitGroup) error {
+	room := make(chan struct{}, s.Bounds.Peers+s.Bounds.Apart+maxEnding)
 	var pause time.Duration
 	for {
 		conn, err := ln.Accept()
@@ -190,7 +195,11 @@ func (s *Server) accept(ln net.Listener, peers *sync.WaitGroup) error {
 			continue
 		}
 		if p := s.add(conn); p != nil {
-			peers.Go(p.serve)
+			room <- struct{}{}
+			peers.Go(func() {
+				defer func() { <-room }()
+				p.serve()
+			})
 		} else {
 			conn.Close()
 		}
