@@ -202,9 +202,15 @@ type bubble struct {
 // inBubble runs test with a server in its initial phase; a goroutine that is
 // left afterwards fails the test.
 func inBubble(t *testing.T, phase Phase, test func(*testing.T, *bubble)) {
+	inBubbleOf(t, phase, varlink.DefaultPeers, test)
+}
+
+// inBubbleOf is inBubble with a server of so many peers.
+func inBubbleOf(t *testing.T, phase Phase, peers int, test func(*testing.T, *bubble)) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &bubble{T: t, state: newState(phase), ln: newPipeListener(), served: make(chan error, 1)}
 		b.server = NewServer(b.state, nil)
+		b.server.Bounds.Peers = peers
 		go func() { b.served <- b.server.Serve(b.ln) }()
 		defer b.server.Close()
 		test(t, b)

@@ -196,8 +196,7 @@ func TestSilentPeer(t *testing.T) {
 // Whoever is idle makes room, the longest idle first, then whoever has begun a request
 // and does not end it; whoever is being answered stays.
 func TestTooManyPeers(t *testing.T) {
-	inBubble(t, Loading, func(t *testing.T, b *bubble) {
-		b.server.Bounds.Peers = 3
+	inBubbleOf(t, Loading, 3, func(t *testing.T, b *bubble) {
 		first, second, third := b.dial(), b.dial(), b.dial()
 		first.say(askIdentify)
 		first.hear()
@@ -216,6 +215,8 @@ func TestTooManyPeers(t *testing.T) {
 		fifth.hear()
 		synctest.Wait()
 
+		b.dial().over() // no slot is left: fourth has a moment for its request
+		time.Sleep(time.Second)
 		late := b.dial() // takes the slot of fourth
 		fourth.over()
 		late.say(askWatch)
@@ -235,6 +236,21 @@ func TestTooManyPeers(t *testing.T) {
 			p.say(askIdentify)
 			p.hear()
 		}
+	})
+}
+
+// Who does not read its reply makes room as well, after a moment.
+func TestUnreadReplyMakesRoom(t *testing.T) {
+	inBubbleOf(t, Ready, 1, func(t *testing.T, b *bubble) {
+		deaf := b.dial()
+		deaf.say(askIdentify)
+		synctest.Wait()
+		b.dial().over() // no slot is left yet
+		time.Sleep(time.Second)
+		p := b.dial()
+		p.say(askIdentify)
+		p.hear()
+		deaf.over()
 	})
 }
 

@@ -28,12 +28,13 @@ type Peer struct {
 	ended  chan struct{} // closed when nothing more will be answered
 
 	// Guarded by server.mu.
-	kept      bool   // it makes room for nobody
-	pending   int    // requests that began and are not dealt with; 0: idle
-	receiving bool   // the last of them is not complete
-	writing   bool   // a reply is being written
-	apart     bool   // it is counted apart
-	since     uint64 // server.turn when it became idle, or began the last of these
+	kept      bool      // it makes room for nobody
+	pending   int       // requests that began and are not dealt with; 0: idle
+	receiving bool      // the last of them is not complete
+	writing   bool      // a reply is being written
+	began     time.Time // when the last of these two did
+	apart     bool      // it is counted apart
+	since     uint64    // server.turn when it became idle, or began the last of these
 }
 
 func newPeer(s *Server, conn net.Conn) *Peer {

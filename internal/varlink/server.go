@@ -281,9 +281,15 @@ func (s *Server) add(conn net.Conn) *Peer {
 	return p
 }
 
+// slowAfter is how long a request may be incomplete, or a reply be written, before its
+// peer makes room for others. Either takes a moment with a peer that means it, but it
+// must have that: a watcher is not to lose its place with each change that it is told.
+const slowAfter = 100 * time.Millisecond
+
 // leastLocked returns the peer that makes room, nil if none does.
 func (s *Server) leastLocked() *Peer {
 	var idle, slow *Peer
+	now := time.Now()
 	for p := range s.peers {
 		switch {
 		case p.kept, p.apart:
@@ -291,6 +297,7 @@ func (s *Server) leastLocked() *Peer {
 			if idle == nil || p.since < idle.since {
 				idle = p
 			}
+		case now.Sub(p.began) < slowAfter:
 		case p.writing, p.pending == 1 && p.receiving:
 			if slow == nil || p.since < slow.since {
 				slow = p
@@ -306,7 +313,7 @@ func (s *Server) leastLocked() *Peer {
 // write writes a frame to p within its time.
 func (s *Server) write(p *Peer, frame []byte) error {
 	s.mu.Lock()
-	p.writing = true
+	p.writing, p.began = true, time.Now()
 	s.stampLocked(p)
 	s.mu.Unlock()
 	err := p.BeginReply()
@@ -341,7 +348,7 @@ func (s *Server) begin(p *Peer) error {
 		return net.ErrClosed
 	}
 	p.pending++
-	p.receiving = true
+	p.receiving, p.began = true, time.Now()
 	s.stampLocked(p)
 	return p.conn.SetReadDeadline(time.Now().Add(s.Bounds.Frame))
 }
