@@ -227,11 +227,16 @@ func (s *service) exited(r *run) supervise.Event {
 	}
 	e.Asked = rec.Stopped
 	e.End = endOf(rec)
-	if f := launch.RecordedFault(rec); f != nil {
+	switch f := launch.RecordedFault(rec); {
+	case f != nil:
 		e.Reason = f.Error()
 		if !rec.Stopped {
 			s.failed(f.Stage, e.Reason)
 		}
+	case rec.Phase != record.Gone && !rec.Stopped:
+		// Its parent has not reaped it, and nobody else can tell.
+		e.Reason = "the process is gone, exit status unknown"
+		s.failed(launch.StageServe, e.Reason)
 	}
 	return e
 }
