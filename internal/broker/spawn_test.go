@@ -497,15 +497,20 @@ func TestPlace(t *testing.T) {
 		if r := v.Limits.Of(limit.Own); r.Force == limit.Not && r.Reason == "" {
 			t.Errorf("%s: %+v", name, r)
 		}
+		dir := ""
+		for _, mount := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
+			if _, err := os.Stat(mount + place.Cgroup + "/cgroup.procs"); err == nil {
+				dir = mount + place.Cgroup
+			}
+		}
+		if dir == "" {
+			t.Fatalf("%s is not found", place.Cgroup)
+		}
 		kill(t, v.PID, syscall.SIGKILL)
 		w.eventually(name+": its cgroup is gone", func() bool {
-			_, err := os.Stat("/sys/fs/cgroup/unified" + place.Cgroup)
-			_, other := os.Stat("/sys/fs/cgroup" + place.Cgroup)
-			return errors.Is(err, os.ErrNotExist) && errors.Is(other, os.ErrNotExist)
+			_, err := os.Stat(dir)
+			return errors.Is(err, os.ErrNotExist)
 		})
-	}
-	if n := w.execs(); n < 1 {
-		t.Errorf("%d execs", n)
 	}
 }
 

@@ -30,8 +30,8 @@ type Hook struct {
 // Preparing is the generation that is about to be forked.
 type Preparing struct {
 	Number uint64
-	Dir  string // its directory, whose name is the generation's
-	Addr string // the same, by a path that is short enough for a socket address
+	Dir    string // its directory, whose name is the generation's
+	Addr   string // the same, by a path that is short enough for a socket address
 }
 
 // An Aid is what a hook adds to one launch. Nil functions and zero values add nothing.
