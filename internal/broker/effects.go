@@ -48,8 +48,9 @@ func (b *Broker) do(s *service, e supervise.Effect) {
 		b.unwatch(s)
 		b.release(s)
 	case supervise.Forget:
+		l := s.launch
 		b.begin(s, func(ctx context.Context) func(*service) supervise.Event {
-			_, _ = s.launch.Reset(ctx)
+			_, _ = l.Reset(ctx)
 			return func(*service) supervise.Event { return nil }
 		})
 	case supervise.Watch:

@@ -78,7 +78,7 @@ func (b *Broker) moveMain(s *service, r *run, to proc.ID) {
 		return
 	}
 	// Whoever looks for the generation finds it by that.
-	_ = s.launch.AppendRecord(r.place, r.entry, record.MainLines(to.PID, to.Start)...)
+	_ = r.aid.launch.AppendRecord(r.place, r.entry, record.MainLines(to.PID, to.Start)...)
 	b.under.Go(func() { b.awaitMain(r.ctx, s, r, h) })
 }
 
@@ -192,7 +192,7 @@ func (b *Broker) awaitReady(ctx context.Context, s *service, r *run, t sight, an
 		// No look can tell. Whoever waits is not to wait for ever for that.
 		r.aid.note(journal.Event{Kind: "fallback", Reason: "taken for ready, since nobody can tell: " + err.Error()})
 	}
-	_ = s.launch.AppendRecord(r.place, r.entry, record.PhaseLines(record.Ready, proc.BootTime())...)
+	_ = r.aid.launch.AppendRecord(r.place, r.entry, record.PhaseLines(record.Ready, proc.BootTime())...)
 	b.tell(s, supervise.Served{Number: r.entry.Number})
 }
 

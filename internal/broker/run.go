@@ -110,7 +110,7 @@ func (b *Broker) awaitMain(ctx context.Context, s *service, r *run, h *proc.Hand
 		return
 	}
 	exit := exitOf(h)
-	s.launch.RecordEnd(r.place, r.entry, h.PID(), exit, r.aid.why(exit))
+	r.aid.launch.RecordEnd(r.place, r.entry, h.PID(), exit, r.aid.why(exit))
 	b.over(s, r)
 }
 

@@ -1078,18 +1078,3 @@ func launchedEvent(g Generation, old *Entry) journal.Event {
 	e.Fields = []journal.Field{{Key: "bound_after_us", Value: strconv.FormatInt(g.BoundAfter.Microseconds(), 10), Number: true}}
 	return e
 }
-
-func failedEvent(generation uint64, pid int, f record.Failure) journal.Event {
-	e := journal.Event{Kind: "failed", Generation: generation, PID: pid, Reason: f.Cause,
-		Fields: []journal.Field{{Key: "stage", Value: f.Stage}}}
-	if f.Status >= 0 {
-		e.Fields = append(e.Fields, journal.Field{Key: "status", Value: strconv.Itoa(f.Status), Number: true})
-	}
-	if f.Signal != "" {
-		e.Fields = append(e.Fields, journal.Field{Key: "signal", Value: f.Signal})
-	}
-	if f.Errno != 0 {
-		e.Fields = append(e.Fields, journal.Field{Key: "errno", Value: strconv.Itoa(int(f.Errno)), Number: true})
-	}
-	return e
-}
