@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -463,6 +464,12 @@ func TestMemoryLimit(t *testing.T) {
 	default:
 		if !strings.Contains(v.LastFailure, "memory limit") {
 			t.Error("it does not say so")
+		}
+		entries, _ := launch.Generations(filepath.Dir(w.sock("f")))
+		for _, e := range entries {
+			if e.Number == 1 && endOf(e.Record) != supervise.EndMemory {
+				t.Errorf("its end is %v: %+v", endOf(e.Record), e.Record.Failure)
+			}
 		}
 	}
 	if again := w.must("b"); again != first {
