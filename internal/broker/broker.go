@@ -20,6 +20,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fastbind/fastbind/internal/broker/backlog"
 	"github.com/fastbind/fastbind/internal/broker/limit"
 	"github.com/fastbind/fastbind/internal/broker/poller"
 	"github.com/fastbind/fastbind/internal/broker/supervise"
@@ -60,6 +61,7 @@ type Broker struct {
 	ctx      context.Context // of Run
 	schedule supervise.Schedule
 	looks    looks
+	blind    bool // the system does not tell who waits in a queue
 
 	claim    sync.Once
 	found    limit.Available // once claim is done
@@ -104,6 +106,8 @@ func (b *Broker) Run(ctx context.Context, services []Service) error {
 	defer cancel()
 	defer b.poll.Close()
 	b.ctx = ctx
+	_, err := backlog.Dump()
+	b.blind = err != nil
 	for _, s := range services {
 		if s.Limits != (limit.Wanted{}) {
 			// Before there are children: who is alone in a cgroup can make room in it.

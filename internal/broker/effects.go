@@ -175,6 +175,7 @@ func (b *Broker) activate(ctx context.Context, as Service, l *launch.Broker, hel
 	began := proc.BootTime()
 	aid := b.newAid(ctx, as, l)
 	out, err := aid.aided().Activate(ctx, held)
+	aid.unused()
 	if err != nil {
 		failed := supervise.LaunchFailed{Reason: err.Error()}
 		if f, ok := errors.AsType[*launch.Fault](err); ok {
@@ -204,7 +205,10 @@ func (b *Broker) activate(ctx context.Context, as Service, l *launch.Broker, hel
 // succeed has a successor take over from the generation that serves.
 func (b *Broker) succeed(ctx context.Context, as Service, l *launch.Broker, number uint64) func(*service) supervise.Event {
 	began := proc.BootTime()
-	if err := b.newAid(ctx, as, l).aided().Replace(ctx); err != nil {
+	aid := b.newAid(ctx, as, l)
+	err := aid.aided().Replace(ctx)
+	aid.unused()
+	if err != nil {
 		return func(s *service) supervise.Event {
 			s.failed(stageOf(err), err.Error())
 			return supervise.SuccessorFailed{Number: number, Reason: err.Error()}

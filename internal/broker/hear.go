@@ -18,9 +18,6 @@ import (
 // READY=1. It ends when the aid's socket is closed.
 func (b *Broker) hear(s *service, r *run, announced chan struct{}) {
 	a := r.aid
-	a.mu.Lock()
-	a.run = r
-	a.mu.Unlock()
 	if a.events == nil {
 		close(a.heard)
 		return

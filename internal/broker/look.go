@@ -78,7 +78,7 @@ func (b *Broker) attend(s *service) {
 			_ = b.poll.Forget(s.held.Socket().FD())
 		}
 		s.queue = idle
-	case s.queue == idle && !s.watched:
+	case s.queue == idle && !s.watched && !b.blind:
 		if b.poll.Watch(s.held.Socket().FD(), s.key) == nil {
 			s.queue = armed
 		}

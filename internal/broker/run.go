@@ -57,6 +57,8 @@ func (b *Broker) follow(s *service, r *run) {
 	ctx, end := context.WithCancel(s.ctx)
 	r.ctx, r.end = ctx, end
 	s.runs[r.entry.Number] = r
+	h := r.handle // as it was found
+	r.aid.followed(r)
 	if r.backend(s) {
 		r.looking.Go(func() { b.converse(ctx, s, r) })
 	} else {
@@ -70,8 +72,7 @@ func (b *Broker) follow(s *service, r *run) {
 	b.under.Go(r.looking.Wait)
 	if r.launched != nil && r.launched.Ended != nil {
 		b.under.Go(func() { b.awaitChild(ctx, s, r) })
-	} else if r.handle != nil {
-		h := r.handle
+	} else if h != nil {
 		b.under.Go(func() { b.awaitMain(ctx, s, r, h) })
 	}
 }

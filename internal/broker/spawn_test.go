@@ -320,6 +320,45 @@ func TestBusy(t *testing.T) {
 	}
 }
 
+// TestLeft: a backend that drains by itself has left its queue to the next one, which
+// is launched beside it for the first who comes.
+func TestLeft(t *testing.T) {
+	w := newWorld(t)
+	w.run(w.backend("b"))
+	first := w.must("b")
+	v := w.until("b", "it is ready", func(v View) bool { return v.State == supervise.Ready })
+	kept, err := net.Dial("unix", w.sock("b"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kept.Close()
+	ask := func() {
+		t.Helper()
+		var b [64]byte
+		_ = kept.SetDeadline(time.Now().Add(deadline))
+		_, werr := kept.Write([]byte("1\n"))
+		if n, err := kept.Read(b[:]); err != nil || werr != nil || n == 0 {
+			t.Errorf("who was accepted is not served: %v, %v", werr, err)
+		}
+	}
+	ask()
+	kill(t, v.PID, syscall.SIGTERM)
+	w.eventually("it drains", func() bool {
+		for _, e := range w.living("b") {
+			if e.Number == v.Number && e.Record.Drained {
+				return true
+			}
+		}
+		return false
+	})
+	if next := w.must("b"); next == first {
+		t.Errorf("the one that drains has answered: %q", next)
+	}
+	ask()
+	_ = kept.Close()
+	w.eventually("it has ended", func() bool { l := w.living("b"); return len(l) == 1 && l[0].Number == v.Number+1 })
+}
+
 func errText(err error) string {
 	if err == nil {
 		return ""
@@ -430,6 +469,14 @@ func TestLimits(t *testing.T) {
 	if err != nil || strings.Contains("\x00"+string(environ), "\x00PWD=") {
 		t.Errorf("%v, the environment is %q", err, environ)
 	}
+	if a := w.request("b", supervise.VerbRestart); !a.Done {
+		t.Fatal(a.Reason)
+	}
+	next := w.until("b", "its successor serves", func(n View) bool { return n.Number != v.Number && n.State == supervise.Ready })
+	if r := next.Limits.Of(limit.OpenFiles); r.Force != limit.InForce || r.Actual != 300 {
+		t.Errorf("of the successor: %v", r)
+	}
+	first = w.must("b")
 	w.stop()
 	w.run(f, b)
 	check()
