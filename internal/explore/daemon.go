@@ -80,18 +80,18 @@ func (x *explorer) stepGen(s *state, g id) {
 	case awaiting:
 		drains := func(what string, late bool) {
 			do(what, progress, func(w *world, o *gen) {
-				t, how := x.rules.drain(o.tenure, late)
+				t, how := x.rules.drain(x.rules.heldStill(w.state, g), late)
 				o.tenure = t
 				x.rules.end(w, g, how)
 			})
 		}
-		switch _, how := x.rules.drain(o.tenure, false); how {
+		switch _, how := x.rules.drain(x.rules.heldStill(s, g), false); how {
 		case generation.DrainAwait:
 			drains("wait for its successor no longer", true)
 		case generation.DrainRefuse:
 			drains("refuse newcomers", false)
 		case generation.DrainHandOn:
-			drains("leave the queue to its successor", false)
+			drains("leave the queue to who has it", false)
 		}
 	case draining:
 		if o.sock == 0 || s.socks[o.sock-1].queue == 0 {
@@ -138,6 +138,17 @@ func (x *explorer) stepGen(s *state, g id) {
 				w.end(c, false)
 			})
 		}
+	}
+	if o.holdLost {
+		do("see the end of its broker's connection", progress, func(w *world, o *gen) {
+			o.holdLost = false
+			o.tenure = o.tenure.LoseHold(generation.Held)
+		})
+	}
+	if o.tenure.Hold == generation.Promised && s.bro.run != g && s.procs[broker].gen != g {
+		do("wait for its broker no longer", progress, func(w *world, o *gen) {
+			o.tenure = o.tenure.LoseHold(generation.Promised)
+		})
 	}
 	if o.lost {
 		do("see the end of its successor's connection", progress, func(w *world, o *gen) { x.rules.lose(w, g) })
@@ -230,6 +241,9 @@ func end(w *world, g id, how generation.Drain) {
 	if how == generation.DrainHandOn {
 		o.gate = o.gate.HandOn()
 		o.life = lingering
+		if o.tenure.Heir == generation.NoHeir {
+			o.sock = 0 // the broker's copy alone decides what becomes of the queue
+		}
 		return
 	}
 	if o.sock != 0 {
@@ -325,6 +339,9 @@ func taken(w *world, g id) {
 	o := &w.gens[g-1]
 	if o.taking.Taken {
 		o.life = took
+		if w.at().holder {
+			o.tenure.Hold = generation.Promised
+		}
 		return
 	}
 	w.part(g)

@@ -12,8 +12,9 @@ import (
 // dropped silently.
 const (
 	numClients = 3
-	upgrader   = numClients // the process that starts a successor, once
-	numProcs   = numClients + 1
+	upgrader   = numClients     // the process that starts a successor, once
+	broker     = numClients + 1 // the standing broker, one at a time
+	numProcs   = numClients + 2
 	numGens    = 6
 	numSocks   = 5
 	numDirs    = 2
@@ -44,11 +45,12 @@ type state struct {
 	socks [numSocks]sock
 	gens  [numGens]gen // by number, the oldest first
 	procs [numProcs]proc
+	bro   bro
 	stray stray
 }
 
 // faults are the disturbances that may still come.
-type faults struct{ kills, deletions, failures, idles, strays uint8 }
+type faults struct{ kills, deletions, failures, idles, strays, brokers uint8 }
 
 // A dir is a directory inode and the names in it.
 type dir struct {
@@ -56,6 +58,7 @@ type dir struct {
 	sock, keep id
 	current    id
 	removed    bool // nothing can be made in it any more
+	holder     bool // its link to the holder names a broker that lives
 }
 
 // A sock is a socket inode. It lives while a process has a descriptor of it.
@@ -95,6 +98,8 @@ type gen struct {
 	tenure   generation.Tenure
 	gate     generation.Gate
 	lost     bool // its successor's connection has ended
+	hold     bool // a broker's connection for its hold is open
+	holdLost bool // it has ended
 	old      id   // whom it is to succeed
 	linked   bool // its connection to the old one is open
 	taking   launch.Taking
@@ -212,7 +217,7 @@ func (s *state) heldBut(k id) bool {
 			return true
 		}
 	}
-	return false
+	return s.bro.held == k
 }
 
 // willServe reports whether somebody has the socket who serves it, or is about to
@@ -224,6 +229,9 @@ func (s *state) willServe(k id) bool {
 		if g.sock == k && g.alive() && g.life != failing && !ceded {
 			return true
 		}
+	}
+	if s.bro.held == k && k != 0 {
+		return true // who waits there is launched for
 	}
 	for i := range s.procs {
 		if pr := &s.procs[i]; pr.sock == k && (pr.gen == 0 || s.gens[pr.gen-1].life == unspawned) {
@@ -416,6 +424,9 @@ func (w *world) killProc(p int) {
 	w.procs[p].sock, w.procs[p].dir = 0, 0
 	w.closeDir(pr.dir, uint8(p+1), true)
 	w.end(p, true)
+	if p == broker {
+		w.brokerGone()
+	}
 }
 
 // die ends a generation's process.
@@ -427,7 +438,7 @@ func (w *world) die(g id) {
 		w.dropCopy(d)
 	}
 	w.closeDir(o.takeDir, lockGen+g, true)
-	o.life, o.sock, o.takeDir = dead, 0, 0
+	o.life, o.sock, o.takeDir, o.hold, o.holdLost = dead, 0, 0, false, false
 	if o.linked {
 		o.linked = false
 		w.gens[o.old-1].lost = true
