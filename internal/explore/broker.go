@@ -39,7 +39,7 @@ func (w *world) brokerGone() {
 	w.bro = bro{}
 	w.procs[broker] = proc{}
 	for i := range w.gens {
-		if g := &w.gens[i]; g.hold {
+		if g := &w.gens[i]; g.alive() && g.tenure.Hold != generation.NotHeld {
 			g.hold, g.holdLost = false, true
 		}
 	}
@@ -63,9 +63,9 @@ func (w *world) decide() {
 	w.procs[broker] = proc{status: running, m: launch.Machine{Step: launch.StepDone}}
 	switch {
 	case pr.m.Result == launch.Launched && w.bro.state == broBinding:
-		w.bro = bro{state: broHolding, held: pr.sock, inode: pr.inode}
+		w.bro = bro{state: broHolding, held: pr.sock, inode: pr.sock}
 	case pr.m.Result == launch.Launched:
-		w.bro.state, w.bro.run = broAttending, w.newest()
+		w.bro.state = broAttending
 	case pr.m.Result == launch.Attached:
 		w.bro.state, w.bro.run = broLooking, 0
 	default:
@@ -74,16 +74,6 @@ func (w *world) decide() {
 		}
 		w.refuse()
 	}
-}
-
-// newest is the generation that was made last.
-func (w *world) newest() (g id) {
-	for i := range w.gens {
-		if w.gens[i].used {
-			g = id(i + 1)
-		}
-	}
-	return g
 }
 
 // refuse ends the queue, whose reason is on record, and all that the broker has.
@@ -105,8 +95,8 @@ func (s *state) waits() bool {
 func (x *explorer) stepBroker(s *state) {
 	do := func(what string, k kind, f func(*world)) { x.try(s, label{who: broker, what: what}, k, f) }
 	b := &s.bro
-	serves := func(g id) bool { return g != 0 && g != foreign && s.gens[g-1].alive() }
-	other := func() bool { return serves(s.at().current) && s.at().current != b.run }
+	server := s.server()
+	other := server != 0 && server != b.run
 	switch b.state {
 	case broNone:
 		if s.left.brokers > 0 {
@@ -116,10 +106,12 @@ func (x *explorer) stepBroker(s *state) {
 			})
 		}
 	case broLooking:
-		switch g := s.at().current; {
-		case !serves(g):
+		switch g := server; {
+		case g == 0:
 			do("finds nobody who serves", progress, func(w *world) { w.refuse() })
-		case s.gens[g-1].life >= loading && !s.gens[g-1].holdLost:
+		case s.gens[g-1].life < loading, s.gens[g-1].holdLost && s.gens[g-1].tenure.Hold == generation.Held, s.gens[g-1].tenure.Heir == generation.HeirOrdered:
+			// It is asked again in a moment.
+		default:
 			do("asks who serves for the listener", progress, x.rules.adopt)
 		}
 	case broMarking:
@@ -140,7 +132,7 @@ func (x *explorer) stepBroker(s *state) {
 	case broAttending:
 		g := &s.gens[b.run-1]
 		switch {
-		case (!g.alive() || g.phase == phDraining) && other():
+		case (!g.alive() || g.phase == phDraining) && other:
 			do("sees that another one serves", progress, func(w *world) { w.bro.state = broLooking })
 		case !g.alive():
 			do("sees its end", progress, func(w *world) { w.bro.state, w.bro.run = broHolding, 0 })
@@ -151,12 +143,12 @@ func (x *explorer) stepBroker(s *state) {
 				do("takes its hold", progress, func(w *world) {
 					g := &w.gens[w.bro.run-1]
 					g.tenure, _ = x.rules.holds(g.tenure)
-					g.hold = true
+					g.hold, g.holdLost = true, false
 				})
 			}
 		}
 	case broFollowing:
-		if !s.gens[b.run-1].alive() || other() {
+		if !s.gens[b.run-1].alive() || other {
 			do("sees its end", progress, func(w *world) { w.launches(launch.Holds, broBinding) })
 		}
 	case broWaiting:
@@ -164,9 +156,38 @@ func (x *explorer) stepBroker(s *state) {
 	}
 }
 
+// server is the generation that serves at the path, as package launch finds it
+// (Serving): current's, or a successor that loads, or where an outsider has deleted
+// current the newest one alive.
+func (s *state) server() id {
+	if c := s.at().current; c != 0 {
+		if c == foreign {
+			return 0
+		}
+		if g := &s.gens[c-1]; g.alive() && g.phase != phDraining {
+			return c
+		}
+		for i := range s.gens {
+			if g := &s.gens[i]; g.alive() && g.onDisk && g.old == c && g.phase < phDraining {
+				return id(i + 1)
+			}
+		}
+		if s.gens[c-1].alive() {
+			return c
+		}
+		return 0
+	}
+	for i := numGens - 1; i >= 0; i-- {
+		if g := &s.gens[i]; g.alive() && g.onDisk && s.named(g.sock) && (g.old == 0 || g.tookOver) {
+			return id(i + 1)
+		}
+	}
+	return 0
+}
+
 // adopt asks who serves for its listener, and to be let hold it.
 func adopt(w *world) {
-	run := w.at().current
+	run := w.server()
 	g := &w.gens[run-1]
 	t, err := w.rules.holds(g.tenure)
 	if g.hold {
@@ -175,7 +196,7 @@ func adopt(w *world) {
 	had := w.bro.held
 	w.bro = bro{state: broFollowing, run: run}
 	if err == nil {
-		g.tenure, g.hold = t, true
+		g.tenure, g.hold, g.holdLost = t, true, false
 		w.bro = bro{state: broMarking, run: run, held: g.sock, inode: g.sock}
 	}
 	if had != 0 && had != w.bro.held {
@@ -190,7 +211,7 @@ func (w *world) own(p int) launch.Outcome {
 	if !at && d.keep != w.bro.inode || w.socks[w.bro.held-1].shut {
 		return launch.Moved
 	}
-	if g := w.at().current; g != 0 && g != foreign && w.gens[g-1].alive() && w.gens[g-1].phase != phDraining {
+	if g := w.server(); g != 0 && w.gens[g-1].phase != phDraining {
 		return launch.InUse
 	}
 	if !at {
@@ -200,15 +221,12 @@ func (w *world) own(p int) launch.Outcome {
 	return launch.OK
 }
 
-// heldStill is a daemon's tenure when it comes to drain: whoever is dead by then holds
+// heldStill is a daemon's tenure when it comes to end: whoever is dead by then holds
 // nothing.
 func (s *state) heldStill(g id) generation.Tenure {
 	t := s.gens[g-1].tenure
 	if s.gens[g-1].holdLost {
-		t = t.LoseHold(generation.Held)
-	}
-	if !s.at().holder {
-		t = t.LoseHold(generation.Promised)
+		t = t.LoseHold(t.Hold)
 	}
 	return t
 }

@@ -318,6 +318,7 @@ func (w *world) prepare(p int) {
 	if p == broker {
 		o.tenure.Hold = generation.Promised
 		w.procs[p].sock = w.bro.held // a copy
+		w.bro.run = g
 	}
 }
 

@@ -71,7 +71,7 @@ func (x *explorer) stepGen(s *state, g id) {
 		x.whyEnd(s, g, do)
 	case ending:
 		do("begin to end", progress, func(w *world, o *gen) {
-			t, ends := x.rules.ends(o.tenure, o.reason)
+			t, ends := x.rules.ends(x.rules.heldStill(w.state, g), o.reason)
 			o.tenure, o.reason, o.life = t, 0, serving
 			if ends {
 				o.life, o.phase = awaiting, phDraining
@@ -80,12 +80,12 @@ func (x *explorer) stepGen(s *state, g id) {
 	case awaiting:
 		drains := func(what string, late bool) {
 			do(what, progress, func(w *world, o *gen) {
-				t, how := x.rules.drain(x.rules.heldStill(w.state, g), late)
+				t, how := x.rules.drain(o.tenure, late)
 				o.tenure = t
 				x.rules.end(w, g, how)
 			})
 		}
-		switch _, how := x.rules.drain(x.rules.heldStill(s, g), false); how {
+		switch _, how := x.rules.drain(o.tenure, false); how {
 		case generation.DrainAwait:
 			drains("wait for its successor no longer", true)
 		case generation.DrainRefuse:
@@ -139,14 +139,15 @@ func (x *explorer) stepGen(s *state, g id) {
 			})
 		}
 	}
-	if o.holdLost {
+	if o.holdLost && o.tenure.Hold == generation.Held {
 		do("see the end of its broker's connection", progress, func(w *world, o *gen) {
 			o.holdLost = false
 			o.tenure = o.tenure.LoseHold(generation.Held)
 		})
 	}
-	if o.tenure.Hold == generation.Promised && s.bro.run != g && s.procs[broker].gen != g {
+	if o.tenure.Hold == generation.Promised && s.bro.held != o.sock {
 		do("wait for its broker no longer", progress, func(w *world, o *gen) {
+			o.holdLost = false
 			o.tenure = o.tenure.LoseHold(generation.Promised)
 		})
 	}
@@ -221,7 +222,11 @@ func (x *explorer) whyEnd(s *state, g id, do func(string, kind, func(*world, *ge
 	if o.tenure.Heir == generation.HeirLoads || o.tenure.Heir == generation.HeirOrdered {
 		need.Heirs = 1
 	}
-	if _, why := need.Due(); why == generation.EndedIdle && s.left.idles > 0 && x.faulty(s) {
+	// Who has just taken over without a word of the old one's waits for its first
+	// connection for generation.FirstGrace. A broker that holds its listener asks for
+	// its hold before that.
+	asked := s.bro.held == o.sock && o.sock != 0 && o.tenure.Hold == generation.NotHeld
+	if _, why := need.Due(); why == generation.EndedIdle && !asked && s.left.idles > 0 && x.faulty(s) {
 		do("is idle", option, func(w *world, o *gen) {
 			w.left.idles--
 			end(generation.EndItself)(w, o)
@@ -339,9 +344,6 @@ func taken(w *world, g id) {
 	o := &w.gens[g-1]
 	if o.taking.Taken {
 		o.life = took
-		if w.at().holder {
-			o.tenure.Hold = generation.Promised
-		}
 		return
 	}
 	w.part(g)
@@ -373,6 +375,9 @@ func takeStep(w *world, g id, step launch.TakeStep) launch.Outcome {
 		t, pause := w.rules.order(old.tenure)
 		if old.tenure = t; pause {
 			old.gate = old.gate.Pause()
+		}
+		if old.tenure.Hold != generation.NotHeld {
+			o.tenure.Hold, o.holdLost = generation.Promised, old.holdLost
 		}
 	case launch.TakeAccept:
 	case launch.TakeCurrent:

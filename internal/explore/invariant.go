@@ -13,7 +13,7 @@ import (
 // accepts them, or will when it has loaded.
 func (s *state) owns(g *gen) bool {
 	pending := g.old != 0 && !g.wasReady && g.life <= taking
-	leaves := g.life == awaiting && g.tenure.Hold != generation.NotHeld // to the broker, and says so
+	leaves := g.life == awaiting && g.tenure.Hold != generation.NotHeld && !g.tenure.Stranded // to the broker, and says so
 	return g.alive() && g.life <= awaiting && !pending && !leaves && s.listens(g.sock) && s.named(g.sock) &&
 		g.gate.Accept() == generation.AcceptNext
 }

@@ -226,7 +226,8 @@ func (s *state) willServe(k id) bool {
 	for i := range s.gens {
 		g := &s.gens[i]
 		ceded := g.gate.Handed || g.gate.Paused && s.at().current != id(i+1) // its successor is the owner
-		if g.sock == k && g.alive() && g.life != failing && !ceded {
+		leaves := g.life == awaiting && g.tenure.Hold != generation.NotHeld && !g.tenure.Stranded
+		if g.sock == k && g.alive() && g.life != failing && !ceded && !leaves {
 			return true
 		}
 	}
