@@ -137,6 +137,10 @@ func (b *Broker) next(s *service, e supervise.Event) {
 	for _, f := range effects {
 		b.do(s, f)
 	}
+	if s.old != nil {
+		_ = s.old.Close()
+		s.old = nil
+	}
 	b.settle(s)
 }
 

@@ -41,7 +41,9 @@ func (b *Broker) do(s *service, e supervise.Effect) {
 		}
 		b.release(s)
 	case supervise.Release, supervise.HandOn:
-		b.unwatch(s)
+		if s.old == nil {
+			b.unwatch(s)
+		}
 		b.release(s)
 	case supervise.Forget:
 		b.begin(s, func(ctx context.Context) func(*service) supervise.Event {
@@ -79,22 +81,25 @@ func (b *Broker) unwatch(s *service) {
 	s.watched = false
 }
 
-// release closes our copy of the listener.
+// release closes the copy of the listener that we had before the event: not the one
+// that it has brought.
 func (b *Broker) release(s *service) {
-	if s.held != nil {
-		_ = s.held.Close()
-		s.held = nil
+	if s.old == nil {
+		s.old, s.held = s.held, nil
+	}
+	if s.old != nil {
+		_ = s.old.Close()
+		s.old = nil
 	}
 }
 
-// keep makes h the copy that we have.
+// keep makes h the copy that we have, from the event on that it has come with.
 func (b *Broker) keep(s *service, h *launch.Holding) {
 	if h == nil {
 		return
 	}
 	b.unwatch(s)
-	b.release(s)
-	s.held = h
+	s.old, s.held = s.held, h
 }
 
 // bind holds the endpoint, or gets a copy of the listener of who serves there.
