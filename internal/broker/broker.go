@@ -86,6 +86,7 @@ func New(c Config) (*Broker, error) {
 func (b *Broker) Run(ctx context.Context, services []Service) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer close(b.ended)
+	defer b.forget()
 	defer b.under.Wait()
 	defer cancel()
 	defer b.poll.Close()
@@ -123,10 +124,27 @@ func (b *Broker) Run(ctx context.Context, services []Service) error {
 	}
 }
 
-// depart leaves everything to the daemons and the next broker.
+// depart leaves everything to the daemons and the next broker. Whoever still leaves its
+// queue to us is to learn that we hold it no longer before that is so.
 func (b *Broker) depart() {
 	for _, s := range b.services {
+		for _, r := range s.runs {
+			if r.hold != nil {
+				_ = r.hold.Close()
+			}
+		}
+	}
+	for _, s := range b.services {
 		b.next(s, supervise.Departed{})
+	}
+}
+
+// forget closes what nobody waits for any more.
+func (b *Broker) forget() {
+	for _, s := range b.services {
+		for _, r := range s.runs {
+			r.close()
+		}
 	}
 }
 

@@ -17,12 +17,14 @@ import (
 func (b *Broker) do(s *service, e supervise.Effect) {
 	switch e := e.(type) {
 	case supervise.Bind:
-		b.begin(s, func(ctx context.Context) func(*service) supervise.Event { return b.bind(ctx, s.launch) })
+		l := s.launch // the loop's, which may change it
+		b.begin(s, func(ctx context.Context) func(*service) supervise.Event { return b.bind(ctx, l) })
 	case supervise.Launch:
-		held := s.held
-		b.begin(s, func(ctx context.Context) func(*service) supervise.Event { return b.activate(ctx, s.launch, held) })
+		l, held := s.launch, s.held
+		b.begin(s, func(ctx context.Context) func(*service) supervise.Event { return b.activate(ctx, l, held) })
 	case supervise.Succeed:
-		b.begin(s, func(ctx context.Context) func(*service) supervise.Event { return b.succeed(ctx, s.launch, e.Number) })
+		l := s.launch
+		b.begin(s, func(ctx context.Context) func(*service) supervise.Event { return b.succeed(ctx, l, e.Number) })
 	case supervise.CancelSuccessor:
 		// A successor that is late is ended with the generation that it was to
 		// succeed, or takes over, which is told then.
@@ -46,8 +48,9 @@ func (b *Broker) do(s *service, e supervise.Effect) {
 		}
 		b.release(s)
 	case supervise.Forget:
+		l := s.launch
 		b.begin(s, func(ctx context.Context) func(*service) supervise.Event {
-			_, _ = s.launch.Reset(ctx)
+			_, _ = l.Reset(ctx)
 			return func(*service) supervise.Event { return nil }
 		})
 	case supervise.Watch:
@@ -125,29 +128,46 @@ var errUnknown = errors.New("somebody accepts at the endpoint, and no living gen
 
 // adopt finds out who serves, and gets a copy of its listener if it can hand it over.
 func (b *Broker) adopt(ctx context.Context, l *launch.Broker, place runtimedir.Place) func(*service) supervise.Event {
-	entries, err := launch.Generations(place.Dir)
-	e, ok := launch.Current(place.Dir, entries)
-	if err != nil || !ok || !e.Alive {
-		return failedTo(supervise.BindFailed{Reason: errUnknown.Error()})
+	ctx, cancel := context.WithTimeout(ctx, adoptWithin)
+	defer cancel()
+	for {
+		entries, err := launch.Generations(place.Dir)
+		e, ok := launch.Serving(place.Dir, entries)
+		if err != nil || !ok {
+			return failedTo(supervise.BindFailed{Reason: errUnknown.Error()})
+		}
+		handle, err := e.Open()
+		if err != nil {
+			return failedTo(supervise.BindFailed{Reason: err.Error()})
+		}
+		r := &run{place: place, entry: e, handle: handle, found: true}
+		backend := e.Record.Backend || !e.Record.Definition.Foreign
+		event := supervise.Adopted{Run: supervise.Run{Number: e.Number, Backend: backend, Ready: e.Record.WasReady}}
+		var held *launch.Holding
+		if backend {
+			// A broker that was killed a moment ago is the holder until the daemon has
+			// seen its end, and a successor may be taking over: look again.
+			if held, r.hold, err = l.Adopt(ctx, place, e, b.config.Holder); err != nil && again(ctx) {
+				_ = handle.Close()
+				continue
+			}
+			event.Listener = err == nil
+		}
+		return func(s *service) supervise.Event {
+			b.keep(s, held)
+			b.follow(s, r)
+			return event
+		}
 	}
-	handle, err := e.Open()
-	if err != nil {
-		return failedTo(supervise.BindFailed{Reason: err.Error()})
-	}
-	r := &run{place: place, entry: e, handle: handle, found: true}
-	backend := e.Record.Backend || !e.Record.Definition.Foreign
-	event := supervise.Adopted{Run: supervise.Run{Number: e.Number, Backend: backend, Ready: e.Record.WasReady}}
-	var held *launch.Holding
-	if backend {
-		actx, cancel := context.WithTimeout(ctx, adoptWithin)
-		held, r.hold, err = l.Adopt(actx, place, e, b.config.Holder)
-		cancel()
-		event.Listener = err == nil
-	}
-	return func(s *service) supervise.Event {
-		b.keep(s, held)
-		b.follow(s, r)
-		return event
+}
+
+// again waits before an attempt is repeated, and reports whether there is time for it.
+func again(ctx context.Context) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(askAgain):
+		return true
 	}
 }
 
@@ -157,7 +177,9 @@ const adoptWithin = 5 * time.Second
 
 // activate launches a generation with the held listener.
 func (b *Broker) activate(ctx context.Context, l *launch.Broker, held *launch.Holding) func(*service) supervise.Event {
-	out, err := l.Activate(ctx, held)
+	within, cancel := context.WithTimeout(ctx, launchWithin)
+	out, err := l.Activate(within, held)
+	cancel()
 	if err != nil {
 		failed := supervise.LaunchFailed{Reason: err.Error()}
 		if f, ok := errors.AsType[*launch.Fault](err); ok {
@@ -169,7 +191,14 @@ func (b *Broker) activate(ctx context.Context, l *launch.Broker, held *launch.Ho
 		return failedTo(failed)
 	}
 	if out.Launched == nil {
-		return b.adopt(ctx, l, out.Place)
+		adopted := b.adopt(ctx, l, out.Place)
+		return func(s *service) supervise.Event {
+			e := adopted(s)
+			if _, failed := e.(supervise.BindFailed); failed {
+				return supervise.Stranded{}
+			}
+			return e
+		}
 	}
 	return func(s *service) supervise.Event {
 		r := &run{place: out.Place, launched: out.Launched}
@@ -179,25 +208,29 @@ func (b *Broker) activate(ctx context.Context, l *launch.Broker, held *launch.Ho
 	}
 }
 
+// launchWithin bounds the wait for the launch lock, and for a generation that was asked
+// to end to drain.
+const launchWithin = time.Minute
+
 // succeed has a successor take over from the generation that serves.
 func (b *Broker) succeed(ctx context.Context, l *launch.Broker, number uint64) func(*service) supervise.Event {
 	if err := l.Replace(ctx); err != nil {
 		return failedTo(supervise.SuccessorFailed{Number: number, Reason: err.Error()})
 	}
 	return func(s *service) supervise.Event {
+		var place runtimedir.Place
+		if s.held != nil {
+			place = s.held.Place
+		}
 		b.begin(s, func(ctx context.Context) func(*service) supervise.Event {
-			return b.succeeded(ctx, s, number)
+			return b.succeeded(ctx, l, place, number)
 		})
 		return nil
 	}
 }
 
-func (b *Broker) succeeded(ctx context.Context, s *service, number uint64) func(*service) supervise.Event {
-	var dir runtimedir.Place
-	if s.held != nil {
-		dir = s.held.Place
-	}
-	adopted := b.adopt(ctx, s.launch, dir)
+func (b *Broker) succeeded(ctx context.Context, l *launch.Broker, place runtimedir.Place, number uint64) func(*service) supervise.Event {
+	adopted := b.adopt(ctx, l, place)
 	return func(s *service) supervise.Event {
 		if a, ok := adopted(s).(supervise.Adopted); ok {
 			return supervise.Succeeded{Number: number, Run: a.Run}
@@ -215,9 +248,9 @@ func (b *Broker) capture(s *service, e supervise.Capture) {
 		})
 		return
 	}
-	entry, handle, place := r.entry, r.handle, r.place
+	l, entry, handle, place := s.launch, r.entry, r.handle, r.place
 	b.begin(s, func(context.Context) func(*service) supervise.Event {
-		s.launch.Capture(place, entry, handle, errors.New(string(e.Cause)))
+		l.Capture(place, entry, handle, errors.New(string(e.Cause)))
 		st, err := handle.State()
 		return failedTo(supervise.Captured{Number: e.Number, Debugged: err == nil && st.Tracer != 0})
 	})

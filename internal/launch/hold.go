@@ -54,8 +54,12 @@ func HolderLives(holder string) bool {
 	return err == nil && alive
 }
 
+// leaves reports whether a generation has said that it accepts nobody any more. Its
+// process may live for a while.
+func leaves(e Entry) bool { return e.Record.Phase == record.Draining || e.Record.Phase.Final() }
+
 // Serving returns the living generation that serves in a service's directory, or will:
-// the one that current names; if that is dead or draining, a successor of it that
+// the one that current names; if that is dead or leaves, a successor of it that
 // loads, for the listener is that one's too; and where an outsider has deleted current,
 // the newest that has the listener at the endpoint's name.
 func Serving(dir string, entries []Entry) (Entry, bool) {
@@ -72,12 +76,10 @@ func Serving(dir string, entries []Entry) (Entry, bool) {
 		})
 	}
 	e, ok := find(func(e Entry) bool { return e.Name == name })
-	if ok && e.Record.Phase != record.Draining {
+	if ok && !leaves(e) {
 		return e, true
 	}
-	if heir, loads := find(func(e Entry) bool {
-		return e.Record.Succeeds == name && e.Record.Phase != record.Draining && !e.Record.Phase.Final()
-	}); loads {
+	if heir, loads := find(func(e Entry) bool { return e.Record.Succeeds == name && !leaves(e) }); loads {
 		return heir, true
 	}
 	return e, ok

@@ -25,9 +25,9 @@ func (s *system) own() Outcome {
 		return Moved
 	}
 	switch e, ok := Serving(s.place.Dir, entries); {
-	case !ok, e.Record.Phase == record.Draining: // one that drains has left its queue to us
-	case e.Record.Stopped, e.Record.Phase == record.Failed:
-		return Busy // it is about to drain, or dead in a moment
+	case !ok, leaves(e): // its queue is ours
+	case e.Record.Stopped:
+		return Busy // it is about to drain
 	default:
 		return InUse
 	}
