@@ -95,7 +95,7 @@ func (s *state) waits() bool {
 func (x *explorer) stepBroker(s *state) {
 	do := func(what string, k kind, f func(*world)) { x.try(s, label{who: broker, what: what}, k, f) }
 	b := &s.bro
-	server := s.server()
+	server := x.rules.server(s)
 	other := server != 0 && server != b.run
 	switch b.state {
 	case broNone:
@@ -109,7 +109,7 @@ func (x *explorer) stepBroker(s *state) {
 		switch g := server; {
 		case g == 0:
 			do("finds nobody who serves", progress, func(w *world) { w.refuse() })
-		case s.gens[g-1].life < loading, s.gens[g-1].holdLost && s.gens[g-1].tenure.Hold == generation.Held, s.gens[g-1].tenure.Heir == generation.HeirOrdered:
+		case !x.rules.asked(&s.gens[g-1]):
 			// It is asked again in a moment.
 		default:
 			do("asks who serves for the listener", progress, x.rules.adopt)
@@ -124,7 +124,7 @@ func (x *explorer) stepBroker(s *state) {
 		})
 	case broHolding:
 		switch {
-		case !s.named(b.held):
+		case !s.named(b.held) && !x.rules.blind:
 			do("sees that no name leads to its listener", progress, func(w *world) { w.refuse() })
 		case s.waits():
 			do("sees that somebody waits", progress, func(w *world) { w.launches(launch.Activates, broLaunching) })
@@ -185,9 +185,15 @@ func (s *state) server() id {
 	return 0
 }
 
+// asked reports whether a daemon can be asked for its hold now: it has bound, has seen the
+// end of the broker before, and nobody is taking over from it.
+func asked(g *gen) bool {
+	return g.life >= loading && !(g.holdLost && g.tenure.Hold == generation.Held) && g.tenure.Heir != generation.HeirOrdered
+}
+
 // adopt asks who serves for its listener, and to be let hold it.
 func adopt(w *world) {
-	run := w.server()
+	run := w.rules.server(w.state)
 	g := &w.gens[run-1]
 	t, err := w.rules.holds(g.tenure)
 	if g.hold {
@@ -208,10 +214,10 @@ func adopt(w *world) {
 func (w *world) own(p int) launch.Outcome {
 	d := w.dir(w.procs[p].dir)
 	at := d.sock == w.bro.inode
-	if !at && d.keep != w.bro.inode || w.socks[w.bro.held-1].shut {
+	if !at && d.keep != w.bro.inode || w.rules.shut(w.state, w.bro.held) {
 		return launch.Moved
 	}
-	if g := w.server(); g != 0 && w.gens[g-1].phase != phDraining {
+	if g := w.rules.server(w.state); g != 0 && w.gens[g-1].phase != phDraining {
 		return launch.InUse
 	}
 	if !at {

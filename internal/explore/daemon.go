@@ -142,7 +142,7 @@ func (x *explorer) stepGen(s *state, g id) {
 	if o.holdLost && o.tenure.Hold == generation.Held {
 		do("see the end of its broker's connection", progress, func(w *world, o *gen) {
 			o.holdLost = false
-			o.tenure = o.tenure.LoseHold(generation.Held)
+			o.tenure = x.rules.loseHold(o.tenure, generation.Held)
 		})
 	}
 	if o.tenure.Hold == generation.Promised && s.bro.held != o.sock {
