@@ -118,10 +118,7 @@ func (x *explorer) stepBroker(s *state) {
 		if s.path != 0 && s.at().lock != 0 {
 			return
 		}
-		do("says that it holds", progress, func(w *world) {
-			w.at().holder = w.path != 0
-			w.bro.state = broAttending
-		})
+		do("says that it holds", progress, x.rules.mark)
 	case broHolding:
 		switch {
 		case !s.named(b.held) && !x.rules.blind:
@@ -210,11 +207,25 @@ func adopt(w *world) {
 	}
 }
 
+// mark says, under the lock, that the broker holds, unless no name leads to the listener
+// any more: then it lets go of it, and looks again.
+func mark(w *world) {
+	if w.named(w.bro.held) {
+		w.at().holder = true
+		w.bro.state = broAttending
+		return
+	}
+	if g := &w.gens[w.bro.run-1]; g.hold {
+		g.hold, g.holdLost = false, true
+	}
+	w.bro = bro{state: broLooking}
+}
+
 // own is StepOwn.
 func (w *world) own(p int) launch.Outcome {
 	d := w.dir(w.procs[p].dir)
 	at := d.sock == w.bro.inode
-	if !at && d.keep != w.bro.inode || w.rules.shut(w.state, w.bro.held) {
+	if !at && d.keep != w.bro.inode || w.socks[w.bro.held-1].shut {
 		return launch.Moved
 	}
 	if g := w.rules.server(w.state); g != 0 && w.gens[g-1].phase != phDraining {

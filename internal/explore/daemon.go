@@ -222,10 +222,10 @@ func (x *explorer) whyEnd(s *state, g id, do func(string, kind, func(*world, *ge
 	if o.tenure.Heir == generation.HeirLoads || o.tenure.Heir == generation.HeirOrdered {
 		need.Heirs = 1
 	}
-	// Who has just taken over without a word of the old one's waits for its first
+	// Who has just taken over without a word of the old one waits for its first
 	// connection for generation.FirstGrace. A broker that holds its listener asks for
 	// its hold before that.
-	asked := s.bro.held == o.sock && o.sock != 0 && o.tenure.Hold == generation.NotHeld
+	asked := o.unheard && s.bro.held == o.sock && o.sock != 0 && o.tenure.Hold == generation.NotHeld
 	if _, why := need.Due(); why == generation.EndedIdle && !asked && s.left.idles > 0 && x.faulty(s) {
 		do("is idle", option, func(w *world, o *gen) {
 			w.left.idles--
@@ -370,6 +370,7 @@ func takeStep(w *world, g id, step launch.TakeStep) launch.Outcome {
 	case launch.TakeOrder:
 		old := &w.gens[o.old-1]
 		if !old.alive() || !o.linked {
+			o.unheard = true
 			return launch.OK
 		}
 		t, pause := w.rules.order(old.tenure)

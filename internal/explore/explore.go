@@ -126,10 +126,10 @@ type rules struct {
 
 	heldStill func(*state, id) generation.Tenure // of a daemon that comes to end
 	loseHold  func(generation.Tenure, generation.Hold) generation.Tenure
-	server    func(*state) id       // who serves, as a broker finds it
-	shut      func(*state, id) bool // as a broker sees it
-	asked     func(*gen) bool       // whether a daemon can be asked for a hold
-	blind     bool                  // a broker does not watch its names
+	server    func(*state) id // who serves, as a broker finds it
+	mark      func(*world)
+	asked     func(*gen) bool // whether a daemon can be asked for a hold
+	blind     bool            // a broker does not watch its names
 
 	upgraderDrives bool // a takeover goes on only while the upgrader lives
 	ignoresLock    bool // a takeover waits for no lock
@@ -147,8 +147,7 @@ func realRules() *rules {
 		order: generation.Tenure.Order, part: generation.Tenure.Lose, ends: generation.Tenure.End, drain: generation.Tenure.Drain,
 		end: end, lose: lose, taken: taken, takeStep: takeStep, accepts: accepts,
 		holds: generation.Tenure.TakeHold, adopt: adopt, heldStill: (*state).heldStill,
-		loseHold: generation.Tenure.LoseHold, server: (*state).server, asked: asked,
-		shut:  func(s *state, k id) bool { return s.socks[k-1].shut },
+		mark: mark, loseHold: generation.Tenure.LoseHold, server: (*state).server, asked: asked,
 		fused: true,
 	}
 }

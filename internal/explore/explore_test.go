@@ -166,6 +166,7 @@ func TestFused(t *testing.T) {
 		{Clients: 2, NoUpgrade: true, Idles: 1, Kills: 1},
 		{Clients: 1, Idles: 1, Kills: 1},
 		{Clients: 1, NoUpgrade: true, Deletions: 1},
+		{Clients: 1, NoUpgrade: true, Idles: 1, Brokers: 1, Kills: 1},
 	} {
 		c.Warm, c.Backlog = true, 1
 		ends := func(fused bool) (ends []string, states int) {

@@ -100,6 +100,7 @@ type gen struct {
 	lost     bool // its successor's connection has ended
 	hold     bool // a broker's connection for its hold is open
 	holdLost bool // it has ended
+	unheard  bool // whom it has succeeded died without a word who holds
 	old      id   // whom it is to succeed
 	linked   bool // its connection to the old one is open
 	taking   launch.Taking

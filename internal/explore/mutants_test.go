@@ -274,9 +274,6 @@ var mutants = []mutant{
 			return 0
 		}
 	}},
-	{"activate with a listener that was shut", "I3", one.with(idle).with(brokers).with(meddler), func(r *rules) {
-		r.shut = func(*state, id) bool { return false }
-	}},
 	{"say who holds after listening", "R32", one.with(brokers), func(r *rules) {
 		does(r, launch.StepListen, func(w *world, p int) launch.Outcome {
 			w.socks[w.procs[p].sock-1].listening = true
@@ -300,7 +297,7 @@ var mutants = []mutant{
 			return t
 		}
 	}},
-	{"launch for a broker without saying so", "I3", one.with(idle).with(brokers), func(r *rules) {
+	{"launch for a broker without saying so", "I1", one.with(idle).with(brokers), func(r *rules) {
 		does(r, launch.StepPrepare, func(w *world, p int) launch.Outcome {
 			if w.path == 0 {
 				return launch.Moved
@@ -329,13 +326,6 @@ var mutants = []mutant{
 		r.asked = func(*gen) bool { return true }
 	}},
 	{"do not see that no name leads to the listener", "I4", one.with(brokers).with(meddler), func(r *rules) { r.blind = true }},
-	{"take the name for the listener that was handed over", "I4", one.with(idle).with(brokers).with(meddler), func(r *rules) {
-		r.adopt = func(w *world) {
-			if adopt(w); w.bro.held != 0 && w.at().sock != 0 {
-				w.bro.inode = w.at().sock
-			}
-		}
-	}},
 	{"undo an activation by removing the names", "I1", one.with(brokers).with(faulty), func(r *rules) {
 		does(r, launch.StepAbandon, func(w *world, p int) launch.Outcome {
 			if w.procs[p].m.Mode == launch.Activates {
