@@ -4,8 +4,9 @@
 // "t", whose daemon is testprog, until it is killed or its stdin ends. Its options end
 // it before a step, as testprog's do.
 //
-//	standing [-kill-at STEP [-second]] DIRECTORY PROGRAM ARG…
+//	standing [-kill-at STEP [-second]] [-until held|served] [-idle D] [-hang-after D] DIRECTORY PROGRAM ARG…
 //
+// With -until it ends when it holds, or has been a client of its own and was served.
 // DIRECTORY is where it makes the directory that stands for its generation's.
 package main
 
@@ -14,8 +15,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"os"
+	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/fastbind/fastbind/internal/broker"
 	"github.com/fastbind/fastbind/internal/broker/supervise"
@@ -27,11 +31,15 @@ import (
 func main() {
 	step := flag.Int("kill-at", -1, "kill this process before a step")
 	second := flag.Bool("second", false, "of a launch, not of holding")
+	until := flag.String("until", "", "what to end at")
+	idle := flag.Duration("idle", 0, "idle exit of the daemon")
+	hangAfter := flag.Duration("hang-after", 0, "of the service")
 	flag.Parse()
 	if *step >= 0 {
 		killAt(launch.Step(*step), *second)
 	}
-	if err := run(flag.Arg(0), flag.Args()[1:]); err != nil {
+	d := definition.Definition{Service: "t", Command: flag.Args()[1:], Env: []string{"TESTPROG_EXECS"}, IdleExit: *idle, HangAfter: *hangAfter}
+	if err := run(flag.Arg(0), d.Complete(), *until); err != nil {
 		fmt.Fprintln(os.Stderr, "standing:", err)
 		os.Exit(1)
 	}
@@ -52,7 +60,18 @@ func killAt(step launch.Step, second bool) {
 	}
 }
 
-func run(dir string, command []string) error {
+// ask is a client that knows nothing of fastbind.
+func ask(sock string) {
+	conn, err := net.Dial("unix", sock)
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	_, _ = io.WriteString(conn, "7\n")
+	_, _ = conn.Read(make([]byte, 1))
+}
+
+func run(dir string, d definition.Definition, until string) error {
 	holder, err := os.MkdirTemp(dir, "holder")
 	if err != nil {
 		return err
@@ -62,7 +81,6 @@ func run(dir string, command []string) error {
 		return err
 	}
 	defer life.Close()
-	d := definition.Definition{Service: "t", Command: command, Env: []string{"TESTPROG_EXECS"}}.Complete()
 	p := supervise.Policy{HangAfter: d.HangAfter, OnHang: d.OnHang, StopWithin: d.StopWithin}.Complete()
 	env := runtimedir.FromEnviron(os.Getenv, os.Geteuid(), func() string { return os.Getenv("HOME") })
 	b, err := broker.New(broker.Config{Env: env, Client: os.Environ, Holder: holder})
@@ -71,8 +89,17 @@ func run(dir string, command []string) error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin)
-		cancel()
+		defer cancel()
+		if until == "" {
+			_, _ = io.Copy(io.Discard, os.Stdin)
+			return
+		}
+		for launch.Holder(filepath.Join(env.RuntimeDir, "default", "t")) != holder {
+			time.Sleep(time.Millisecond)
+		}
+		if until == "served" {
+			ask(filepath.Join(env.RuntimeDir, "default", "t", "sock"))
+		}
 	}()
 	return b.Run(ctx, []broker.Service{{Definition: d, Policy: p}})
 }
