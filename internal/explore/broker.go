@@ -76,7 +76,8 @@ func (w *world) decide() {
 	}
 }
 
-// refuse ends the queue, whose reason is on record, and all that the broker has.
+// refuse ends the queue and all that the broker has. That is for a launch that failed, or
+// because an outsider has deleted both names: who is in the queue by then is dropped.
 func (w *world) refuse() {
 	if k := w.bro.held; k != 0 {
 		w.socks[k-1].shut, w.socks[k-1].excused = true, true
@@ -203,7 +204,7 @@ func adopt(w *world) {
 		w.bro = bro{state: broMarking, run: run, held: g.sock, inode: g.sock}
 	}
 	if had != 0 && had != w.bro.held {
-		w.socks[had-1].excused = true // with the reason on record
+		w.socks[had-1].excused = true // no name leads to it any more
 	}
 }
 
@@ -218,6 +219,7 @@ func mark(w *world) {
 	if g := &w.gens[w.bro.run-1]; g.hold {
 		g.hold, g.holdLost = false, true
 	}
+	w.socks[w.bro.held-1].excused = true
 	w.bro = bro{state: broLooking}
 }
 
