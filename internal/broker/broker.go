@@ -102,6 +102,7 @@ func (b *Broker) Run(ctx context.Context, services []Service) error {
 	defer close(b.ended)
 	defer b.feed.end()
 	defer b.aids.close()
+	defer b.forget()
 	defer b.under.Wait()
 	defer cancel()
 	defer b.poll.Close()
@@ -149,10 +150,27 @@ func (b *Broker) Run(ctx context.Context, services []Service) error {
 	}
 }
 
-// depart leaves everything to the daemons and the next broker.
+// depart leaves everything to the daemons and the next broker. Whoever still leaves its
+// queue to us is to learn that we hold it no longer before that is so.
 func (b *Broker) depart() {
 	for _, s := range b.services {
+		for _, r := range s.runs {
+			if r.hold != nil {
+				_ = r.hold.Close()
+			}
+		}
+	}
+	for _, s := range b.services {
 		b.next(s, supervise.Departed{})
+	}
+}
+
+// forget closes what nobody waits for any more.
+func (b *Broker) forget() {
+	for _, s := range b.services {
+		for _, r := range s.runs {
+			r.close()
+		}
 	}
 }
 
@@ -166,6 +184,10 @@ func (b *Broker) next(s *service, e supervise.Event) {
 	}
 	for _, f := range effects {
 		b.do(s, f)
+	}
+	if s.old != nil {
+		_ = s.old.Close()
+		s.old = nil
 	}
 	b.attend(s)
 	b.settle(s)

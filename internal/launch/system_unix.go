@@ -874,8 +874,16 @@ func (s *system) handover() handover.Handover {
 		Dir: s.place.Dir, Addr: s.place.Addr, GenDir: g.name, Inode: g.inode,
 		Listen: handover.None, Control: handover.None, Life: handover.None,
 		Version: s.b.Def.Version, StopWithin: s.b.Def.StopWithin, IdleExit: s.b.Def.IdleExit,
-		Succeeds: s.succeeds(), Held: s.mode == Activates,
+		Succeeds: s.succeeds(), Holder: s.holder(),
 	}
+}
+
+// holder is the directory of the broker that has the listener as well, "" if none has.
+func (s *system) holder() string {
+	if s.mode != Activates {
+		return ""
+	}
+	return s.b.held.holder
 }
 
 // succeeds names the generation that is to hand over, "" if there is none.
