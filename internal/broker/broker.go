@@ -179,9 +179,14 @@ func (b *Broker) pollAll(ctx context.Context) {
 		}
 		for _, key := range keys {
 			b.post(ctx, key, func(s *service) supervise.Event {
-				if s.watched = false; s.held == nil || !s.held.Socket().Waits() {
-					return nil // it was told before the listener was released
+				if !s.watched {
+					return nil // another of its listeners was told of before, or none is watched any more
 				}
+				if !s.held.Waits() {
+					b.watch(s, true) // whoever came has been accepted, or the key was of an earlier watch
+					return nil
+				}
+				b.unwatch(s)
 				return supervise.Readable{}
 			})
 		}

@@ -37,7 +37,7 @@ func (b *Broker) do(s *service, e supervise.Effect) {
 	case supervise.Refuse:
 		b.unwatch(s)
 		if s.held != nil {
-			_ = s.held.Socket().Shut()
+			_ = s.held.Shut()
 		}
 		b.release(s)
 	case supervise.Release, supervise.HandOn:
@@ -67,14 +67,19 @@ func (b *Broker) watch(s *service, on bool) {
 		b.unwatch(s)
 		return
 	}
-	if s.held != nil && b.poll.Watch(s.held.Socket().FD(), s.key) == nil {
-		s.watched = true
+	if s.held == nil {
+		return
+	}
+	for _, sock := range s.held.Sockets() {
+		s.watched = b.poll.Watch(sock.FD(), s.key) == nil || s.watched
 	}
 }
 
 func (b *Broker) unwatch(s *service) {
 	if s.watched && s.held != nil {
-		_ = b.poll.Forget(s.held.Socket().FD())
+		for _, sock := range s.held.Sockets() {
+			_ = b.poll.Forget(sock.FD())
+		}
 	}
 	s.watched = false
 }

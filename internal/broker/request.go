@@ -85,7 +85,7 @@ func (b *Broker) Request(ctx context.Context, name string, verb supervise.Verb) 
 type View struct {
 	Definition definition.Definition
 	Machine    supervise.Machine // what was decided
-	Waits      bool              // somebody waits in the queue of our listener
+	Waits      bool              // somebody waits in the queue of one of our listeners
 }
 
 // List returns the broker's services, by name.
@@ -93,7 +93,7 @@ func (b *Broker) List(ctx context.Context) ([]View, error) {
 	var list []View
 	err := b.call(ctx, func() {
 		for _, s := range b.names {
-			list = append(list, View{s.Definition, s.machine, s.held != nil && s.held.Socket().Waits()})
+			list = append(list, View{s.Definition, s.machine, s.held != nil && s.held.Waits()})
 		}
 	})
 	slices.SortFunc(list, func(x, y View) int { return strings.Compare(x.Definition.Service, y.Definition.Service) })

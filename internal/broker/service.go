@@ -48,7 +48,7 @@ type service struct {
 	key     uint64
 	launch  *launch.Broker
 	machine supervise.Machine
-	held    *launch.Holding // our copy of the listener, nil without one
+	held    *launch.Holding // our copies of the listeners, nil without them
 	watched bool            // by the poller
 	runs    map[uint64]*run // the generations that have not ended, by number
 

@@ -2,8 +2,10 @@ package launch
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/fastbind/fastbind/internal/control"
 	"github.com/fastbind/fastbind/internal/endpoint"
@@ -13,22 +15,48 @@ import (
 	"github.com/fastbind/fastbind/internal/runtimedir"
 )
 
-// A Holding is a listener that a standing broker has, whoever accepts from it.
-// Connections wait in its queue for as long as any process has a copy. It is not
-// safe for concurrent use.
+// A Holding is the listeners of a service that a standing broker has, whoever accepts
+// from them. Connections wait in their queues for as long as any process has a copy.
+// It is not safe for concurrent use.
 type Holding struct {
 	Place runtimedir.Place
-	Inode record.Inode // of both names
+	Inode record.Inode // of both names of the service's own endpoint
 
-	sock *endpoint.Socket
+	sock    *endpoint.Socket
+	further []*further
 }
 
-// Socket is the listener; it stays the holding's.
+// Socket is the listener of the service's own endpoint; it stays the holding's.
 func (h *Holding) Socket() *endpoint.Socket { return h.sock }
 
-// Close gives the broker's copy up. It touches neither the names nor the copies of
+// Sockets are all listeners, the service's own first; they stay the holding's.
+func (h *Holding) Sockets() []*endpoint.Socket {
+	all := []*endpoint.Socket{h.sock}
+	for _, f := range h.further {
+		all = append(all, f.sock)
+	}
+	return all
+}
+
+// Waits reports whether somebody is in the queue of any of them, or nobody can come
+// any more. It does not block.
+func (h *Holding) Waits() bool { return slices.ContainsFunc(h.Sockets(), (*endpoint.Socket).Waits) }
+
+// Shut makes the kernel refuse newcomers at all of them.
+func (h *Holding) Shut() error {
+	var errs []error
+	for _, s := range h.Sockets() {
+		errs = append(errs, s.Shut())
+	}
+	return errors.Join(errs...)
+}
+
+// Close gives the broker's copies up. It touches neither the names nor the copies of
 // others.
-func (h *Holding) Close() error { return h.sock.Close() }
+func (h *Holding) Close() error {
+	closeFurther(h.further)
+	return h.sock.Close()
+}
 
 // Holder is the directory of the standing broker's generation that holds the
 // endpoint of the service in dir, "" if none does. Whoever only looks must not

@@ -51,7 +51,7 @@ func (s *system) listenHeld() Outcome {
 	if err := lead(s.dir, s.place.Dir, runtimedir.HolderName, s.b.holder); err != nil {
 		return s.fault(StagePrepare, err)
 	}
-	if err := s.held.sock.Listen(); err != nil {
+	if err := listenAll(s.held.further, s.held.sock); err != nil {
 		return s.fault(StageBind, err)
 	}
 	return OK
@@ -80,8 +80,10 @@ func (s *system) dropHeld() {
 	h := s.held
 	s.held = nil
 	if s.dir != nil && !h.Inode.IsZero() {
-		s.unlinkOwn(h.Inode)
+		s.unlinkFurther(h.further)
+		s.unlinkOwn(h.Inode, runtimedir.SockName, runtimedir.KeepName)
 	}
+	closeFurther(h.further)
 	if h.sock != nil {
 		_ = h.sock.Close()
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/fastbind/fastbind/internal/definition"
 	"github.com/fastbind/fastbind/internal/endpoint"
 	"github.com/fastbind/fastbind/internal/environ"
+	"github.com/fastbind/fastbind/internal/handover"
 	"github.com/fastbind/fastbind/internal/journal"
 	"github.com/fastbind/fastbind/internal/proc"
 	"github.com/fastbind/fastbind/internal/runtimedir"
@@ -143,6 +144,15 @@ type Outlook struct {
 // ends, which is looked at only where nothing is half done.
 func (b *Broker) Ensure(ctx context.Context, mode Mode, first Step, since time.Duration) (Outlook, error) {
 	s := newSystem(b.now(), mode, since)
+	m := s.run(ctx, mode, first)
+	if m.Result == Attached && first == StepConnect && s.furtherLost() {
+		m = s.run(ctx, mode, StepLock) // whoever comes by the lock puts it back
+	}
+	return s.outlook(m)
+}
+
+// run runs the protocol from a step to its end.
+func (s *system) run(ctx context.Context, mode Mode, first Step) Machine {
 	m := Machine{Mode: mode, Step: first}
 	for m.Step != StepDone {
 		if OnStep != nil {
@@ -153,7 +163,7 @@ func (b *Broker) Ensure(ctx context.Context, mode Mode, first Step, since time.D
 	if OnStep != nil {
 		OnStep(StepDone)
 	}
-	return s.outlook(m)
+	return m
 }
 
 // now returns the broker with what a launch needs and the warm path does not pay
@@ -235,9 +245,14 @@ func (b *Broker) Note(root string, e journal.Event) {
 	_ = journal.Append(journalPath(state, b.DirName()), time.Now(), e)
 }
 
-// expand puts the inherited descriptor and the endpoint into a template.
-func expand(s string, fd int, sock string) string {
-	return strings.NewReplacer("{fd}", strconv.Itoa(fd), "{socket}", sock).Replace(s)
+// expander returns what puts the inherited descriptors and the endpoints' paths into
+// a template.
+func expander(h handover.Handover, place runtimedir.Place) func(string) string {
+	pairs := []string{"{fd}", strconv.Itoa(h.Listen), "{socket}", place.Sock()}
+	for _, f := range h.Further {
+		pairs = append(pairs, "{fd:"+f.Name+"}", strconv.Itoa(f.FD), "{socket:"+f.Name+"}", place.Further(f.Name))
+	}
+	return strings.NewReplacer(pairs...).Replace
 }
 
 // program returns the path of the file that the definition's command names,
