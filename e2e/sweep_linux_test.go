@@ -589,7 +589,7 @@ func (w *world) litter(name string) (left []string) {
 	}
 	for _, e := range list(w.service(name)) {
 		switch {
-		case e.Name() == "sock", e.Name() == "keep", e.Name() == "current":
+		case e.Name() == "sock", e.Name() == "keep", e.Name() == "current", isFurtherName(e.Name()):
 		case e.IsDir():
 			// The dead are kept for a while, for what they have to say.
 			dir := filepath.Join(w.service(name), e.Name())

@@ -32,6 +32,7 @@ var scenes = []scene{
 	{name: "fastbind stop", whole: true, target: role{0, 1}, reach: living, command: stopCommand, keeps: true},
 	{name: "daemon that is stopped", target: role{1, 1}, command: dialCommand, act: stopCommand, keeps: true},
 	{name: "fastbind start of a foreign", target: role{0, 1}, command: startForeign, next: nextForeign},
+	{name: "fastbind start of a foreign with further endpoints", target: role{0, 1}, reach: staleFurther, command: startFurther, next: nextFurther},
 	{name: "trampoline", whole: true, target: role{1, 1}, command: startForeign, next: nextForeign, follow: true},
 }
 
@@ -52,6 +53,28 @@ func stopCommand(w *world) *exec.Cmd { return w.command("fastbind", "stop", "t",
 
 func startForeign(w *world) *exec.Cmd {
 	return w.command("fastbind", "start", "t", "--timeout=30s", "--", w.plaind())
+}
+
+func startFurther(w *world) *exec.Cmd {
+	return w.command("fastbind", "start", "t", "--timeout=30s", "--replace", "--endpoint=admin", "--endpoint=m-1", "--", w.plaind(), "-pid")
+}
+
+// staleFurther leaves the names of a killed daemon, one of them of no endpoint of the
+// next one's.
+func staleFurther(t *testing.T, w *world) {
+	w.said(w.fastbind("start", "t", "--endpoint=admin", "--endpoint=old", "--", w.plaind(), "-pid"), "/t/sock", "exit 0")
+	w.eventually("it is on record", func() bool { return len(w.living("t")) == 1 })
+	w.kill9("t")
+}
+
+func nextFurther(w *world) {
+	w.said(w.fastbind(startFurther(w).Args[1:]...), "/t/sock", "exit 0")
+	sock := filepath.Join(w.service("t"), "sock")
+	reply, err := w.askPlainly(sock, "x")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.furtherNamed("t", strings.Fields(reply)[0], true)
 }
 
 // toolCommand is the tool of the world, which is upgraded.

@@ -92,7 +92,7 @@ func (b *Broker) release(s *service) {
 	}
 }
 
-// keep makes h the copy that we have.
+// keep makes h what we hold; nil changes nothing.
 func (b *Broker) keep(s *service, h *launch.Holding) {
 	if h == nil {
 		return
@@ -172,6 +172,7 @@ func (b *Broker) activate(ctx context.Context, l *launch.Broker, held *launch.Ho
 		return b.adopt(ctx, l, out.Place)
 	}
 	return func(s *service) supervise.Event {
+		b.keep(s, out.Held)
 		r := &run{place: out.Place, launched: out.Launched}
 		r.entry = launch.Entry{Name: nameOf(out.Launched.Dir), Dir: out.Launched.Dir, Number: out.Launched.Number, Alive: true}
 		b.follow(s, r)

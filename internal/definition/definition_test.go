@@ -209,7 +209,7 @@ func full() Definition {
 		Service: "gocache", Instance: "ci", Command: []string{"gocached", "", "--flag", "a b", `"q"`, "line\nbreak"}, Self: true, Foreign: true,
 		Bind: BindDaemon, Dir: "/srv", Env: []string{"GOFLAGS", "A=b c"}, EnvPolicy: EnvRefuse, FDEnv: []string{"F={fd}", "S={socket}"},
 		Endpoints: []string{"admin", "metrics"},
-		Version: "1.2.3", BoundWithin: 123 * time.Millisecond, AdoptWithin: 7*time.Second + time.Nanosecond, StopWithin: 90 * time.Second,
+		Version:   "1.2.3", BoundWithin: 123 * time.Millisecond, AdoptWithin: 7*time.Second + time.Nanosecond, StopWithin: 90 * time.Second,
 		IdleExit: 10 * time.Minute, HangAfter: 12 * time.Second, OnHang: HangReport,
 		OnVersion: VersionRefuse, MinVersion: "1.2.0", AllowVersions: []string{"1", "2.0.0-rc.1"},
 	}

@@ -42,25 +42,33 @@ func (s *system) furtherNames() ([]string, error) {
 // others were removed, by who has no lock: the launch starts over, as with the first.
 func (s *system) bindFurther() Outcome {
 	for _, name := range s.b.Def.Endpoints {
-		sock, err := endpoint.Bind(s.place.Further(name))
-		switch {
-		case errors.Is(err, syscall.EADDRINUSE) && !atPath(s.dir, s.place.Dir):
-			return Moved
-		case errors.Is(err, syscall.EADDRINUSE):
-			return InUse
-		case err != nil && s.vanished(err):
-			return Moved
-		case err != nil:
-			return s.fault(StageBind, err)
+		f, o := s.bindOne(name)
+		if o != OK {
+			return o
 		}
 		made := s.made()
-		*made = append(*made, &further{name: name, sock: sock})
+		*made = append(*made, f)
 	}
 	return OK
 }
 
-func (s *system) verifyFurther() Outcome {
-	for _, f := range *s.made() {
+func (s *system) bindOne(name string) (*further, Outcome) {
+	sock, err := endpoint.Bind(s.place.Further(name))
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE) && !atPath(s.dir, s.place.Dir):
+		return nil, Moved
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, InUse
+	case err != nil && s.vanished(err):
+		return nil, Moved
+	case err != nil:
+		return nil, s.fault(StageBind, err)
+	}
+	return &further{name: name, sock: sock}, OK
+}
+
+func (s *system) verifyFurther(list []*further) Outcome {
+	for _, f := range list {
 		var err error
 		switch f.inode, err = s.sockInode(runtimedir.FurtherSock(f.name)); {
 		case err != nil:
@@ -72,8 +80,8 @@ func (s *system) verifyFurther() Outcome {
 	return OK
 }
 
-func (s *system) keepFurther() Outcome {
-	for _, f := range *s.made() {
+func (s *system) keepFurther(list []*further) Outcome {
+	for _, f := range list {
 		if o := s.linkKeep(runtimedir.FurtherSock(f.name), runtimedir.FurtherKeep(f.name)); o != OK {
 			return o
 		}

@@ -55,6 +55,9 @@ func (h *Holding) Shut() error {
 // others.
 func (h *Holding) Close() error {
 	closeFurther(h.further)
+	if h.sock == nil {
+		return nil
+	}
 	return h.sock.Close()
 }
 
@@ -135,9 +138,12 @@ func (b *Broker) adopt(ctx context.Context, c *control.Client, place runtimedir.
 	return h, nil
 }
 
-// Activate launches a daemon that inherits a copy of the held listener, with whoever
-// waits in its queue. With Result Attached it launched nobody: somebody accepts from
-// it, or the names do not lead to it any more.
+// Activate launches a daemon that inherits copies of the held listeners, with whoever
+// waits in their queues. With Result Attached it launched nobody: somebody accepts from
+// them, or the names do not lead to the first any more.
+//
+// Where the definition has other further endpoints than are held, Outlook.Held is what
+// is to be held in place of h, which stays the caller's to close.
 //
 // It blocks as Ensure does.
 func (b *Broker) Activate(ctx context.Context, h *Holding) (Outlook, error) {

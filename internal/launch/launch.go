@@ -132,7 +132,8 @@ type Outlook struct {
 	// Hand is what a daemon started by hand now holds.
 	Hand *Hand
 
-	// Held is the listener that a standing broker now holds. The caller owns it.
+	// Held is what a standing broker now holds, nil if it holds nothing, or the same
+	// as before. The caller owns it.
 	Held *Holding
 }
 

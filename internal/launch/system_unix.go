@@ -67,6 +67,8 @@ type system struct {
 	outcome *Generation
 	hand    *Hand
 	held    *Holding // mode Holds: what is bound
+
+	refitted *Holding // mode Activates: what is held from now on, nil if that has not changed
 }
 
 // generation is the one that this launch makes.
@@ -532,7 +534,11 @@ func (s *system) prepare() Outcome {
 			return s.fault(StagePrepare, err)
 		}
 		g.inode, g.boundAt = s.b.held.Inode, began
-		if g.further, err = copyFurther(s.b.held.further); err != nil {
+		held := s.b.held
+		if s.refitted != nil {
+			held = s.refitted
+		}
+		if g.further, err = copyFurther(held.further); err != nil {
 			return s.fault(StagePrepare, err)
 		}
 	}
@@ -714,7 +720,11 @@ func (s *system) unlink() Outcome {
 	if err != nil {
 		return s.fault(StageBind, err)
 	}
-	for _, name := range append(names, runtimedir.SockName, runtimedir.KeepName, newName) {
+	return s.unlinkNames(append(names, runtimedir.SockName, runtimedir.KeepName, newName)...)
+}
+
+func (s *system) unlinkNames(names ...string) Outcome {
+	for _, name := range names {
 		path := filepath.Join(s.place.Dir, name)
 		err := unix.Unlinkat(s.dirfd(), name, 0)
 		if err == unix.EISDIR || err == unix.EPERM {
@@ -788,7 +798,7 @@ func (s *system) verifyBind() Outcome {
 	} else {
 		s.gen.inode = inode
 	}
-	return s.verifyFurther()
+	return s.verifyFurther(*s.made())
 }
 
 // sockInode returns the inode of an endpoint's name, zero if it is not in the locked
@@ -841,7 +851,7 @@ func (s *system) keep() Outcome {
 	if o := s.linkKeep(runtimedir.SockName, runtimedir.KeepName); o != OK {
 		return o
 	}
-	return s.keepFurther()
+	return s.keepFurther(*s.made())
 }
 
 func (s *system) linkKeep(sock, keep string) Outcome {
@@ -1058,6 +1068,13 @@ func (s *system) unlock() Outcome {
 // outlook is the machine's end as the caller sees it.
 func (s *system) outlook(m Machine) (Outlook, error) {
 	o := Outlook{Place: s.place, Result: m.Result, Conn: s.conn, Hand: s.hand, Launched: s.outcome, Held: s.held}
+	if s.refitted != nil {
+		if m.Result == Launched {
+			o.Held = s.refitted
+		} else {
+			_ = s.refitted.Close()
+		}
+	}
 	if m.Result == Attached {
 		if err := s.b.admitted(s.at); err != nil {
 			s.dropConn()
