@@ -5,6 +5,7 @@ package broker
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ import (
 	"github.com/fastbind/fastbind/internal/broker/supervise"
 	"github.com/fastbind/fastbind/internal/definition"
 	"github.com/fastbind/fastbind/internal/launch"
+	"github.com/fastbind/fastbind/internal/lock"
 	"github.com/fastbind/fastbind/internal/runtimedir"
 )
 
@@ -48,7 +50,9 @@ type world struct {
 	env    runtimedir.Env
 	broker *Broker
 	end    context.CancelFunc
-	ended  chan error
+
+	patience time.Duration // of the broker, 0: its own
+	ended    chan error
 }
 
 func newWorld(t *testing.T) *world {
@@ -85,8 +89,25 @@ func (w *world) client() []string {
 	return []string{"HOME=" + w.dir, "PATH=" + os.Getenv("PATH"), "TESTPROG_EXECS=" + w.dir + "/execs"}
 }
 
-// run starts a broker that holds the services.
+// run starts a broker, and returns when it holds the services.
 func (w *world) run(services ...Service) {
+	w.t.Helper()
+	w.start(services...)
+	for _, s := range services {
+		name := s.Definition.Service
+		if s.Definition.Foreign && len(w.living(name)) > 0 {
+			continue // it serves on, and hands nothing over
+		}
+		w.eventually(name+" is held", func() bool { return w.isHeld(name) })
+	}
+}
+
+func (w *world) isHeld(name string) bool {
+	_, err := os.Lstat(w.sock(name))
+	return err == nil && launch.Holder(filepath.Dir(w.sock(name))) != ""
+}
+
+func (w *world) start(services ...Service) {
 	w.t.Helper()
 	holder, err := os.MkdirTemp(w.dir, "holder")
 	if err != nil {
@@ -99,6 +120,7 @@ func (w *world) run(services ...Service) {
 	if w.broker, err = New(Config{Env: w.env, Client: w.client, Holder: holder}); err != nil {
 		w.t.Fatal(err)
 	}
+	w.broker.patience = cmp.Or(w.patience, w.broker.patience)
 	ctx, cancel := context.WithCancel(context.Background())
 	w.ended = make(chan error, 1)
 	go func() {
@@ -106,16 +128,6 @@ func (w *world) run(services ...Service) {
 		w.ended <- w.broker.Run(ctx, services)
 	}()
 	w.end = cancel
-	for _, s := range services {
-		name := s.Definition.Service
-		if s.Definition.Foreign && len(w.living(name)) > 0 {
-			continue // it serves on, and hands nothing over
-		}
-		w.eventually(name+" is held", func() bool {
-			_, err := os.Lstat(w.sock(name))
-			return err == nil && launch.Holder(filepath.Dir(w.sock(name))) != ""
-		})
-	}
 }
 
 func (w *world) stop() {
@@ -502,6 +514,70 @@ func TestFurtherChange(t *testing.T) {
 		t.Errorf("at the old one: %v", err)
 	}
 	w.must("f")
+}
+
+// locked holds the launch lock of a service that was not launched yet.
+func (w *world) locked(name string) (release func()) {
+	w.t.Helper()
+	dir := filepath.Dir(w.sock(name))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		w.t.Fatal(err)
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if ok, err := lock.Try(f); !ok {
+		w.t.Fatal("the lock is held", err)
+	}
+	return sync.OnceFunc(func() { _ = lock.Release(f) })
+}
+
+// TestBoundFirst: no daemon is launched before all endpoints are bound, though its own
+// is and somebody waits there.
+func TestBoundFirst(t *testing.T) {
+	w := newWorld(t)
+	release := w.locked("z")
+	defer release()
+	w.patience = deadline
+	w.start(w.foreign("a", "-ask", w.sock("z")), w.foreign("z"))
+	w.eventually("a is held", func() bool { return w.isHeld("a") })
+	first := make(chan string, 1)
+	go func() {
+		reply, err := w.ask("a")
+		first <- fmt.Sprint(reply, " ", err)
+	}()
+	w.eventually("a is about to be launched", func() bool {
+		list, err := w.broker.List(t.Context())
+		return err == nil && list[0].Machine.State == supervise.Launching
+	})
+	time.Sleep(50 * time.Millisecond)
+	if entries, _ := launch.Generations(filepath.Dir(w.sock("a"))); len(entries) != 0 {
+		t.Error("a was launched before z was bound")
+	}
+	release()
+	if got := <-first; got != "7 <nil>" {
+		t.Errorf("the first client heard %q", got)
+	}
+	if entries, _ := launch.Generations(filepath.Dir(w.sock("a"))); len(entries) != 1 {
+		t.Errorf("%d launches of a, want 1", len(entries))
+	}
+}
+
+// TestBoundLate: one that cannot be bound, because somebody does not give the launch
+// lock back, keeps no daemon of the others from being launched.
+func TestBoundLate(t *testing.T) {
+	w := newWorld(t)
+	release := w.locked("z")
+	defer release()
+	w.start(w.foreign("a"), w.foreign("z"))
+	w.eventually("a is held", func() bool { return w.isHeld("a") })
+	w.must("a")
+	if w.isHeld("z") {
+		t.Error("z is held, though somebody else has its lock")
+	}
+	release()
+	w.eventually("z is held", func() bool { return w.isHeld("z") })
 }
 
 // TestNoStartOrder: services that need each other are started by whoever comes first

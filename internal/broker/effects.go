@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/fastbind/fastbind/internal/broker/supervise"
@@ -17,10 +18,14 @@ import (
 func (b *Broker) do(s *service, e supervise.Effect) {
 	switch e := e.(type) {
 	case supervise.Bind:
-		b.begin(s, func(ctx context.Context) func(*service) supervise.Event { return b.bind(ctx, s.launch) })
+		bound := b.counted(s)
+		b.begin(s, func(ctx context.Context) func(*service) supervise.Event {
+			defer bound()
+			return b.bind(ctx, s.launch)
+		})
 	case supervise.Launch:
 		held := s.held
-		b.begin(s, func(ctx context.Context) func(*service) supervise.Event { return b.activate(ctx, s.launch, held) })
+		b.beginBound(s, func(ctx context.Context) func(*service) supervise.Event { return b.activate(ctx, s.launch, held) })
 	case supervise.Succeed:
 		b.begin(s, func(ctx context.Context) func(*service) supervise.Event { return b.succeed(ctx, s.launch, e.Number) })
 	case supervise.CancelSuccessor:
@@ -100,6 +105,23 @@ func (b *Broker) keep(s *service, h *launch.Holding) {
 	b.unwatch(s)
 	b.release(s)
 	s.held = h
+}
+
+// boundWithin is how long a launch waits for the endpoints of others: a daemon that
+// needs another service is to find it whatever the order is (see counted). One that
+// cannot be bound, or is not handed over, makes nobody wait for longer.
+const boundWithin = 2 * time.Second
+
+// counted counts an endpoint that is about to be bound, if it is one of a set, until
+// the returned function is called or the service is no more.
+func (b *Broker) counted(s *service) (bound func()) {
+	if b.binding == nil {
+		return func() {}
+	}
+	b.binding.Add(1)
+	bound = sync.OnceFunc(b.binding.Done)
+	context.AfterFunc(s.ctx, bound)
+	return bound
 }
 
 // bind holds the endpoint, or gets a copy of the listener of who serves there.

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"reflect"
+	"sync"
 
 	"github.com/fastbind/fastbind/internal/broker/limit"
 	"github.com/fastbind/fastbind/internal/broker/notify"
@@ -62,6 +63,12 @@ type service struct {
 // set makes the broker's services those, of which each has another name. Others are
 // let go of: what runs of them runs on.
 func (b *Broker) set(services []Service) {
+	binding, bound := new(sync.WaitGroup), make(chan struct{})
+	b.binding, b.bound = binding, bound
+	defer func() {
+		b.binding = nil
+		b.under.Go(func() { binding.Wait(); close(bound) })
+	}()
 	names := map[string]bool{}
 	for _, s := range services {
 		names[s.Definition.Service] = true
