@@ -23,7 +23,8 @@ func (s *system) made() *[]*further {
 }
 
 // furtherNames are the names of further endpoints in the locked directory, those of
-// earlier definitions included.
+// earlier definitions included. One that is being deleted has none: that is seen when
+// something is to be made in it.
 func (s *system) furtherNames() ([]string, error) {
 	if _, err := s.dir.Seek(0, io.SeekStart); err != nil {
 		return nil, err
@@ -35,7 +36,7 @@ func (s *system) furtherNames() ([]string, error) {
 			names = append(names, n)
 		}
 	}
-	return names, err
+	return names, ignoreMissing(err)
 }
 
 // bindFurther binds the further endpoints. A name that exists was made since the
