@@ -459,7 +459,7 @@ func TestLimits(t *testing.T) {
 	b.Limits = limit.Wanted{OpenFiles: 300}
 	w.run(f, b)
 	w.must("f")
-	first := w.must("b")
+	w.must("b")
 	check := func() {
 		t.Helper()
 		v := w.until("f", "it is ready", func(v View) bool { return v.Phase == record.Ready })
@@ -496,7 +496,7 @@ func TestLimits(t *testing.T) {
 	if r := next.Limits.Of(limit.OpenFiles); r.Force != limit.InForce || r.Actual != 300 {
 		t.Errorf("of the successor: %v", r)
 	}
-	first = w.must("b")
+	first := w.must("b")
 	w.stop()
 	w.run(f, b)
 	check()
