@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -216,7 +217,7 @@ var daemonRows = map[launch.Step]faultRow{
 // nothing that the next dial trips over: it succeeds, there is one owner, and no
 // lock outlives its holder.
 func TestFaultMatrix(t *testing.T) {
-	for mode, rows := range map[string]map[launch.Step]faultRow{"broker": brokerRows, "daemon": daemonRows} {
+	for mode, rows := range map[string]map[launch.Step]faultRow{"broker": brokerRows, "daemon": daemonRows, "further": furtherRows()} {
 		for _, step := range launch.Steps() {
 			row, ok := rows[step]
 			if !ok {
@@ -375,12 +376,17 @@ func (w *world) holds(name string) bool { return launch.Holder(w.service(name)) 
 
 func killAtStep(t *testing.T, mode string, step launch.Step, row faultRow) {
 	w := newWorld(t)
+	bind := "-bind=" + mode
+	if mode == "further" {
+		bind = "-bind=broker"
+		w.dials = furtherDials(t)
+	}
 	row.reach(t, w)
 	verb := row.verb
 	if verb == "" {
 		verb = "dial"
 	}
-	args := append([]string{verb, "-bind=" + mode, "-kill-at=" + itoa(int(step))}, row.args...)
+	args := slices.Concat([]string{verb, bind, "-kill-at=" + itoa(int(step))}, w.dials, row.args)
 	cmd := w.command("testprog", args...)
 	out, err := w.output(cmd)
 	if ws, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); err == nil || !ok || ws.Signal() != syscall.SIGKILL {
@@ -392,11 +398,14 @@ func killAtStep(t *testing.T, mode string, step launch.Step, row faultRow) {
 	if held, err := lock.Held(w.service("t")); held || err != nil {
 		t.Errorf("the launch lock outlives its holder (%v)", err)
 	}
-	pid := w.dial("-bind=" + mode)
-	if again := w.dial("-bind=" + mode); again != pid {
+	pid := w.dial(bind)
+	if again := w.dial(bind); again != pid {
 		t.Errorf("two daemons answer: %s and %s", pid, again)
 	}
 	w.oneOwner("t", row.keepless)
+	if mode == "further" {
+		w.further("t", pid)
+	}
 	if len(w.living("t")) == 0 && row.alive {
 		t.Error("nobody lives")
 	}

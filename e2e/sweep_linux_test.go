@@ -605,7 +605,7 @@ func (w *world) litter(name string) (left []string) {
 	}
 	for _, e := range list(w.service(name)) {
 		switch {
-		case e.Name() == "sock", e.Name() == "keep", e.Name() == "current", e.Name() == "holder":
+		case e.Name() == "sock", e.Name() == "keep", e.Name() == "current", e.Name() == "holder", isFurtherName(e.Name()):
 		case e.IsDir():
 			// The dead are kept for a while, for what they have to say.
 			dir := filepath.Join(w.service(name), e.Name())

@@ -41,15 +41,16 @@ type aid struct {
 	report limit.Report
 	place  limit.Place
 
-	once sync.Once   // close or undo
-	stop func() bool // what closes it with ctx
+	once sync.Once // close or undo
 
 	sync  chan chan struct{} // to the goroutine that hears, which answers between two events
 	heard chan struct{}      // closed when that has ended
 
-	mu   sync.Mutex // guards the fields below
-	run  *run       // nil until it is followed
-	said string     // why it fails, in its own words
+	mu   sync.Mutex  // guards the fields below
+	run  *run        // nil until it is followed
+	said string      // why it fails, in its own words
+	over bool        // it is closed, or about to be
+	stop func() bool // keeps it from being closed with ctx; nil until that is so
 }
 
 // aids are those of the generations that live, by directory.
@@ -90,10 +91,10 @@ func (a *aids) close() {
 	}
 }
 
-// newAid returns the aid of a generation to come, or of one that was found.
+// newAid returns the aid of a generation to come, or of one that was found. It belongs to
+// the caller until that has called made.
 func (b *Broker) newAid(ctx context.Context, s Service, l *launch.Broker) *aid {
 	a := &aid{broker: b, service: s, launch: l, ctx: ctx, sync: make(chan chan struct{}), heard: make(chan struct{})}
-	a.stop = context.AfterFunc(ctx, func() { a.close(false) })
 	if s.Limits != (limit.Wanted{}) {
 		a.found = b.available(ctx, s.Definition.Instance)
 	}
@@ -149,7 +150,7 @@ func (a *aid) prepare(p launch.Preparing) (*launch.Aid, error) {
 // undo gives back what prepare has made. There is no process.
 func (a *aid) undo() {
 	a.once.Do(func() {
-		a.stop()
+		a.ending()
 		a.letGo(func() {
 			// What died in it is about to leave it.
 			_ = a.remove(time.Second)
@@ -247,10 +248,26 @@ func (a *aid) followed(r *run) {
 	a.run = r
 }
 
-// unused gives the aid up if there is no generation that it was made for.
-func (a *aid) unused() {
+// made says that nothing is added any more: it is closed with ctx, and at once if there
+// is no generation that it was made for.
+func (a *aid) made() {
 	if a.dir == "" {
 		a.undo()
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.over {
+		a.stop = context.AfterFunc(a.ctx, func() { a.close(false) })
+	}
+}
+
+// ending says that it is not to be closed with ctx.
+func (a *aid) ending() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.over = true; a.stop != nil {
+		a.stop()
 	}
 }
 
@@ -274,7 +291,7 @@ func (a *aid) why(exit proc.Exit) launch.Ending {
 // (KillMode=control-group in systemd.kill(5)).
 func (a *aid) close(gone bool) {
 	a.once.Do(func() {
-		a.stop()
+		a.ending()
 		a.letGo(func() {
 			if gone {
 				a.clear()

@@ -89,6 +89,11 @@ type Broker struct {
 	requests map[uint64]chan supervise.Answer
 	lastKey  uint64
 	lastID   uint64
+
+	binding *sync.WaitGroup // counts what the set under way binds; nil without one
+	bound   chan struct{}   // closed when what was last set is bound, or cannot be
+
+	patience time.Duration // boundWithin, but in tests
 }
 
 // posted is an event of a service. done is run by the loop, before the event is
@@ -112,7 +117,7 @@ func New(c Config) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Broker{config: c, poll: p, since: time.Now(), events: make(chan posted, maxEvents), ended: make(chan struct{}), room: make(chan struct{}, maxEffects),
+	return &Broker{config: c, poll: p, since: time.Now(), patience: boundWithin, events: make(chan posted, maxEvents), ended: make(chan struct{}), room: make(chan struct{}, maxEffects),
 		services: map[uint64]*service{}, names: map[string]*service{}, leaving: map[string]chan struct{}{},
 		requests: map[uint64]chan supervise.Answer{}}, nil
 }
@@ -236,16 +241,33 @@ func (b *Broker) tell(s *service, e supervise.Event) {
 // begin does an effect that takes a while apart from the loop. What it returns is
 // run by the loop.
 func (b *Broker) begin(s *service, effect func(context.Context) func(*service) supervise.Event) {
+	b.under.Go(func() { b.apart(s, effect) })
+}
+
+// beginBound is begin when everything that was set last is bound.
+func (b *Broker) beginBound(s *service, effect func(context.Context) func(*service) supervise.Event) {
+	bound := b.bound
 	b.under.Go(func() {
+		late := time.NewTimer(b.patience)
+		defer late.Stop()
 		select {
-		case b.room <- struct{}{}:
+		case <-bound:
+		case <-late.C:
 		case <-s.ctx.Done():
-			return
 		}
-		done := effect(s.ctx)
-		<-b.room
-		b.post(s.ctx, s.key, done)
+		b.apart(s, effect)
 	})
+}
+
+func (b *Broker) apart(s *service, effect func(context.Context) func(*service) supervise.Event) {
+	select {
+	case b.room <- struct{}{}:
+	case <-s.ctx.Done():
+		return
+	}
+	done := effect(s.ctx)
+	<-b.room
+	b.post(s.ctx, s.key, done)
 }
 
 // pollAll tells services of clients that wait.
@@ -260,12 +282,14 @@ func (b *Broker) pollAll(ctx context.Context) {
 		for _, key := range keys {
 			b.post(ctx, key, func(s *service) supervise.Event {
 				if !s.watched {
-					b.begun(s)
+					b.begun(s) // or another of its listeners was told of before
 					return nil
 				}
-				if s.watched = false; s.held == nil || !s.held.Socket().Waits() {
-					return nil // it was told before the listener was released
+				if !s.held.Waits() {
+					b.watch(s, true) // whoever came has been accepted, or the key was of an earlier watch
+					return nil
 				}
+				b.unwatch(s)
 				return supervise.Readable{}
 			})
 		}

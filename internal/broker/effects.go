@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/fastbind/fastbind/internal/broker/supervise"
@@ -18,10 +19,11 @@ import (
 func (b *Broker) do(s *service, e supervise.Effect) {
 	switch e := e.(type) {
 	case supervise.Bind:
-		as, l, left := s.Service, s.launch, b.left(s)
+		as, l, left, bound := s.Service, s.launch, b.left(s), b.counted(s)
 		leaving := b.leaving[l.DirName()]
 		delete(b.leaving, l.DirName())
 		b.begin(s, func(ctx context.Context) func(*service) supervise.Event {
+			defer bound()
 			if leaving != nil {
 				<-leaving // it is bounded
 			}
@@ -29,7 +31,7 @@ func (b *Broker) do(s *service, e supervise.Effect) {
 		})
 	case supervise.Launch:
 		as, l, held := s.Service, s.launch, s.held
-		b.begin(s, func(ctx context.Context) func(*service) supervise.Event { return b.activate(ctx, as, l, held) })
+		b.beginBound(s, func(ctx context.Context) func(*service) supervise.Event { return b.activate(ctx, as, l, held) })
 	case supervise.Succeed:
 		as, l := s.Service, s.launch
 		b.begin(s, func(ctx context.Context) func(*service) supervise.Event { return b.succeed(ctx, as, l, e.Number) })
@@ -49,7 +51,7 @@ func (b *Broker) do(s *service, e supervise.Effect) {
 	case supervise.Refuse:
 		b.unwatch(s)
 		if s.held != nil {
-			_ = s.held.Socket().Shut()
+			_ = s.held.Shut()
 		}
 		b.release(s)
 	case supervise.Release, supervise.HandOn:
@@ -82,14 +84,20 @@ func (b *Broker) watch(s *service, on bool) {
 		b.unwatch(s)
 		return
 	}
-	if s.held != nil && b.poll.Watch(s.held.Socket().FD(), s.key) == nil {
-		s.watched, s.queue = true, idle
+	if s.held == nil {
+		return
+	}
+	s.queue = idle
+	for _, sock := range s.held.Sockets() {
+		s.watched = b.poll.Watch(sock.FD(), s.key) == nil || s.watched
 	}
 }
 
 func (b *Broker) unwatch(s *service) {
 	if (s.watched || s.queue == armed) && s.held != nil {
-		_ = b.poll.Forget(s.held.Socket().FD())
+		for _, sock := range s.held.Sockets() {
+			_ = b.poll.Forget(sock.FD())
+		}
 	}
 	s.watched, s.queue = false, idle
 }
@@ -115,7 +123,8 @@ func (b *Broker) part(s *service) {
 	_ = old.Close()
 }
 
-// keep makes h the copy that we have, from the event on that it has come with.
+// keep makes h what we hold, from the event on that it has come with; nil changes
+// nothing.
 func (b *Broker) keep(s *service, h *launch.Holding) {
 	if h == nil {
 		return
@@ -132,6 +141,23 @@ func (b *Broker) left(s *service) Left {
 		return Left{}
 	}
 	return b.config.Left(s.launch.DirName())
+}
+
+// boundWithin is how long a launch waits for the endpoints of others: a daemon that
+// needs another service is to find it whatever the order is (see counted). One that
+// cannot be bound, or is not handed over, makes nobody wait for longer.
+const boundWithin = 2 * time.Second
+
+// counted counts an endpoint that is about to be bound, if it is one of a set, until
+// the returned function is called or the service is no more.
+func (b *Broker) counted(s *service) (bound func()) {
+	if b.binding == nil {
+		return func() {}
+	}
+	b.binding.Add(1)
+	bound = sync.OnceFunc(b.binding.Done)
+	context.AfterFunc(s.ctx, bound)
+	return bound
 }
 
 // bind holds the endpoint, or gets a copy of the listener of who serves there.
@@ -230,6 +256,7 @@ func (b *Broker) adopt(ctx context.Context, as Service, l *launch.Broker, place 
 		if r.aid = b.aids.get(e.Dir); r.aid == nil { // else this broker has launched it, as a successor
 			r.aid = b.newAid(ctx, as, l)
 			r.aid.adopt(place, e)
+			r.aid.made()
 		}
 		return func(s *service) supervise.Event {
 			b.keep(s, held)
@@ -260,7 +287,7 @@ func (b *Broker) activate(ctx context.Context, as Service, l *launch.Broker, hel
 	within, cancel := context.WithTimeout(ctx, launchWithin)
 	out, err := aid.aided().Activate(within, held)
 	cancel()
-	aid.unused()
+	aid.made()
 	if err != nil {
 		failed := supervise.LaunchFailed{Reason: err.Error()}
 		if f, ok := errors.AsType[*launch.Fault](err); ok {
@@ -286,6 +313,7 @@ func (b *Broker) activate(ctx context.Context, as Service, l *launch.Broker, hel
 	}
 	there := proc.BootTime()
 	return func(s *service) supervise.Event {
+		b.keep(s, out.Held)
 		r := &run{place: out.Place, launched: out.Launched, aid: aid, began: there}
 		r.entry = launch.Entry{Name: nameOf(out.Launched.Dir), Dir: out.Launched.Dir, Number: out.Launched.Number, Alive: true}
 		s.launches(there - began)
@@ -303,7 +331,7 @@ func (b *Broker) succeed(ctx context.Context, as Service, l *launch.Broker, numb
 	began := proc.BootTime()
 	aid := b.newAid(ctx, as, l)
 	err := aid.aided().Replace(ctx)
-	aid.unused()
+	aid.made()
 	if err != nil {
 		return func(s *service) supervise.Event {
 			s.failed(stageOf(err), err.Error())

@@ -220,7 +220,7 @@ func (s *service) withdraw(r *run) {
 
 // exited makes the event of a generation's end of what is on record.
 func (s *service) exited(r *run) supervise.Event {
-	e := supervise.Exited{Number: r.entry.Number, Waiting: s.held != nil && s.held.Socket().Waits()}
+	e := supervise.Exited{Number: r.entry.Number, Waiting: s.held != nil && s.held.Waits()}
 	rec, err := record.Read(filepath.Join(r.entry.Dir, record.FileName))
 	if err != nil {
 		e.End = supervise.EndUnknown

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"reflect"
+	"sync"
 	"time"
 
 	"github.com/fastbind/fastbind/internal/broker/limit"
@@ -50,8 +51,8 @@ type service struct {
 	key     uint64
 	launch  *launch.Broker
 	machine supervise.Machine
-	held    *launch.Holding // our copy of the listener, nil without one
-	old     *launch.Holding // the one before, until the event is dealt with that has brought held
+	held    *launch.Holding // our copies of the listeners, nil without them
+	old     *launch.Holding // those before, until the event is dealt with that has brought held
 	watched bool            // by the poller, for the machine
 	queue   watchState      // of held, while a generation serves
 	runs    map[uint64]*run // the generations that have not ended, by number
@@ -71,6 +72,12 @@ type service struct {
 // set makes the broker's services those, of which each has another name. Others are
 // let go of: what runs of them runs on.
 func (b *Broker) set(services []Service) {
+	binding, bound := new(sync.WaitGroup), make(chan struct{})
+	b.binding, b.bound = binding, bound
+	defer func() {
+		b.binding = nil
+		b.under.Go(func() { binding.Wait(); close(bound) })
+	}()
 	names := map[string]bool{}
 	for _, s := range services {
 		names[s.Definition.Service] = true

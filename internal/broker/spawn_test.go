@@ -110,6 +110,26 @@ func kill(t *testing.T, pid int, sig syscall.Signal) {
 	}
 }
 
+// halt stops a process, and returns when none of its threads runs any more.
+func (w *world) halt(pid int) {
+	w.t.Helper()
+	kill(w.t, pid, syscall.SIGSTOP)
+	w.eventually("it is stopped", func() bool {
+		tasks, err := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/task/*/stat")
+		if err != nil || len(tasks) == 0 {
+			w.t.Fatalf("threads of %d: %v, %v", pid, tasks, err)
+		}
+		for _, path := range tasks {
+			text, err := os.ReadFile(path)
+			_, rest, _ := strings.Cut(string(text), ") ")
+			if err != nil || !strings.HasPrefix(rest, "T") {
+				return false
+			}
+		}
+		return true
+	})
+}
+
 // TestNotified: a daemon is ready when it says so, and what it says of itself is seen.
 func TestNotified(t *testing.T) {
 	w := newWorld(t)
@@ -280,7 +300,7 @@ func TestHung(t *testing.T) {
 	for _, name := range []string{"f", "b"} {
 		w.must(name)
 		v := w.until(name, "it is ready", func(v View) bool { return v.State == supervise.Ready })
-		kill(t, v.PID, syscall.SIGSTOP)
+		w.halt(v.PID)
 		w.must(name) // waits for the next one
 		next := w.until(name, "the next one is ready", func(v View) bool { return v.State == supervise.Ready })
 		if next.Number == v.Number || !strings.Contains(next.LastFailure, string(supervise.CauseUnaccepted)) || next.Restarts != 1 {
@@ -375,7 +395,7 @@ func TestHungBehindTheGone(t *testing.T) {
 	w.run(s)
 	w.must("f")
 	v := w.until("f", "it is ready", func(v View) bool { return v.State == supervise.Ready })
-	kill(t, v.PID, syscall.SIGSTOP)
+	w.halt(v.PID)
 	for range 3 {
 		c, err := net.Dial("unix", w.sock("f"))
 		if err != nil {
@@ -439,7 +459,7 @@ func TestLimits(t *testing.T) {
 	b.Limits = limit.Wanted{OpenFiles: 300}
 	w.run(f, b)
 	w.must("f")
-	first := w.must("b")
+	w.must("b")
 	check := func() {
 		t.Helper()
 		v := w.until("f", "it is ready", func(v View) bool { return v.Phase == record.Ready })
@@ -476,7 +496,7 @@ func TestLimits(t *testing.T) {
 	if r := next.Limits.Of(limit.OpenFiles); r.Force != limit.InForce || r.Actual != 300 {
 		t.Errorf("of the successor: %v", r)
 	}
-	first = w.must("b")
+	first := w.must("b")
 	w.stop()
 	w.run(f, b)
 	check()

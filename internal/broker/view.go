@@ -24,8 +24,8 @@ type View struct {
 	Name       string
 	Definition definition.Definition
 	State      supervise.State
-	Holding    bool      // we have a copy of its listener
-	Waiting    int       // connections that nobody has accepted; -1 if the system does not tell
+	Holding    bool      // we have copies of its listeners
+	Waiting    int       // connections that nobody has accepted, at all of its endpoints; -1 if the system does not tell
 	RetryAt    time.Time // when it is launched or bound again, zero if that is not set
 	Reason     string    // of State supervise.Refusing
 
@@ -71,8 +71,10 @@ func (b *Broker) List(ctx context.Context, names ...string) ([]View, error) {
 	room := make(chan struct{}, maxAsked)
 	for i := range list {
 		v := &list[i]
-		if q, ok := queues[v.inode]; ok && v.Holding {
-			v.Waiting = q.Pending
+		for _, inode := range v.inodes {
+			if q, ok := queues[inode]; ok {
+				v.Waiting = max(v.Waiting, 0) + q.Pending
+			}
 		}
 		if v.Number == 0 || v.entry.Dir == "" {
 			continue
@@ -101,7 +103,7 @@ const maxAsked = 16
 // A sketch is a view that is completed outside of the loop.
 type sketch struct {
 	View
-	inode   backlog.Inode // of the listener that we have
+	inodes  []backlog.Inode // of the listeners that we have
 	where   runtimedir.Place
 	entry   launch.Entry // of generation Number
 	cgroup  limit.Place
@@ -115,7 +117,11 @@ func (s *service) view() sketch {
 		Waiting: -1, RetryAt: wall(m.RetryAt()), Reason: m.Reason, Number: m.Run.Number, Memory: -1, Connections: -1,
 		Restarts: s.counts.Restarts, LastFailure: s.lastFailure, FailedAt: s.failedAt}}
 	if s.held != nil {
-		v.inode, _ = backlog.InodeOf(descriptor(s.held.Socket().FD()))
+		for _, sock := range s.held.Sockets() {
+			if inode, err := backlog.InodeOf(descriptor(sock.FD())); err == nil {
+				v.inodes = append(v.inodes, inode)
+			}
+		}
 	}
 	if r := s.runs[v.Number]; r != nil {
 		v.where, v.entry, v.backend, v.cgroup = r.place, r.entry, r.backend(s), r.aid.place

@@ -99,6 +99,10 @@ type Definition struct {
 	// Command's arguments.
 	FDEnv []string
 
+	// Endpoints name further endpoints of a foreign daemon, beside the service's
+	// own. {fd:NAME} and {socket:NAME} stand for them where {fd} and {socket} do.
+	Endpoints []string
+
 	Version string
 
 	BoundWithin time.Duration // bind "daemon": exec until listening
@@ -247,6 +251,9 @@ func (d Definition) Check() error {
 			return err
 		}
 	}
+	if err := d.checkEndpoints(); err != nil {
+		return err
+	}
 	if strings.ContainsFunc(d.Version, func(r rune) bool { return r < ' ' || r == 0x7f }) || len(d.Version) > 128 {
 		return &Invalid{Field: "version", Value: d.Version, Reason: "use at most 128 printable bytes"}
 	}
@@ -265,6 +272,73 @@ func (d Definition) Check() error {
 		return &Invalid{Field: "on_hang", Value: string(d.OnHang), Reason: `use "replace" or "report"`}
 	}
 	return d.checkVersions()
+}
+
+// Bounds of endpoints. A socket's path has room for so long a name because it has
+// room for that of a generation's control endpoint (package runtimedir).
+const (
+	MaxEndpoints    = 16
+	maxEndpointName = 32
+)
+
+func (d Definition) checkEndpoints() error {
+	const field = "endpoints"
+	switch {
+	case len(d.Endpoints) == 0:
+		return nil
+	case len(d.Endpoints) > MaxEndpoints:
+		return &Invalid{Field: field, Reason: "more than 16"}
+	case d.Bind == BindDaemon:
+		return &Invalid{Field: field, Reason: `a daemon that binds its endpoint itself is handed none; leave out bind = "daemon"`}
+	case !d.Foreign:
+		return &Invalid{Field: field, Reason: "a daemon made with package daemon has one endpoint; only a foreign one is handed more"}
+	}
+	for i, name := range d.Endpoints {
+		switch {
+		case !isEndpointName(name):
+			return &Invalid{Field: field, Value: name, Reason: "use at most 32 lower-case letters, digits and, after the first character, _ -"}
+		case name == d.Service:
+			return &Invalid{Field: field, Value: name, Reason: "the service's own endpoint has this name"}
+		case slices.Contains(d.Endpoints[:i], name):
+			return &Invalid{Field: field, Value: name, Reason: "it is there twice"}
+		}
+	}
+	for _, v := range []struct {
+		field string
+		list  []string
+	}{{"command", d.Command}, {"fd_env", d.FDEnv}} {
+		for _, s := range v.list {
+			if name := d.stranger(s); name != "" {
+				return &Invalid{Field: v.field, Value: s, Reason: "no endpoint is named " + name}
+			}
+		}
+	}
+	return nil
+}
+
+// isEndpointName reports whether name may name a further endpoint:
+// [a-z0-9][a-z0-9_-]{0,31}, which is part of a file's name and of LISTEN_FDNAMES.
+func isEndpointName(name string) bool {
+	return len(name) <= maxEndpointName && CheckName("", name) == nil && !strings.Contains(name, ".")
+}
+
+// stranger returns the name in a {fd:NAME} or {socket:NAME} of the template that no
+// endpoint has, "" if there is none.
+func (d Definition) stranger(template string) string {
+	for _, open := range []string{"{fd:", "{socket:"} {
+		for rest := template; ; {
+			_, after, found := strings.Cut(rest, open)
+			name, _, closed := strings.Cut(after, "}")
+			if !found || !closed {
+				break
+			}
+			if isEndpointName(name) && !slices.Contains(d.Endpoints, name) {
+				return name
+			}
+			rest = after
+		}
+	}
+	return ""
 }
 
 // maxAllow bounds allow_versions.
@@ -353,6 +427,9 @@ func (d Definition) Fields() []Field {
 	for _, e := range d.FDEnv {
 		add("fd_env", e)
 	}
+	for _, e := range d.Endpoints {
+		add("endpoints", e)
+	}
 	add("version", d.Version)
 	add("bound_within", d.BoundWithin.String())
 	add("adopt_within", d.AdoptWithin.String())
@@ -406,6 +483,8 @@ func (d *Definition) Set(key, value string) error {
 		d.EnvPolicy = EnvPolicy(value)
 	case "fd_env":
 		d.FDEnv = append(d.FDEnv, value)
+	case "endpoints":
+		d.Endpoints = append(d.Endpoints, value)
 	case "version":
 		d.Version = value
 	case "bound_within":
@@ -468,7 +547,7 @@ func Diff(have, want Definition) []Difference {
 }
 
 var keys = []string{"service", "instance", "command", "foreign", "bind", "dir", "env", "env_policy",
-	"fd_env", "version", "bound_within", "adopt_within", "stop_within", "idle_exit", "hang_after", "on_hang",
+	"fd_env", "endpoints", "version", "bound_within", "adopt_within", "stop_within", "idle_exit", "hang_after", "on_hang",
 	"on_version", "min_version", "allow_versions"}
 
 // joined returns each key with its values, list elements quoted where a reader

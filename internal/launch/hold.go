@@ -15,23 +15,52 @@ import (
 	"github.com/fastbind/fastbind/internal/runtimedir"
 )
 
-// A Holding is a listener that a standing broker has, whoever accepts from it.
-// Connections wait in its queue for as long as any process has a copy. It is not
-// safe for concurrent use.
+// A Holding is the listeners of a service that a standing broker has, whoever accepts
+// from them. Connections wait in their queues for as long as any process has a copy.
+// It is not safe for concurrent use.
 type Holding struct {
 	Place runtimedir.Place
-	Inode record.Inode // of both names
+	Inode record.Inode // of both names of the service's own endpoint
 
-	sock   *endpoint.Socket
-	holder string // the directory of the broker's generation
+	sock    *endpoint.Socket
+	further []*further
+	holder  string // the directory of the broker's generation
 }
 
-// Socket is the listener; it stays the holding's.
+// Socket is the listener of the service's own endpoint; it stays the holding's.
 func (h *Holding) Socket() *endpoint.Socket { return h.sock }
 
-// Close gives the broker's copy up. It touches neither the names nor the copies of
+// Sockets are all listeners, the service's own first; they stay the holding's.
+func (h *Holding) Sockets() []*endpoint.Socket {
+	all := []*endpoint.Socket{h.sock}
+	for _, f := range h.further {
+		all = append(all, f.sock)
+	}
+	return all
+}
+
+// Waits reports whether somebody is in the queue of any of them, or nobody can come
+// any more. It does not block.
+func (h *Holding) Waits() bool { return slices.ContainsFunc(h.Sockets(), (*endpoint.Socket).Waits) }
+
+// Shut makes the kernel refuse newcomers at all of them.
+func (h *Holding) Shut() error {
+	var errs []error
+	for _, s := range h.Sockets() {
+		errs = append(errs, s.Shut())
+	}
+	return errors.Join(errs...)
+}
+
+// Close gives the broker's copies up. It touches neither the names nor the copies of
 // others.
-func (h *Holding) Close() error { return h.sock.Close() }
+func (h *Holding) Close() error {
+	closeFurther(h.further)
+	if h.sock == nil {
+		return nil
+	}
+	return h.sock.Close()
+}
 
 // Holder is the directory of the standing broker's generation that holds the
 // endpoint of the service in dir, "" if none does. Whoever only looks must not
@@ -200,9 +229,12 @@ func (b *Broker) LetGo(ctx context.Context, holder string) error {
 
 var errElsewhere = errors.New("the endpoint's names do not lead to the listener that was handed over")
 
-// Activate launches a daemon that inherits a copy of the held listener, with whoever
-// waits in its queue. With Result Attached it launched nobody: somebody accepts from
-// it, or the names do not lead to it any more.
+// Activate launches a daemon that inherits copies of the held listeners, with whoever
+// waits in their queues. With Result Attached it launched nobody: somebody accepts from
+// them, or the names do not lead to the first any more.
+//
+// Where the definition has other further endpoints than are held, Outlook.Held is what
+// is to be held in place of h, which stays the caller's to close.
 //
 // It blocks as Ensure does.
 func (b *Broker) Activate(ctx context.Context, h *Holding) (Outlook, error) {

@@ -4,7 +4,9 @@ package launch
 
 import (
 	"context"
+	"errors"
 	"io/fs"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -20,8 +22,8 @@ func (s *system) own() Outcome {
 	if err != nil {
 		return s.fault(StagePrepare, err)
 	}
-	at := s.leads(runtimedir.SockName)
-	if !at && !s.leads(runtimedir.KeepName) || s.b.held.sock.IsShut() {
+	at := s.leads(runtimedir.SockName, s.b.held.Inode)
+	if !at && !s.leads(runtimedir.KeepName, s.b.held.Inode) || s.b.held.sock.IsShut() {
 		return Moved
 	}
 	switch e, ok := Serving(s.place.Dir, entries); {
@@ -31,21 +33,92 @@ func (s *system) own() Outcome {
 	default:
 		return InUse
 	}
-	if at {
-		return OK
+	if !at {
+		if o := s.restore(); o == Absent {
+			return Moved
+		} else if o != OK {
+			return o
+		}
 	}
-	o := s.restore()
-	if o == Absent {
-		return Moved
-	}
-	return o
+	return s.refit()
 }
 
-// leads reports whether a name in the locked directory leads to the held listener.
-func (s *system) leads(name string) bool {
+// leads reports whether a name in the locked directory leads to the inode.
+func (s *system) leads(name string, to record.Inode) bool {
 	var st unix.Stat_t
 	err := unix.Fstatat(s.dirfd(), name, &st, unix.AT_SYMLINK_NOFOLLOW)
-	return err == nil && (record.Inode{Dev: uint64(st.Dev), Ino: st.Ino}) == s.b.held.Inode //nolint:unconvert // the widths differ between systems
+	return err == nil && (record.Inode{Dev: uint64(st.Dev), Ino: st.Ino}) == to //nolint:unconvert // the widths differ between systems
+}
+
+// refit makes the further endpoints of a held service those that its definition has by
+// now, while nobody accepts from it. One that is held stays, with whoever waits in its
+// queue; one that has lost both names is bound anew, unless somebody waits there still:
+// the daemon that is launched now serves them, and the next launch sees to the name.
+func (s *system) refit() Outcome {
+	s.restoreFurther()
+	kept, names := map[string]*further{}, map[string]bool{}
+	for _, f := range s.b.held.further {
+		sock := runtimedir.FurtherSock(f.name)
+		if slices.Contains(s.b.Def.Endpoints, f.name) && (s.leads(sock, f.inode) || f.sock.Waits()) {
+			kept[f.name], names[sock], names[runtimedir.FurtherKeep(f.name)] = f, true, true
+		}
+	}
+	if slices.EqualFunc(s.b.held.further, s.b.Def.Endpoints, func(f *further, name string) bool { return kept[name] == f }) {
+		return OK
+	}
+	if s.refitted != nil {
+		_ = s.refitted.Close() // of a launch that has started over
+	}
+	s.refitted = &Holding{Place: s.place, Inode: s.b.held.Inode, holder: s.b.held.holder}
+	var err error
+	if s.refitted.sock, err = s.b.held.sock.Copy(); err != nil {
+		return s.fault(StageBind, err)
+	}
+	others, err := s.furtherNames()
+	if err != nil {
+		return s.fault(StageBind, err)
+	}
+	if o := s.unlinkNames(slices.DeleteFunc(others, func(n string) bool { return names[n] })...); o != OK {
+		return o
+	}
+	for _, name := range s.b.Def.Endpoints {
+		f, o := s.refitOne(kept[name], name)
+		if f != nil {
+			s.refitted.further = append(s.refitted.further, f)
+		}
+		switch o {
+		case OK:
+		case Failed:
+			return o
+		default:
+			return s.fault(StageBind, errors.New("somebody else makes and removes the names of endpoint "+name))
+		}
+	}
+	return OK
+}
+
+// refitOne returns a copy of a further listener that is held, or one that is bound now.
+func (s *system) refitOne(held *further, name string) (*further, Outcome) {
+	if held != nil {
+		sock, err := held.sock.Copy()
+		if err != nil {
+			return nil, s.fault(StageBind, err)
+		}
+		return &further{name, sock, held.inode}, OK
+	}
+	f, o := s.bindOne(name)
+	if o == OK {
+		o = s.verifyFurther([]*further{f})
+	}
+	if o == OK {
+		o = s.keepFurther([]*further{f})
+	}
+	if o == OK {
+		if err := f.sock.Listen(); err != nil {
+			o = s.fault(StageBind, err)
+		}
+	}
+	return f, o
 }
 
 // listenHeld says who holds before anybody can connect.
@@ -53,7 +126,7 @@ func (s *system) listenHeld() Outcome {
 	if err := lead(s.dir, s.place.Dir, runtimedir.HolderName, s.b.holder); err != nil {
 		return s.fault(StagePrepare, err)
 	}
-	if err := s.held.sock.Listen(); err != nil {
+	if err := listenAll(s.held.further, s.held.sock); err != nil {
 		return s.fault(StageBind, err)
 	}
 	return OK
@@ -81,8 +154,10 @@ func (s *system) dropHeld() {
 	h := s.held
 	s.held = nil
 	if s.dir != nil && !h.Inode.IsZero() {
-		s.unlinkOwn(h.Inode)
+		s.unlinkFurther(h.further)
+		s.unlinkOwn(h.Inode, runtimedir.SockName, runtimedir.KeepName)
 	}
+	closeFurther(h.further)
 	if h.sock != nil {
 		_ = h.sock.Close()
 	}

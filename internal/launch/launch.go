@@ -22,6 +22,7 @@ import (
 	"github.com/fastbind/fastbind/internal/definition"
 	"github.com/fastbind/fastbind/internal/endpoint"
 	"github.com/fastbind/fastbind/internal/environ"
+	"github.com/fastbind/fastbind/internal/handover"
 	"github.com/fastbind/fastbind/internal/journal"
 	"github.com/fastbind/fastbind/internal/proc"
 	"github.com/fastbind/fastbind/internal/runtimedir"
@@ -133,7 +134,8 @@ type Outlook struct {
 	// Hand is what a daemon started by hand now holds.
 	Hand *Hand
 
-	// Held is the listener that a standing broker now holds. The caller owns it.
+	// Held is what a standing broker now holds, nil if it holds nothing, or the same
+	// as before. The caller owns it.
 	Held *Holding
 }
 
@@ -145,6 +147,15 @@ type Outlook struct {
 // ends, which is looked at only where nothing is half done.
 func (b *Broker) Ensure(ctx context.Context, mode Mode, first Step, since time.Duration) (Outlook, error) {
 	s := newSystem(b.now(), mode, since)
+	m := s.run(ctx, mode, first)
+	if m.Result == Attached && first == StepConnect && s.furtherLost() {
+		m = s.run(ctx, mode, StepLock) // whoever comes by the lock puts it back
+	}
+	return s.outlook(ctx, m)
+}
+
+// run runs the protocol from a step to its end.
+func (s *system) run(ctx context.Context, mode Mode, first Step) Machine {
 	m := Machine{Mode: mode, Step: first}
 	for m.Step != StepDone {
 		if OnStep != nil {
@@ -155,7 +166,7 @@ func (b *Broker) Ensure(ctx context.Context, mode Mode, first Step, since time.D
 	if OnStep != nil {
 		OnStep(StepDone)
 	}
-	return s.outlook(ctx, m)
+	return m
 }
 
 // now returns the broker with what a launch needs and the warm path does not pay
@@ -241,9 +252,14 @@ func (b *Broker) Note(root string, e journal.Event) {
 	}
 }
 
-// expand puts the inherited descriptor and the endpoint into a template.
-func expand(s string, fd int, sock string) string {
-	return strings.NewReplacer("{fd}", strconv.Itoa(fd), "{socket}", sock).Replace(s)
+// expander returns what puts the inherited descriptors and the endpoints' paths into
+// a template.
+func expander(h handover.Handover, place runtimedir.Place) func(string) string {
+	pairs := []string{"{fd}", strconv.Itoa(h.Listen), "{socket}", place.Sock()}
+	for _, f := range h.Further {
+		pairs = append(pairs, "{fd:"+f.Name+"}", strconv.Itoa(f.FD), "{socket:"+f.Name+"}", place.Further(f.Name))
+	}
+	return strings.NewReplacer(pairs...).Replace
 }
 
 // program returns the path of the file that the definition's command names,

@@ -108,6 +108,12 @@ func (s *system) prepareSpawn() error {
 	if g.sock != nil {
 		h.Listen = add(g.sock.FD())
 	}
+	names := def.Service
+	for _, f := range g.further { // right behind the first, in their order (sd_listen_fds(3))
+		h.Further = append(h.Further, handover.Further{Name: f.name, FD: add(f.sock.FD())})
+		names += ":" + f.name
+	}
+	expand := expander(h, s.place)
 	if g.control != nil {
 		h.Control = add(g.control.FD())
 	}
@@ -121,13 +127,13 @@ func (s *system) prepareSpawn() error {
 	}
 	for i, a := range def.Command {
 		if i > 0 {
-			a = expand(a, h.Listen, s.place.Sock())
+			a = expand(a)
 		}
 		sp.argv = append(sp.argv, a)
 	}
 	env := append([]string(nil), g.contract...)
 	for _, e := range def.FDEnv {
-		env = append(env, expand(e, h.Listen, s.place.Sock()))
+		env = append(env, expand(e))
 	}
 	env = append(env, handover.Variable+"="+h.Encode())
 	script := ""
@@ -136,7 +142,7 @@ func (s *system) prepareSpawn() error {
 	}
 	if def.Foreign {
 		if h.Listen != handover.None {
-			env = append(env, "LISTEN_FDS=1", "LISTEN_FDNAMES="+def.Service)
+			env = append(env, "LISTEN_FDS="+strconv.Itoa(1+len(g.further)), "LISTEN_FDNAMES="+names)
 			sp.phase = record.PhaseLines(record.Bound, proc.BootTime())
 		}
 		sp.argv = append([]string{"sh", "-c", trampoline + script + become, "sh",

@@ -34,6 +34,8 @@ func (s *system) outlook(context.Context, Machine) (Outlook, error) {
 	return Outlook{Result: Gave}, s.b.fault(LaunchFailed, StageBind, errors.ErrUnsupported)
 }
 
+func (s *system) furtherLost() bool { return false }
+
 const selfExe = ""
 
 func executable(string) error { return errors.ErrUnsupported }

@@ -67,6 +67,8 @@ type system struct {
 	outcome *Generation
 	hand    *Hand
 	held    *Holding // mode Holds: what is bound
+
+	refitted *Holding // mode Activates: what is held from now on, nil if that has not changed
 }
 
 // generation is the one that this launch makes.
@@ -83,6 +85,7 @@ type generation struct {
 	sock    *endpoint.Socket // nil with DaemonBinds and ByHand
 	ln      net.Listener     // ByHand
 	inode   record.Inode
+	further []*further
 	control *endpoint.Socket
 	life    *os.File
 	log     *os.File
@@ -108,7 +111,11 @@ func (s *system) do(ctx context.Context, m Machine) Outcome {
 	case StepVerifyDir:
 		return s.verifyDir()
 	case StepReconnect:
-		return s.connectTo(ctx, s.place.Sock())
+		o := s.connectTo(ctx, s.place.Sock())
+		if o == OK {
+			s.restoreFurther()
+		}
+		return o
 	case StepProbeKeep:
 		return s.connectTo(ctx, s.place.Addr+"/"+runtimedir.KeepName)
 	case StepRestore:
@@ -343,15 +350,7 @@ func (s *system) dirfd() int { return int(s.dir.Fd()) }
 
 // restore gives the listener that answered at keep its deleted name back.
 func (s *system) restore() Outcome {
-	fd := s.dirfd()
-	_ = unix.Unlinkat(fd, newName, 0)
-	err := unix.Linkat(fd, runtimedir.KeepName, fd, newName, 0)
-	if err == nil {
-		err = unix.Renameat(fd, newName, fd, runtimedir.SockName)
-		// Renaming one link of an inode over another does nothing and leaves
-		// both (rename(2)).
-		_ = unix.Unlinkat(fd, newName, 0)
-	}
+	err := s.putBack(runtimedir.KeepName, runtimedir.SockName)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		s.dropConn()
@@ -360,7 +359,22 @@ func (s *system) restore() Outcome {
 		return s.fault(StageBind, &fs.PathError{Op: "restore", Path: s.place.Sock(), Err: err})
 	}
 	s.b.Note(s.place.Root, journal.Event{Kind: "restored", Reason: "the endpoint's name was deleted; its listener lives"})
+	s.restoreFurther()
 	return OK
+}
+
+// putBack makes a name in the locked directory lead to where the other one does.
+func (s *system) putBack(keep, sock string) error {
+	fd := s.dirfd()
+	_ = unix.Unlinkat(fd, newName, 0)
+	err := unix.Linkat(fd, keep, fd, newName, 0)
+	if err == nil {
+		err = unix.Renameat(fd, newName, fd, sock)
+		// Renaming one link of an inode over another does nothing and leaves
+		// both (rename(2)).
+		_ = unix.Unlinkat(fd, newName, 0)
+	}
+	return err
 }
 
 // admit settles what died without a verdict and asks whether a launch may be
@@ -520,6 +534,13 @@ func (s *system) prepare() Outcome {
 			return s.fault(StagePrepare, err)
 		}
 		g.inode, g.boundAt = s.b.held.Inode, began
+		held := s.b.held
+		if s.refitted != nil {
+			held = s.refitted
+		}
+		if g.further, err = copyFurther(held.further); err != nil {
+			return s.fault(StagePrepare, err)
+		}
 	}
 	if err := s.makeGeneration(g); err != nil {
 		if s.vanished(err) {
@@ -695,7 +716,15 @@ func (s *system) endLogs(path string) {
 // locked directory. A directory that an outsider made under one of our names is
 // removed as well: nobody is ever told to delete a file.
 func (s *system) unlink() Outcome {
-	for _, name := range []string{runtimedir.SockName, runtimedir.KeepName, newName} {
+	names, err := s.furtherNames()
+	if err != nil {
+		return s.fault(StageBind, err)
+	}
+	return s.unlinkNames(append(names, runtimedir.SockName, runtimedir.KeepName, newName)...)
+}
+
+func (s *system) unlinkNames(names ...string) Outcome {
+	for _, name := range names {
 		path := filepath.Join(s.place.Dir, name)
 		err := unix.Unlinkat(s.dirfd(), name, 0)
 		if err == unix.EISDIR || err == unix.EPERM {
@@ -744,7 +773,7 @@ func (s *system) bind() Outcome {
 	case err != nil:
 		return s.fault(StageBind, err)
 	}
-	return OK
+	return s.bindFurther()
 }
 
 // named reports whether the endpoint's name exists: a backend's own Bind may say
@@ -757,7 +786,7 @@ func (s *system) named() bool {
 // verifyBind makes the name private and proves that it is in the locked
 // directory: an outsider may have put another one at the path before we bound.
 func (s *system) verifyBind() Outcome {
-	inode, err := s.sockInode()
+	inode, err := s.sockInode(runtimedir.SockName)
 	if err != nil {
 		return s.fault(StageBind, err)
 	}
@@ -769,27 +798,28 @@ func (s *system) verifyBind() Outcome {
 	} else {
 		s.gen.inode = inode
 	}
-	return OK
+	return s.verifyFurther(*s.made())
 }
 
-// sockInode returns the endpoint's inode, zero if it is not in the locked
+// sockInode returns the inode of an endpoint's name, zero if it is not in the locked
 // directory, or that directory not at its path.
-func (s *system) sockInode() (record.Inode, error) {
+func (s *system) sockInode(name string) (record.Inode, error) {
 	var st unix.Stat_t
-	switch err := unix.Fstatat(s.dirfd(), runtimedir.SockName, &st, unix.AT_SYMLINK_NOFOLLOW); {
+	path := s.place.Addr + "/" + name
+	switch err := unix.Fstatat(s.dirfd(), name, &st, unix.AT_SYMLINK_NOFOLLOW); {
 	case err == unix.ENOENT:
 		return record.Inode{}, nil
 	case err != nil:
-		return record.Inode{}, &fs.PathError{Op: "stat", Path: s.place.Sock(), Err: err}
+		return record.Inode{}, &fs.PathError{Op: "stat", Path: path, Err: err}
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFSOCK {
 		return record.Inode{}, nil
 	}
-	if err := unix.Fchmodat(s.dirfd(), runtimedir.SockName, 0o600, 0); err != nil {
-		return record.Inode{}, &fs.PathError{Op: "chmod", Path: s.place.Sock(), Err: err}
+	if err := unix.Fchmodat(s.dirfd(), name, 0o600, 0); err != nil {
+		return record.Inode{}, &fs.PathError{Op: "chmod", Path: path, Err: err}
 	}
 	inode := record.Inode{Dev: uint64(st.Dev), Ino: st.Ino} //nolint:unconvert // the widths differ between systems
-	if at, err := endpoint.Inode(s.place.Sock()); err != nil || at != inode {
+	if at, err := endpoint.Inode(path); err != nil || at != inode {
 		return record.Inode{}, ignoreMissing(err)
 	}
 	if at, err := endpoint.Inode(s.place.Dir); err != nil || at != s.dirInode {
@@ -809,7 +839,7 @@ func ignoreMissing(err error) error {
 // sockets has none: a deleted name then costs the generation.
 func (s *system) keep() Outcome {
 	if s.mode == DaemonBinds {
-		inode, err := s.sockInode()
+		inode, err := s.sockInode(runtimedir.SockName)
 		if err != nil {
 			return s.fault(StageBound, err)
 		}
@@ -818,14 +848,21 @@ func (s *system) keep() Outcome {
 			return s.fault(StageBound, errors.New("it accepts connections, and its socket is not "+s.place.Sock()))
 		}
 	}
-	err := unix.Linkat(s.dirfd(), runtimedir.SockName, s.dirfd(), runtimedir.KeepName, 0)
+	if o := s.linkKeep(runtimedir.SockName, runtimedir.KeepName); o != OK {
+		return o
+	}
+	return s.keepFurther(*s.made())
+}
+
+func (s *system) linkKeep(sock, keep string) Outcome {
+	err := unix.Linkat(s.dirfd(), sock, s.dirfd(), keep, 0)
 	if err == nil || errors.Is(err, errors.ErrUnsupported) || err == unix.EPERM || err == unix.EMLINK {
 		return OK
 	}
 	if err == unix.ENOENT || err == unix.EEXIST {
 		return Moved
 	}
-	return s.fault(StageBind, &fs.PathError{Op: "link", Path: filepath.Join(s.place.Dir, runtimedir.KeepName), Err: err})
+	return s.fault(StageBind, &fs.PathError{Op: "link", Path: filepath.Join(s.place.Dir, keep), Err: err})
 }
 
 // moveCurrent names the generation before anybody can reach it: a launcher that
@@ -913,7 +950,7 @@ func (s *system) listen() Outcome {
 	if err := s.prepareSpawn(); err != nil {
 		return s.fault(StageSpawn, err)
 	}
-	if err := g.sock.Listen(); err != nil {
+	if err := listenAll(g.further, g.sock); err != nil {
 		return s.fault(StageBind, err)
 	}
 	g.boundAt = proc.BootTime()
@@ -945,6 +982,7 @@ func (s *system) closeCopies() {
 	if g.sock != nil {
 		_ = g.sock.Close()
 	}
+	closeFurther(g.further)
 	if g.control != nil {
 		_ = g.control.Close()
 	}
@@ -956,7 +994,7 @@ func (s *system) closeCopies() {
 	if g.ln != nil {
 		_ = g.ln.Close()
 	}
-	g.sock, g.control, g.life, g.log, g.null, g.ln = nil, nil, nil, nil, nil, nil
+	g.sock, g.further, g.control, g.life, g.log, g.null, g.ln = nil, nil, nil, nil, nil, nil, nil
 }
 
 // abandon undoes the generation. If the launch gives up, its verdict is written
@@ -992,7 +1030,8 @@ func (s *system) abandon(giving bool) {
 		s.b.Note(s.place.Root, failedEvent(g.number, 0, f))
 	}
 	if s.dir != nil && !g.inode.IsZero() && s.mode != Activates {
-		s.unlinkOwn(g.inode)
+		s.unlinkFurther(g.further)
+		s.unlinkOwn(g.inode, runtimedir.SockName, runtimedir.KeepName)
 	}
 	if !written {
 		_ = os.RemoveAll(g.dir)
@@ -1009,8 +1048,8 @@ func (s *system) abandon(giving bool) {
 }
 
 // unlinkOwn removes the names that this launch made, if they still are its own.
-func (s *system) unlinkOwn(own record.Inode) {
-	for _, name := range []string{runtimedir.SockName, runtimedir.KeepName} {
+func (s *system) unlinkOwn(own record.Inode, names ...string) {
+	for _, name := range names {
 		var st unix.Stat_t
 		err := unix.Fstatat(s.dirfd(), name, &st, unix.AT_SYMLINK_NOFOLLOW)
 		if err == nil && (record.Inode{Dev: uint64(st.Dev), Ino: st.Ino}) == own { //nolint:unconvert // as above
@@ -1040,6 +1079,13 @@ func (s *system) unlock() Outcome {
 // outlook is the machine's end as the caller sees it.
 func (s *system) outlook(ctx context.Context, m Machine) (Outlook, error) {
 	o := Outlook{Place: s.place, Result: m.Result, Conn: s.conn, Hand: s.hand, Launched: s.outcome, Held: s.held}
+	if s.refitted != nil {
+		if m.Result == Launched {
+			o.Held = s.refitted
+		} else {
+			_ = s.refitted.Close()
+		}
+	}
 	if m.Result == Attached {
 		if err := s.b.admitted(s.at); err != nil {
 			s.dropConn()
