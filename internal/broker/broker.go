@@ -20,6 +20,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fsnotify/fsnotify"
+
 	"github.com/fastbind/fastbind/internal/broker/poller"
 	"github.com/fastbind/fastbind/internal/broker/supervise"
 	"github.com/fastbind/fastbind/internal/journal"
@@ -42,6 +44,8 @@ type Config struct {
 type Broker struct {
 	config Config
 	poll   *poller.Poller
+	files  *fsnotify.Watcher // of the endpoints' directories, nil if the system grants none
+	dirs   sync.Map          // keys of services by these directories
 
 	events   chan posted    // what has happened; read by Run alone
 	ended    chan struct{}  // closed when Run returns
@@ -77,7 +81,8 @@ func New(c Config) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Broker{config: c, poll: p, events: make(chan posted, maxEvents), ended: make(chan struct{}), room: make(chan struct{}, maxEffects),
+	files, _ := fsnotify.NewWatcher() // see names.go
+	return &Broker{config: c, poll: p, files: files, events: make(chan posted, maxEvents), ended: make(chan struct{}), room: make(chan struct{}, maxEffects),
 		services: map[uint64]*service{}, names: map[string]*service{}, requests: map[uint64]chan supervise.Answer{}}, nil
 }
 
@@ -93,6 +98,10 @@ func (b *Broker) Run(ctx context.Context, services []Service) error {
 	b.ctx = ctx
 	b.set(services)
 	b.under.Go(func() { b.pollAll(ctx) })
+	if b.files != nil {
+		defer b.files.Close()
+		b.under.Go(b.readNames)
+	}
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {

@@ -103,6 +103,7 @@ func (b *Broker) keep(s *service, h *launch.Holding) {
 	}
 	b.unwatch(s)
 	s.old, s.held = s.held, h
+	b.watchNames(s)
 }
 
 // bind holds the endpoint, or gets a copy of the listener of who serves there.
@@ -183,7 +184,9 @@ func (b *Broker) activate(ctx context.Context, l *launch.Broker, held *launch.Ho
 	if err != nil {
 		failed := supervise.LaunchFailed{Reason: err.Error()}
 		if f, ok := errors.AsType[*launch.Fault](err); ok {
-			failed.Died = f.Generation != 0
+			if failed.Died = f.Generation != 0; !failed.Died && f.Class == launch.LaunchFailed {
+				b.deny(ctx, l, held, f) // it came to no generation whose record would say so
+			}
 			if !f.RetryAt.IsZero() {
 				failed.Retry = proc.BootTime() + time.Until(f.RetryAt)
 			}
@@ -191,6 +194,9 @@ func (b *Broker) activate(ctx context.Context, l *launch.Broker, held *launch.Ho
 		return failedTo(failed)
 	}
 	if out.Launched == nil {
+		if !held.Leads() {
+			b.deny(ctx, l, held, &launch.Fault{Stage: launch.StageConnect, Err: errDeleted})
+		}
 		adopted := b.adopt(ctx, l, out.Place)
 		return func(s *service) supervise.Event {
 			e := adopted(s)
@@ -207,6 +213,18 @@ func (b *Broker) activate(ctx context.Context, l *launch.Broker, held *launch.Ho
 		return supervise.Launched{Number: out.Launched.Number, Backend: !s.Definition.Foreign}
 	}
 }
+
+// deny tells who waits in the queue of a listener that is about to be closed why.
+func (b *Broker) deny(ctx context.Context, l *launch.Broker, held *launch.Holding, why *launch.Fault) {
+	if !held.Socket().Waits() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, launchWithin)
+	defer cancel()
+	_ = l.Deny(ctx, held, why) // who finds nothing on record is told of the end of its connection
+}
+
+var errDeleted = errors.New("the endpoint's names were deleted while its clients waited")
 
 // launchWithin bounds the wait for the launch lock, and for a generation that was asked
 // to end to drain.

@@ -4,6 +4,8 @@ package broker
 
 import (
 	"context"
+	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -11,6 +13,7 @@ import (
 	"time"
 
 	"github.com/fastbind/fastbind/internal/control"
+	"github.com/fastbind/fastbind/internal/definition"
 	"github.com/fastbind/fastbind/internal/launch"
 	"github.com/fastbind/fastbind/internal/runtimedir"
 )
@@ -158,5 +161,42 @@ func TestNamesDeleted(t *testing.T) {
 		w.holdTaken("b", e.Number)
 		w.signal("b", syscall.SIGKILL)
 		w.must("b")
+	}
+}
+
+// TestNoProcess: R3. A launch that comes to no process is told to who waits, also where
+// it came to no generation.
+func TestNoProcess(t *testing.T) {
+	w := newWorld(t)
+	s := w.service(definition.Definition{Service: "b", Command: []string{w.dir + "/missing"}})
+	w.run(s)
+	b := launch.NewBroker(w.env, s.Definition, w.client)
+	began := time.Now()
+	raw, err := b.Dial(t.Context(), began)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	var c launch.Conn
+	b.Watch(&c, raw, began)
+	_ = c.SetDeadline(time.Now().Add(deadline))
+	_, err = c.Read(make([]byte, 1))
+	if f, ok := errors.AsType[*launch.Fault](err); !ok || f.Class != launch.LaunchFailed || f.Stage != launch.StageExecutable {
+		t.Errorf("who waited was told %v", err)
+	}
+}
+
+// TestNamesDeletedUnserved: R11. Both names of an endpoint that is held, and that nobody
+// serves, are gone: the broker holds it anew.
+func TestNamesDeletedUnserved(t *testing.T) {
+	w := newWorld(t)
+	w.run(w.backend("b"))
+	for range 3 {
+		w.unlink("b")
+		w.eventually("there is a name again", func() bool { _, err := os.Lstat(w.sock("b")); return err == nil })
+	}
+	w.eventually("it is held", func() bool { _, err := w.ask("b"); return err == nil })
+	if n := w.execs(); n != 1 {
+		t.Errorf("%d execs", n)
 	}
 }

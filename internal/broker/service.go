@@ -51,6 +51,7 @@ type service struct {
 	held    *launch.Holding // our copy of the listener, nil without one
 	old     *launch.Holding // the one before, until the event is dealt with that has brought held
 	watched bool            // by the poller
+	dir     string          // whose names are watched, "" for none
 	runs    map[uint64]*run // the generations that have not ended, by number
 
 	ctx context.Context // ends when the broker has no more to do with it
@@ -119,6 +120,7 @@ func (b *Broker) settle(s *service) {
 	delete(b.services, s.key)
 	delete(b.names, s.Definition.Service)
 	b.schedule.Set(s.Definition.Service, 0)
+	b.unwatchNames(s)
 	s.end()
 	if s.next != nil {
 		b.add(*s.next)

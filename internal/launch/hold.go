@@ -29,6 +29,9 @@ type Holding struct {
 // Socket is the listener; it stays the holding's.
 func (h *Holding) Socket() *endpoint.Socket { return h.sock }
 
+// Leads reports whether a name of the endpoint leads to the listener.
+func (h *Holding) Leads() bool { return isNamed(h.Place.Dir, h.Inode) }
+
 // Close gives the broker's copy up. It touches neither the names nor the copies of
 // others.
 func (h *Holding) Close() error { return h.sock.Close() }
