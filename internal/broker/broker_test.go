@@ -47,6 +47,7 @@ type world struct {
 	broker *Broker
 	end    context.CancelFunc
 	ended  chan error
+	blind  bool // the system grants no watch of names
 }
 
 func newWorld(t *testing.T) *world {
@@ -96,6 +97,10 @@ func (w *world) run(services ...Service) {
 	}
 	if w.broker, err = New(Config{Env: w.env, Client: w.client, Holder: holder}); err != nil {
 		w.t.Fatal(err)
+	}
+	if w.blind {
+		_ = w.broker.files.Close()
+		w.broker.files = nil
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	w.ended = make(chan error, 1)
