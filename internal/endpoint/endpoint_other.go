@@ -34,3 +34,14 @@ func Relisten(*net.UnixListener) error { return errors.ErrUnsupported }
 func (s *Socket) Listener() (*net.UnixListener, error) { return nil, errors.ErrUnsupported }
 
 func Shut(*net.UnixListener) error { return errors.ErrUnsupported }
+
+func (s *Socket) Copy() (*Socket, error) { return nil, errors.ErrUnsupported }
+
+// TakeFile makes a Socket of a listener's file.
+func TakeFile(f *os.File) (*Socket, error) { return nil, errors.Join(f.Close(), errors.ErrUnsupported) }
+
+func (s *Socket) Waits() bool { return false }
+
+func (s *Socket) IsShut() bool { return false }
+
+func (s *Socket) Shut() error { return errors.ErrUnsupported }

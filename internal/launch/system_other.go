@@ -26,6 +26,11 @@ type system struct{ b *Broker }
 
 func newSystem(b *Broker, _ Mode, _ time.Duration) *system { return &system{b} }
 
+func (b *Broker) markHeld(context.Context, *Holding) error { return errors.ErrUnsupported }
+
+// Deny is for who waits in the queue of a held listener.
+func (b *Broker) Deny(context.Context, *Holding, *Fault) error { return errors.ErrUnsupported }
+
 func (s *system) do(context.Context, Machine) Outcome { return Failed }
 
 func (s *system) outlook(Machine) (Outlook, error) {
