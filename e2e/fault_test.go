@@ -262,7 +262,7 @@ var holdRows = map[launch.Step]faultRow{
 	launch.StepSpawn:       {skip: notOfHolder},
 	launch.StepAwaitBound:  {skip: notOfHolder},
 	launch.StepCloseCopies: {skip: notOfHolder},
-	launch.StepAbandon:     {skip: "reached only if a step fails; the sweep has it"},
+	launch.StepAbandon:     {skip: "reached only if a step of holding fails, which nothing makes it do here"},
 	launch.StepUnlock:      {reach: stale},
 	launch.StepDone:        {reach: stale},
 }
@@ -290,7 +290,7 @@ var activateRows = map[launch.Step]faultRow{
 	launch.StepSpawn:       {reach: stale},
 	launch.StepAwaitBound:  {skip: notOfLauncher},
 	launch.StepCloseCopies: {reach: stale, alive: true},
-	launch.StepAbandon:     {skip: "reached only by a launch that fails; the sweep has it"},
+	launch.StepAbandon:     {skip: "reached only by a launch that fails; the daemon's rows have it"},
 	launch.StepUnlock:      {reach: stale, alive: true},
 	launch.StepDone:        {reach: stale, alive: true},
 }

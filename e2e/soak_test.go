@@ -228,7 +228,11 @@ func TestSoak(t *testing.T) {
 			t.Fatalf("FASTBIND_SOAK_SEED: %v", err)
 		}
 	}
-	t.Logf("to see it again: FASTBIND_SOAK=%v FASTBIND_SOAK_SEED=%d go test -timeout %v -run 'TestSoak$' ./e2e", within, seed, 2*within+10*time.Minute)
+	again := ""
+	if os.Getenv("FASTBIND_BROKER") == "1" {
+		again = "FASTBIND_BROKER=1 "
+	}
+	t.Logf("to see it again: %sFASTBIND_SOAK=%v FASTBIND_SOAK_SEED=%d go test -timeout %v -run 'TestSoak$' ./e2e", again, within, seed, 2*within+10*time.Minute)
 	s := &soak{world: newWorld(t), seed: seed, ended: make(chan struct{}), victims: map[int]string{}, done: map[string]int{}}
 	s.tool = filepath.Join(s.dir, "tool")
 	for _, v := range s.env {
@@ -471,8 +475,15 @@ func (s *soak) startHolding() {
 	s.count("brokers that were started")
 }
 
+func (s *soak) countHeld() {
+	if s.holds("t") {
+		s.count("brokers that held until then")
+	}
+}
+
 // killBroker may cost those their connection who wait in a queue that nobody else has.
 func (s *soak) killBroker() {
+	s.countHeld()
 	s.strike("kill", "kill -9 of the broker", s.broker.cmd.Process.Pid)
 	_ = s.broker.cmd.Process.Kill()
 	<-s.broker.exited
@@ -485,6 +496,7 @@ func (s *soak) endBroker() {
 	if s.broker == nil {
 		return
 	}
+	s.countHeld()
 	s.strike("kill", "end of the broker", s.broker.cmd.Process.Pid)
 	_ = s.broker.stdin.Close()
 	<-s.broker.exited

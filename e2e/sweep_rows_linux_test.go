@@ -33,10 +33,10 @@ var scenes = []scene{
 	{name: "fastbind stop", whole: true, target: role{0, 1}, reach: living, command: stopCommand, keeps: true},
 	{name: "daemon that is stopped", target: role{1, 1}, command: dialCommand, act: stopCommand, keeps: true},
 	{name: "fastbind start of a foreign", target: role{0, 1}, command: startForeign, next: nextForeign},
-	{name: "broker that binds", target: role{0, 1}, command: brokerUntil("held"), broker: true},
-	{name: "broker that binds after a death", target: role{0, 1}, reach: stale, command: brokerUntil("held"), broker: true},
-	{name: "broker that adopts", target: role{0, 1}, reach: living, command: brokerUntil("held"), broker: true, keeps: true},
-	{name: "broker that launches", target: role{0, 1}, reach: stale, command: brokerUntil("served"), broker: true},
+	{name: "broker that binds", target: role{0, 1}, command: brokerUntil("held"), broker: true, next: nextBroker},
+	{name: "broker that binds after a death", target: role{0, 1}, reach: stale, command: brokerUntil("held"), broker: true, next: nextBroker},
+	{name: "broker that adopts", target: role{0, 1}, reach: living, command: brokerUntil("held"), broker: true, next: nextBroker, keeps: true},
+	{name: "broker that launches", target: role{0, 1}, reach: stale, command: brokerUntil("served"), broker: true, next: nextBroker},
 	{name: "fastbind start of a foreign with further endpoints", target: role{0, 1}, reach: staleFurther, command: startFurther, next: nextFurther},
 	{name: "trampoline", whole: true, target: role{1, 1}, command: startForeign, next: nextForeign, follow: true},
 }
@@ -44,6 +44,16 @@ var scenes = []scene{
 func brokerUntil(what string) func(*world) *exec.Cmd {
 	return func(w *world) *exec.Cmd {
 		return w.command("standing", "-until="+what, w.dir, filepath.Join(w.bin, "testprog"), "daemon")
+	}
+}
+
+// nextBroker is a client, and then a broker that holds what that is served by. Only who has
+// the launch lock removes the temporary name that one before has left.
+func nextBroker(w *world) {
+	w.t.Helper()
+	w.dial()
+	if out, err := w.output(brokerUntil("held")(w)); err != nil {
+		w.t.Errorf("the next broker: %v: %s", err, out)
 	}
 }
 

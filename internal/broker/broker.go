@@ -21,6 +21,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fsnotify/fsnotify"
+
 	"github.com/fastbind/fastbind/internal/broker/backlog"
 	"github.com/fastbind/fastbind/internal/broker/limit"
 	"github.com/fastbind/fastbind/internal/broker/poller"
@@ -71,6 +73,8 @@ type Broker struct {
 	feed   feed
 	aids   aids
 	since  time.Time
+	files  *fsnotify.Watcher // of the endpoints' directories, nil if the system grants none
+	dirs   sync.Map          // keys of services by these directories
 
 	events   chan posted    // what has happened; read by Run alone
 	ended    chan struct{}  // closed when Run returns
@@ -117,7 +121,8 @@ func New(c Config) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Broker{config: c, poll: p, since: time.Now(), patience: boundWithin, events: make(chan posted, maxEvents), ended: make(chan struct{}), room: make(chan struct{}, maxEffects),
+	files, _ := fsnotify.NewWatcher() // see names.go
+	return &Broker{config: c, poll: p, files: files, since: time.Now(), patience: boundWithin, events: make(chan posted, maxEvents), ended: make(chan struct{}), room: make(chan struct{}, maxEffects),
 		services: map[uint64]*service{}, names: map[string]*service{}, leaving: map[string]chan struct{}{},
 		requests: map[uint64]chan supervise.Answer{}}, nil
 }
@@ -145,6 +150,10 @@ func (b *Broker) Run(ctx context.Context, services []Service) error {
 	}
 	b.set(services)
 	b.under.Go(func() { b.pollAll(ctx) })
+	if b.files != nil {
+		defer b.files.Close()
+		b.under.Go(b.readNames)
+	}
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {

@@ -58,6 +58,7 @@ type world struct {
 
 	patience time.Duration // of the broker, 0: its own
 	ended    chan error
+	blind    bool // the system grants no watch of names
 }
 
 func newWorld(t *testing.T) *world {
@@ -135,6 +136,10 @@ func (w *world) start(services ...Service) {
 		w.t.Fatal(err)
 	}
 	w.broker.patience = cmp.Or(w.patience, w.broker.patience)
+	if w.blind {
+		_ = w.broker.files.Close()
+		w.broker.files = nil
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	w.ended = make(chan error, 1)
 	go func() {

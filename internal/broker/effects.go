@@ -130,7 +130,9 @@ func (b *Broker) keep(s *service, h *launch.Holding) {
 		return
 	}
 	b.unwatch(s)
-	if s.old, s.held = s.held, h; b.config.Keep != nil {
+	s.old, s.held = s.held, h
+	b.watchNames(s)
+	if b.config.Keep != nil {
 		b.config.Keep(s.launch.DirName(), h)
 	}
 }
@@ -291,7 +293,9 @@ func (b *Broker) activate(ctx context.Context, as Service, l *launch.Broker, hel
 	if err != nil {
 		failed := supervise.LaunchFailed{Reason: err.Error()}
 		if f, ok := errors.AsType[*launch.Fault](err); ok {
-			failed.Died = f.Generation != 0
+			if failed.Died = f.Generation != 0; !failed.Died && f.Class == launch.LaunchFailed {
+				b.deny(ctx, l, held, f) // it came to no generation whose record would say so
+			}
 			if !f.RetryAt.IsZero() {
 				failed.Retry = proc.BootTime() + time.Until(f.RetryAt)
 			}
@@ -302,6 +306,9 @@ func (b *Broker) activate(ctx context.Context, as Service, l *launch.Broker, hel
 		}
 	}
 	if out.Launched == nil {
+		if !held.Leads() {
+			b.deny(ctx, l, held, &launch.Fault{Stage: launch.StageConnect, Err: errDeleted})
+		}
 		adopted := b.adopt(ctx, as, l, out.Place)
 		return func(s *service) supervise.Event {
 			e := adopted(s)
@@ -321,6 +328,18 @@ func (b *Broker) activate(ctx context.Context, as Service, l *launch.Broker, hel
 		return supervise.Launched{Number: out.Launched.Number, Backend: !s.Definition.Foreign}
 	}
 }
+
+// deny tells who waits in the queue of a listener that is about to be closed why.
+func (b *Broker) deny(ctx context.Context, l *launch.Broker, held *launch.Holding, why *launch.Fault) {
+	if !held.Socket().Waits() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, launchWithin)
+	defer cancel()
+	_ = l.Deny(ctx, held, why) // who finds nothing on record is told of the end of its connection
+}
+
+var errDeleted = errors.New("the endpoint's names were deleted while its clients waited")
 
 // launchWithin bounds the wait for the launch lock, and for a generation that was asked
 // to end to drain.

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"net"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -289,7 +290,7 @@ func (b *Broker) converse(ctx context.Context, s *service, r *run) {
 		if bound {
 			unheld = false
 			_ = c.Close()
-			b.takeHold(ctx, s, r)
+			b.under.Go(func() { b.takeHold(ctx, s, r) })
 			continue
 		}
 		_ = c.Close()
@@ -307,15 +308,13 @@ func (b *Broker) converse(ctx context.Context, s *service, r *run) {
 // takeHold makes true what a generation that we have launched was told: that we hold
 // its listener. One that is ending already keeps to it without that.
 func (b *Broker) takeHold(ctx context.Context, s *service, r *run) {
-	c, err := launch.DialControl(ctx, r.place, r.entry.Name)
-	if err != nil {
-		return
-	}
 	within, cancel := context.WithTimeout(ctx, adoptWithin)
-	f, err := c.Hold(within, b.config.Holder)
-	cancel()
+	defer cancel()
+	c, f, err := b.askForHold(within, r)
+	for err != nil && again(within) { // a broker before us may be taken for the holder still
+		c, f, err = b.askForHold(within, r)
+	}
 	if err != nil {
-		_ = c.Close()
 		return
 	}
 	_ = f.Close() // we have it
@@ -327,6 +326,19 @@ func (b *Broker) takeHold(ctx context.Context, s *service, r *run) {
 		}
 		return nil
 	})
+}
+
+func (b *Broker) askForHold(ctx context.Context, r *run) (*control.Client, *os.File, error) {
+	c, err := launch.DialControl(ctx, r.place, r.entry.Name)
+	if err != nil {
+		return nil, nil, err
+	}
+	f, err := c.Hold(ctx, b.config.Holder)
+	if err != nil {
+		_ = c.Close()
+		return nil, nil, err
+	}
+	return c, f, nil
 }
 
 // followHeir looks, when a backend ends, whether it has a successor that somebody else

@@ -55,6 +55,7 @@ type service struct {
 	old     *launch.Holding // those before, until the event is dealt with that has brought held
 	watched bool            // by the poller, for the machine
 	queue   watchState      // of held, while a generation serves
+	dir     string          // whose names are watched, "" for none
 	runs    map[uint64]*run // the generations that have not ended, by number
 
 	counts      ServiceMetrics
@@ -65,8 +66,7 @@ type service struct {
 	ctx context.Context // ends when the broker has no more to do with it
 	end context.CancelFunc
 
-	removing bool
-	next     *Service // what is to be held in its place, when it is disabled
+	next *Service // what is to be held in its place, when it is disabled
 }
 
 // set makes the broker's services those, of which each has another name. Others are
@@ -156,6 +156,7 @@ func (b *Broker) settle(s *service) {
 	for _, r := range s.runs {
 		r.close() // it runs on
 	}
+	b.unwatchNames(s)
 	s.end()
 	b.letGo(s)
 	if s.next != nil {

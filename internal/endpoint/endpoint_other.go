@@ -47,3 +47,5 @@ func Shut(*net.UnixListener) error { return errors.ErrUnsupported }
 func (s *Socket) Copy() (*Socket, error) { return nil, errors.ErrUnsupported }
 
 func (s *Socket) Discard() error { return errors.ErrUnsupported }
+
+func (s *Socket) IsShut() bool { return false }

@@ -194,7 +194,7 @@ func adopt(w *world) {
 	run := w.rules.server(w.state)
 	g := &w.gens[run-1]
 	t, err := w.rules.holds(g.tenure)
-	if g.hold {
+	if g.hold && !g.tenure.Ending {
 		err = nil // it is held by us
 	}
 	had := w.bro.held

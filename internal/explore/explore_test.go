@@ -111,7 +111,7 @@ func TestExplore(t *testing.T) {
 		launch.StepProbeKeep:  {launch.OK, launch.Absent, launch.Refused, launch.Busy},
 		launch.StepRestore:    {launch.OK},
 		launch.StepSucceed:    {launch.OK, launch.Absent},
-		launch.StepOwn:        {launch.OK, launch.InUse, launch.Moved},
+		launch.StepOwn:        {launch.OK},
 		launch.StepAdmit:      {launch.OK, launch.Forbidden},
 		launch.StepPrepare:    {launch.OK, launch.Moved},
 		launch.StepBind:       {launch.OK, launch.Moved},

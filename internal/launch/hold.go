@@ -30,6 +30,9 @@ type Holding struct {
 // Socket is the listener of the service's own endpoint; it stays the holding's.
 func (h *Holding) Socket() *endpoint.Socket { return h.sock }
 
+// Leads reports whether a name of the endpoint leads to the listener.
+func (h *Holding) Leads() bool { return isNamed(h.Place.Dir, h.Inode) }
+
 // Sockets are all listeners, the service's own first; they stay the holding's.
 func (h *Holding) Sockets() []*endpoint.Socket {
 	all := []*endpoint.Socket{h.sock}

@@ -6,11 +6,16 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/fastbind/fastbind/internal/environ"
 	"github.com/fastbind/fastbind/internal/lock"
+	"github.com/fastbind/fastbind/internal/proc"
 	"github.com/fastbind/fastbind/internal/record"
 	"github.com/fastbind/fastbind/internal/runtimedir"
 )
@@ -147,6 +152,37 @@ func (b *Broker) markHeld(ctx context.Context, h *Holding) error {
 		return errElsewhere
 	}
 	return lead(dir, h.Place.Dir, runtimedir.HolderName, h.holder)
+}
+
+// Deny puts on record why nobody will accept who waits in the queue of the held
+// listener, as the failure of a generation that came to no process: whoever then loses
+// its connection finds that. It is called before the listener is closed, and blocks
+// for the launch lock until ctx ends.
+func (b *Broker) Deny(ctx context.Context, h *Holding, why *Fault) error {
+	b = b.now()
+	dir, err := b.lockDir(ctx, h.Place)
+	if err != nil {
+		return err
+	}
+	if dir == nil {
+		return b.fault(LaunchFailed, StageDirectory, fs.ErrNotExist)
+	}
+	defer func() { _ = lock.Release(dir) }()
+	entries, err := Generations(h.Place.Dir)
+	if err != nil {
+		return err
+	}
+	at := proc.BootTime()
+	number := admit(entries, current(h.Place.Dir), at, at, false).next
+	name := genName(number, environ.Digest(b.Contract()), at, buildDigest(b.build()))
+	gen := filepath.Join(h.Place.Dir, name)
+	if err := os.Mkdir(gen, 0o700); err != nil {
+		return err
+	}
+	lines := record.LaunchLines(record.Record{Generation: number, Definition: b.Def, Launcher: os.Getpid(),
+		Launched: time.Now(), LaunchedBoot: at, BootID: proc.BootID()})
+	return record.Create(filepath.Join(gen, record.FileName),
+		append(lines, record.FailureLines(newFailure(why.Stage, why.Err, at, time.Now()))...))
 }
 
 // dropHeld undoes a hold that came to nothing.

@@ -11,7 +11,6 @@ import (
 
 	"github.com/fastbind/fastbind/internal/endpoint"
 	"github.com/fastbind/fastbind/internal/handover"
-	"github.com/fastbind/fastbind/internal/record"
 	"github.com/fastbind/fastbind/internal/runtimedir"
 )
 
@@ -28,6 +27,11 @@ type system struct{ b *Broker }
 
 func newSystem(b *Broker, _ Mode, _ time.Duration) *system { return &system{b} }
 
+func (b *Broker) markHeld(context.Context, *Holding) error { return errors.ErrUnsupported }
+
+// Deny is for who waits in the queue of a held listener.
+func (b *Broker) Deny(context.Context, *Holding, *Fault) error { return errors.ErrUnsupported }
+
 func (s *system) do(context.Context, Machine) Outcome { return Failed }
 
 func (s *system) outlook(context.Context, Machine) (Outlook, error) {
@@ -41,10 +45,6 @@ const selfExe = ""
 func executable(string) error { return errors.ErrUnsupported }
 
 func leadCurrent(*os.File, string, string) error { return errors.ErrUnsupported }
-
-func (b *Broker) markHeld(context.Context, runtimedir.Place, string) (record.Inode, error) {
-	return record.Inode{}, errors.ErrUnsupported
-}
 
 // CreateLife makes a generation's life lock.
 func CreateLife(string) (*os.File, error) { return nil, errors.ErrUnsupported }

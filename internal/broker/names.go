@@ -1,0 +1,79 @@
+package broker
+
+import (
+	"path/filepath"
+
+	"github.com/fsnotify/fsnotify"
+
+	"github.com/fastbind/fastbind/internal/broker/supervise"
+	"github.com/fastbind/fastbind/internal/runtimedir"
+)
+
+// Names of an endpoint can be deleted, by a cleaner or by hand. A deleted one is put back
+// by whoever launches next; where both are gone nobody can reach a listener any more, and
+// a broker that did not notice would hold it for ever. A backend sees that itself, a
+// listener that nobody serves only the broker. One watcher is for all services: nothing
+// happens while no name changes. Where the system has none, the broker notices when the
+// generation that serves ends.
+
+// watchNames has lookAtNames called when names in the held endpoint's directory go. It is
+// called for each listener that is held: the directory may be another one by then.
+func (b *Broker) watchNames(s *service) {
+	if b.files == nil || s.held == nil {
+		return
+	}
+	if s.dir != s.held.Place.Dir {
+		b.unwatchNames(s)
+	}
+	s.dir = s.held.Place.Dir
+	b.dirs.Store(s.dir, s.key)
+	_ = b.files.Add(s.dir)
+}
+
+func (b *Broker) unwatchNames(s *service) {
+	if s.dir == "" {
+		return
+	}
+	b.dirs.Delete(s.dir)
+	_ = b.files.Remove(s.dir)
+	s.dir = ""
+}
+
+// readNames tells services of names that are gone, until the watcher is closed.
+func (b *Broker) readNames() {
+	if b.files == nil {
+		return
+	}
+	for {
+		select {
+		case e, ok := <-b.files.Events:
+			if !ok {
+				return
+			}
+			dir := e.Name
+			switch filepath.Base(dir) {
+			case runtimedir.SockName, runtimedir.KeepName:
+				dir = filepath.Dir(dir)
+			}
+			if key, known := b.dirs.Load(dir); known && e.Has(fsnotify.Remove|fsnotify.Rename) {
+				b.post(b.ctx, key.(uint64), b.lookAtNames)
+			}
+		case _, ok := <-b.files.Errors:
+			if !ok {
+				return
+			}
+		}
+	}
+}
+
+// lookAtNames is run by the loop.
+func (b *Broker) lookAtNames(s *service) supervise.Event {
+	switch s.machine.State {
+	case supervise.Binding, supervise.Launching: // who binds or launches looks, under the lock
+		return nil
+	}
+	if s.held == nil || s.held.Leads() {
+		return nil
+	}
+	return supervise.Stranded{}
+}
