@@ -198,7 +198,10 @@ func TestNamesDeletedUnserved(t *testing.T) {
 	w.run(w.backend("b"))
 	for range 3 {
 		w.unlink("b")
-		w.eventually("there is a name again", func() bool { _, err := os.Lstat(w.sock("b")); return err == nil })
+		w.eventually("there are names again", func() bool { // keep is the second to be made
+			_, err := os.Lstat(filepath.Join(filepath.Dir(w.sock("b")), runtimedir.KeepName))
+			return err == nil
+		})
 	}
 	w.eventually("it is held", func() bool { _, err := w.ask("b"); return err == nil })
 	if n := w.execs(); n != 1 {

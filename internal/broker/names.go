@@ -28,6 +28,9 @@ func (b *Broker) watchNames(s *service) {
 	s.dir = s.held.Place.Dir
 	b.dirs.Store(s.dir, s.key)
 	_ = b.files.Add(s.dir)
+	if !s.held.Leads() { // they went before that
+		b.under.Go(func() { b.post(s.ctx, s.key, b.lookAtNames) })
+	}
 }
 
 func (b *Broker) unwatchNames(s *service) {

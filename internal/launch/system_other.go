@@ -11,7 +11,6 @@ import (
 
 	"github.com/fastbind/fastbind/internal/endpoint"
 	"github.com/fastbind/fastbind/internal/handover"
-	"github.com/fastbind/fastbind/internal/runtimedir"
 )
 
 // A Hand is what a daemon that was started by hand holds after its launch.
