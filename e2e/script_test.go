@@ -425,7 +425,7 @@ func cmdWatch(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) < 2 {
 		ts.Fatalf("usage: watch regexp command...")
 	}
-	followed(ts, []string{"fastbind", "events", "-f", "-n", "0"}, args[0], args[1:])
+	followed(ts, []string{"fastbind", "events", "-f"}, args[0], args[1:])
 }
 
 // followed runs a command while another one follows something, until a line of that one

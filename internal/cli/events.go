@@ -59,6 +59,7 @@ event, generation, pid, text; "-" is none. --json prints one object for each.`,
 		if *follow {
 			return r.follow(cmd.Context(), *count)
 		}
+		r.look()
 		a.printEvents(r.last(*count))
 		return a.out.failed()
 	}
@@ -159,7 +160,6 @@ func (r *eventReader) found(path string) {
 
 // last returns the last n events of all journals together.
 func (r *eventReader) last(n int) []event {
-	r.look()
 	var all []event
 	for _, j := range r.journals {
 		all = append(all, j.last(n)...)
@@ -200,7 +200,7 @@ func (r *eventReader) follow(ctx context.Context, n int) error {
 	}()
 	first := true
 	for {
-		// Watched before it is read: what comes in between wakes.
+		// Watched before it is looked at: what comes in between wakes.
 		if dirs := r.look(); w == nil || !slices.Equal(dirs, watched) {
 			next, err := dirwatch.OpenFiles(dirs...)
 			if err != nil { // one of them has gone meanwhile
@@ -215,6 +215,7 @@ func (r *eventReader) follow(ctx context.Context, n int) error {
 				w.Close()
 			}
 			w, watched = next, dirs
+			continue
 		}
 		events := r.next
 		if first {
