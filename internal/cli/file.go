@@ -44,7 +44,7 @@ A file has these fields, of which only command is required:
   env          = ["EDITOR", "MODE=fast"]   # passes a variable on, or sets one
   env_policy   = "ignore"     # or "coexist", "refuse": clients with other variables
   fd_env       = ["NGINX={fd};"]           # {fd}, {socket}; also in arguments
-  endpoints    = ["admin"]                 # further ones; {fd:admin}, {socket:admin}
+  endpoints    = ["admin"]                 # further: {fd:admin}, {socket:admin}
   version      = "1.2"
   foreign      = true         # false: a program made with the fastbind SDK
   bound_within = "500ms"      # bind "daemon": from exec to listening
@@ -201,6 +201,9 @@ func (a *app) readFile(path, name string) (*fileDefinition, error) {
 	d.def.Service, d.def.Instance = name, a.instance
 	d.def = d.def.Complete()
 	if err := d.def.Check(); err != nil {
+		return nil, d.invalid(err)
+	}
+	if err := d.def.CheckTemplates(); err != nil {
 		return nil, d.invalid(err)
 	}
 	return &d.fileDefinition, nil
