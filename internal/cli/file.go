@@ -45,7 +45,7 @@ A file has these fields, of which only command is required:
   env          = ["EDITOR", "MODE=fast"]   # passes a variable on, or sets one
   env_policy   = "ignore"     # or "coexist", "refuse": clients with other variables
   fd_env       = ["NGINX={fd};"]           # {fd}, {socket}; also in arguments
-  endpoints    = ["admin"]                 # further ones; {fd:admin}, {socket:admin}
+  endpoints    = ["admin"]                 # further: {fd:admin}, {socket:admin}
   version      = "1.2"
   foreign      = true         # false: a program made with the fastbind SDK
   bound_within = "500ms"      # bind "daemon": from exec to listening
@@ -229,6 +229,9 @@ func (a *app) readFile(path, name string) (*fileDefinition, error) {
 		err = d.broker.complete(d.def)
 	}
 	if err != nil {
+		return nil, d.invalid(err)
+	}
+	if err := d.def.CheckTemplates(); err != nil {
 		return nil, d.invalid(err)
 	}
 	return &d.fileDefinition, nil

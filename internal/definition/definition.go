@@ -294,22 +294,41 @@ func (d Definition) checkEndpoints() error {
 		return &Invalid{Field: field, Reason: "a daemon made with package daemon has one endpoint; only a foreign one is handed more"}
 	}
 	for i, name := range d.Endpoints {
+		reason := ""
 		switch {
 		case !isEndpointName(name):
-			return &Invalid{Field: field, Value: name, Reason: "use at most 32 lower-case letters, digits and, after the first character, _ -"}
+			reason = "use at most 32 lower-case letters, digits and, after the first character, _ -"
 		case name == d.Service:
-			return &Invalid{Field: field, Value: name, Reason: "the service's own endpoint has this name"}
+			reason = "the service's own endpoint has this name"
 		case slices.Contains(d.Endpoints[:i], name):
-			return &Invalid{Field: field, Value: name, Reason: "it is there twice"}
+			reason = "it is there twice"
+		default:
+			continue
 		}
+		return &Invalid{Field: field, Value: name, Reason: reason}
 	}
+	return nil
+}
+
+// CheckTemplates reports, as an *Invalid error, a {fd:NAME} or {socket:NAME} of a
+// definition with further endpoints that is of none of them. It is apart from Check for
+// those who have a definition from a user: a tool's own code is not worth the size.
+func (d Definition) CheckTemplates() error {
+	if len(d.Endpoints) == 0 {
+		return nil
+	}
+	var known []string
+	for _, name := range d.Endpoints {
+		known = append(known, "{fd:"+name+"}", "", "{socket:"+name+"}", "")
+	}
+	r := strings.NewReplacer(known...)
 	for _, v := range []struct {
 		field string
 		list  []string
 	}{{"command", d.Command}, {"fd_env", d.FDEnv}} {
 		for _, s := range v.list {
-			if name := d.stranger(s); name != "" {
-				return &Invalid{Field: v.field, Value: s, Reason: "no endpoint is named " + name}
+			if left := r.Replace(s); strings.Contains(left, "{fd:") || strings.Contains(left, "{socket:") {
+				return &Invalid{Field: v.field, Value: s, Reason: "it has {fd:NAME} or {socket:NAME} of a NAME that is not in endpoints"}
 			}
 		}
 	}
@@ -320,25 +339,6 @@ func (d Definition) checkEndpoints() error {
 // [a-z0-9][a-z0-9_-]{0,31}, which is part of a file's name and of LISTEN_FDNAMES.
 func isEndpointName(name string) bool {
 	return len(name) <= maxEndpointName && CheckName("", name) == nil && !strings.Contains(name, ".")
-}
-
-// stranger returns the name in a {fd:NAME} or {socket:NAME} of the template that no
-// endpoint has, "" if there is none.
-func (d Definition) stranger(template string) string {
-	for _, open := range []string{"{fd:", "{socket:"} {
-		for rest := template; ; {
-			_, after, found := strings.Cut(rest, open)
-			name, _, closed := strings.Cut(after, "}")
-			if !found || !closed {
-				break
-			}
-			if isEndpointName(name) && !slices.Contains(d.Endpoints, name) {
-				return name
-			}
-			rest = after
-		}
-	}
-	return ""
 }
 
 // maxAllow bounds allow_versions.

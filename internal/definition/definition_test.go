@@ -120,19 +120,6 @@ func TestCheck(t *testing.T) {
 		{further("gocache"), `invalid endpoints "gocache": the service's own endpoint has this name`},
 		{further(strings.Split("a b c d e f g h i j k l m n o p", " ")...), ""},
 		{further(strings.Split("a b c d e f g h i j k l m n o p q", " ")...), `invalid endpoints: more than 16`},
-		{func(d *Definition) {
-			further("a")(d)
-			d.Command, d.FDEnv = []string{"x", "{fd:a}{socket:a}", "{fd:", "{fd:A}", "{socket:}"}, []string{"A={socket:a},{fd}"}
-		}, ""},
-		{func(d *Definition) {
-			further("a")(d)
-			d.Command = []string{"x", "{fd:a},{fd:b}"}
-		}, `invalid command "{fd:a},{fd:b}": no endpoint is named b`},
-		{func(d *Definition) {
-			further("a")(d)
-			d.FDEnv = []string{"A={socket:b}"}
-		}, `invalid fd_env "A={socket:b}": no endpoint is named b`},
-		{func(d *Definition) { d.Command = []string{"awk", "{fd:b}"} }, ""},
 		{func(d *Definition) { d.Version = "1.2.3-rc1+build (dirty) é" }, ""},
 		{func(d *Definition) { d.Version = strings.Repeat("9", 128) }, ""},
 		{func(d *Definition) { d.Version = "a\tb" }, `invalid version "a\tb": use at most 128 printable bytes`},
@@ -212,6 +199,30 @@ func full() Definition {
 		Version:   "1.2.3", BoundWithin: 123 * time.Millisecond, AdoptWithin: 7*time.Second + time.Nanosecond, StopWithin: 90 * time.Second,
 		IdleExit: 10 * time.Minute, HangAfter: 12 * time.Second, OnHang: HangReport,
 		OnVersion: VersionRefuse, MinVersion: "1.2.0", AllowVersions: []string{"1", "2.0.0-rc.1"},
+	}
+}
+
+// TestCheckTemplates: a misspelt name of a further endpoint is found before a daemon gets
+// it as it is.
+func TestCheckTemplates(t *testing.T) {
+	const reason = "it has {fd:NAME} or {socket:NAME} of a NAME that is not in endpoints"
+	for _, c := range []struct {
+		endpoints, command, fdEnv []string
+		want                      string
+	}{
+		{nil, []string{"awk", "{fd:b}"}, nil, ""},
+		{[]string{"a"}, []string{"x", "{fd:a}{socket:a}{fd}", "{fd", "fd:b"}, []string{"A={socket:a},{fd}"}, ""},
+		{[]string{"a"}, []string{"x", "{fd:a},{fd:b}"}, nil, `invalid command "{fd:a},{fd:b}": ` + reason},
+		{[]string{"a"}, []string{"x"}, []string{"A={socket:b}"}, `invalid fd_env "A={socket:b}": ` + reason},
+	} {
+		err := Definition{Service: "s", Command: c.command, FDEnv: c.fdEnv, Endpoints: c.endpoints, Foreign: true}.CheckTemplates()
+		got := ""
+		if err != nil {
+			got = err.Error()
+		}
+		if got != c.want {
+			t.Errorf("got %q, want %q", got, c.want)
+		}
 	}
 }
 

@@ -125,7 +125,7 @@ func Serving(dir string, entries []Entry) (Entry, bool) {
 // It blocks as Ensure does.
 func (b *Broker) Hold(ctx context.Context, holder string) (Outlook, error) {
 	with := *b
-	with.holder = holder
+	with.holder, with.standing = holder, &stands
 	o, err := with.Ensure(ctx, Holds, StepLock, proc.BootTime())
 	if o.Held != nil {
 		o.Held.holder = holder
@@ -232,6 +232,19 @@ func (b *Broker) LetGo(ctx context.Context, holder string) error {
 
 var errElsewhere = errors.New("the endpoint's names do not lead to the listener that was handed over")
 
+// A standing is what a standing broker does in the steps of a launch, and nobody else.
+// It is called through here so that a client's program does not have it.
+type standing struct {
+	// Mode Holds.
+	listen func(*system) Outcome // StepListen
+	drop   func(*system)         // StepAbandon
+
+	// Mode Activates.
+	own      func(*system) Outcome          // StepOwn
+	inherit  func(*system) Outcome          // of StepPrepare: copies what is handed down
+	refitted func(*system, Result) *Holding // when the launch has ended so: what is held from now on, if that has changed
+}
+
 // Activate launches a daemon that inherits copies of the held listeners, with whoever
 // waits in their queues. With Result Attached it launched nobody: somebody accepts from
 // them, or the names do not lead to the first any more.
@@ -242,6 +255,6 @@ var errElsewhere = errors.New("the endpoint's names do not lead to the listener 
 // It blocks as Ensure does.
 func (b *Broker) Activate(ctx context.Context, h *Holding) (Outlook, error) {
 	with := *b
-	with.held = h
+	with.held, with.standing = h, &stands
 	return with.Ensure(ctx, Activates, StepLock, proc.BootTime())
 }

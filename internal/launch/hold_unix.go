@@ -20,6 +20,38 @@ import (
 	"github.com/fastbind/fastbind/internal/runtimedir"
 )
 
+var stands = standing{(*system).listenHeld, (*system).dropHeld, (*system).own, (*system).inherit, (*system).endRefit}
+
+// inherit makes copies of what is held.
+func (s *system) inherit() Outcome {
+	g, held := s.gen, s.b.held
+	if s.refitted != nil {
+		held = s.refitted
+	}
+	var err error
+	if g.sock, err = s.b.held.sock.Copy(); err != nil {
+		return s.fault(StagePrepare, err)
+	}
+	g.inode, g.boundAt = held.Inode, g.began
+	for _, f := range held.further {
+		sock, err := f.sock.Copy()
+		if err != nil {
+			return s.fault(StagePrepare, err)
+		}
+		g.further = append(g.further, &further{f.name, sock, f.inode})
+	}
+	return OK
+}
+
+// endRefit returns what the launch has made to be held, if that has come to something.
+func (s *system) endRefit(r Result) *Holding {
+	if s.refitted != nil && r != Launched {
+		_ = s.refitted.Close()
+		return nil
+	}
+	return s.refitted
+}
+
 // own looks, under the launch lock, whether the held listener is the endpoint's and
 // nobody accepts from it, or will. A deleted name is put back from the other one.
 func (s *system) own() Outcome {
@@ -112,9 +144,6 @@ func (s *system) refitOne(held *further, name string) (*further, Outcome) {
 		return &further{name, sock, held.inode}, OK
 	}
 	f, o := s.bindOne(name)
-	if o == OK {
-		o = s.verifyFurther([]*further{f})
-	}
 	if o == OK {
 		o = s.keepFurther([]*further{f})
 	}

@@ -55,8 +55,9 @@ type Broker struct {
 
 	Hook *Hook // of a standing broker; nil in the SDK
 
-	held   *Holding // what Mode Activates hands down a copy of
-	holder string   // in Mode Holds: the directory of the broker's generation
+	standing *standing // what modes Holds and Activates do
+	held     *Holding  // what Mode Activates hands down a copy of
+	holder   string    // in Mode Holds: the directory of the broker's generation
 }
 
 // NewBroker returns the broker of a definition for the calling process.
@@ -255,11 +256,15 @@ func (b *Broker) Note(root string, e journal.Event) {
 // expander returns what puts the inherited descriptors and the endpoints' paths into
 // a template.
 func expander(h handover.Handover, place runtimedir.Place) func(string) string {
-	pairs := []string{"{fd}", strconv.Itoa(h.Listen), "{socket}", place.Sock()}
+	pairs := templates(nil, "", h.Listen, place.Sock())
 	for _, f := range h.Further {
-		pairs = append(pairs, "{fd:"+f.Name+"}", strconv.Itoa(f.FD), "{socket:"+f.Name+"}", place.Further(f.Name))
+		pairs = templates(pairs, ":"+f.Name, f.FD, place.Further(f.Name))
 	}
 	return strings.NewReplacer(pairs...).Replace
+}
+
+func templates(pairs []string, name string, fd int, sock string) []string {
+	return append(pairs, "{fd"+name+"}", strconv.Itoa(fd), "{socket"+name+"}", sock)
 }
 
 // program returns the path of the file that the definition's command names,

@@ -39,6 +39,8 @@ func (s *system) outlook(context.Context, Machine) (Outlook, error) {
 
 func (s *system) furtherLost() bool { return false }
 
+var stands standing
+
 const selfExe = ""
 
 func executable(string) error { return errors.ErrUnsupported }

@@ -123,7 +123,7 @@ func (s *system) do(ctx context.Context, m Machine) Outcome {
 	case StepSucceed:
 		return s.succeed()
 	case StepOwn:
-		return s.own()
+		return s.b.standing.own(s)
 	case StepAdmit:
 		return s.admit()
 	case StepExecutable:
@@ -529,17 +529,8 @@ func (s *system) prepare() Outcome {
 	g.dir = filepath.Join(s.place.Dir, g.name)
 	s.gen = g
 	if s.mode == Activates {
-		var err error
-		if g.sock, err = s.b.held.sock.Copy(); err != nil {
-			return s.fault(StagePrepare, err)
-		}
-		g.inode, g.boundAt = s.b.held.Inode, began
-		held := s.b.held
-		if s.refitted != nil {
-			held = s.refitted
-		}
-		if g.further, err = copyFurther(held.further); err != nil {
-			return s.fault(StagePrepare, err)
+		if o := s.b.standing.inherit(s); o != OK {
+			return o
 		}
 	}
 	if err := s.makeGeneration(g); err != nil {
@@ -763,24 +754,32 @@ func (s *system) bind() Outcome {
 	default:
 		s.gen.sock, err = endpoint.Bind(s.place.Sock())
 	}
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE) && !atPath(s.dir, s.place.Dir):
-		return Moved // the name is in the directory that took the place of ours
-	case errors.Is(err, syscall.EADDRINUSE) && s.named():
-		return InUse
-	case err != nil && s.vanished(err):
-		return Moved
-	case err != nil:
-		return s.fault(StageBind, err)
+	if o := s.boundAt(runtimedir.SockName, err); o != OK {
+		return o
 	}
 	return s.bindFurther()
 }
 
-// named reports whether the endpoint's name exists: a backend's own Bind may say
+// boundAt is the outcome of a bind at a name.
+func (s *system) boundAt(name string, err error) Outcome {
+	switch {
+	case err == nil:
+		return OK
+	case errors.Is(err, syscall.EADDRINUSE) && !atPath(s.dir, s.place.Dir):
+		return Moved // the name is in the directory that took the place of ours
+	case errors.Is(err, syscall.EADDRINUSE) && s.named(name):
+		return InUse
+	case s.vanished(err):
+		return Moved
+	}
+	return s.fault(StageBind, err)
+}
+
+// named reports whether an endpoint's name exists: a backend's own Bind may say
 // "in use" of something else.
-func (s *system) named() bool {
+func (s *system) named(name string) bool {
 	var st unix.Stat_t
-	return unix.Fstatat(s.dirfd(), runtimedir.SockName, &st, unix.AT_SYMLINK_NOFOLLOW) == nil
+	return unix.Fstatat(s.dirfd(), name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil
 }
 
 // verifyBind makes the name private and proves that it is in the locked
@@ -798,7 +797,7 @@ func (s *system) verifyBind() Outcome {
 	} else {
 		s.gen.inode = inode
 	}
-	return s.verifyFurther(*s.made())
+	return OK
 }
 
 // sockInode returns the inode of an endpoint's name, zero if it is not in the locked
@@ -933,7 +932,7 @@ func (s *system) succeeds() string {
 
 func (s *system) listen() Outcome {
 	if s.mode == Holds {
-		return s.listenHeld()
+		return s.b.standing.listen(s)
 	}
 	g := s.gen
 	if s.mode == ByHand {
@@ -1001,7 +1000,7 @@ func (s *system) closeCopies() {
 // first: whoever queued on its listener sees the end of it only after.
 func (s *system) abandon(giving bool) {
 	if s.held != nil {
-		s.dropHeld()
+		s.b.standing.drop(s)
 		return
 	}
 	g := s.gen
@@ -1079,12 +1078,8 @@ func (s *system) unlock() Outcome {
 // outlook is the machine's end as the caller sees it.
 func (s *system) outlook(ctx context.Context, m Machine) (Outlook, error) {
 	o := Outlook{Place: s.place, Result: m.Result, Conn: s.conn, Hand: s.hand, Launched: s.outcome, Held: s.held}
-	if s.refitted != nil {
-		if m.Result == Launched {
-			o.Held = s.refitted
-		} else {
-			_ = s.refitted.Close()
-		}
+	if s.mode == Activates {
+		o.Held = s.b.standing.refitted(s, m.Result)
 	}
 	if m.Result == Attached {
 		if err := s.b.admitted(s.at); err != nil {
