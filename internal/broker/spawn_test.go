@@ -593,6 +593,7 @@ func TestPlace(t *testing.T) {
 func TestSubscribe(t *testing.T) {
 	w := newWorld(t)
 	w.run(w.foreign("f"))
+	w.until("f", "it is held", func(v View) bool { return v.State == supervise.Held }) // and that is noted
 	sub, err := w.broker.Subscribe()
 	if err != nil {
 		t.Fatal(err)
