@@ -483,7 +483,7 @@ func TestLimits(t *testing.T) {
 	if n := w.shown(w.dir + "/f")["FILES"]; n != "96" {
 		t.Errorf("it may open %s files", n)
 	}
-	v := w.view("b")
+	v := w.until("b", "it is ready", func(v View) bool { return v.State == supervise.Ready })
 	text, err := os.ReadFile("/proc/" + strconv.Itoa(v.PID) + "/limits")
 	if err != nil || !strings.Contains(string(text), "300                  files") {
 		t.Errorf("%v, %s", err, text)
