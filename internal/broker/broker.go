@@ -20,9 +20,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fastbind/fastbind/internal/broker/ahead"
 	"github.com/fastbind/fastbind/internal/broker/poller"
 	"github.com/fastbind/fastbind/internal/broker/supervise"
 	"github.com/fastbind/fastbind/internal/journal"
+	"github.com/fastbind/fastbind/internal/launch"
 	"github.com/fastbind/fastbind/internal/proc"
 	"github.com/fastbind/fastbind/internal/runtimedir"
 )
@@ -47,6 +49,8 @@ type Broker struct {
 	ended    chan struct{}  // closed when Run returns
 	workers  workers        // the goroutines of effects
 	under    sync.WaitGroup // these, and those of watched generations
+	spare    ahead.Spare    // what becomes the next foreign daemon
+	quiet    *time.Timer    // makes it, when nothing was done for a while
 	services map[uint64]*service
 	names    map[string]*service
 	ctx      context.Context // of Run
@@ -70,9 +74,13 @@ const (
 	maxEffects = 16   // under way at once: each is a launch, or waits for a daemon
 )
 
-// New returns a broker that does nothing yet. It is errors.ErrUnsupported where the
+// New returns a broker that does nothing yet. Descriptors that the process was left by
+// its ancestors are closed by what it executes from now on. It is errors.ErrUnsupported where the
 // system cannot tell who waits at a listener.
 func New(c Config) (*Broker, error) {
+	if err := launch.CloseStrays(); err != nil {
+		return nil, err
+	}
 	p, err := poller.New()
 	if err != nil {
 		return nil, err
@@ -90,6 +98,9 @@ func (b *Broker) Run(ctx context.Context, services []Service) error {
 	defer cancel()
 	defer b.poll.Close()
 	b.ctx = ctx
+	b.quiet = time.AfterFunc(time.Hour, func() { _ = b.spare.Fill() }) // without one the shell does it
+	defer b.spare.Close()
+	defer b.quiet.Stop()
 	b.set(services)
 	b.under.Go(func() { b.pollAll(ctx) })
 	timer := time.NewTimer(time.Hour)
@@ -153,12 +164,19 @@ func (b *Broker) tell(s *service, e supervise.Event) {
 	b.post(s.ctx, s.key, func(*service) supervise.Event { return e })
 }
 
+// spareAfter is how long nothing was done before a process is made ahead: it would take
+// the processor from the daemons that have just been launched.
+const spareAfter = 50 * time.Millisecond
+
 // begin does an effect that takes a while apart from the loop. What it returns is
 // run by the loop.
 func (b *Broker) begin(s *service, effect func(context.Context) func(*service) supervise.Event) {
 	b.workers.do(&b.under, func() {
 		if s.ctx.Err() == nil {
 			b.post(s.ctx, s.key, effect(s.ctx))
+		}
+		if s.launch.Ahead != nil {
+			b.quiet.Reset(spareAfter)
 		}
 	})
 }

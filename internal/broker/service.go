@@ -82,10 +82,19 @@ func (b *Broker) set(services []Service) {
 func (b *Broker) add(s Service) {
 	b.lastKey++
 	sv := &service{Service: s, key: b.lastKey, machine: supervise.New(s.Policy), runs: map[uint64]*run{},
-		launch: launch.NewBroker(b.config.Env, s.Definition, b.config.Client)}
+		launch: b.launcher(s)}
 	sv.ctx, sv.end = context.WithCancel(b.ctx)
 	b.services[sv.key], b.names[s.Definition.Service] = sv, sv
 	b.next(sv, supervise.Requested{Verb: supervise.VerbEnable})
+}
+
+// launcher launches what the service's definition says.
+func (b *Broker) launcher(s Service) *launch.Broker {
+	l := launch.NewBroker(b.config.Env, s.Definition, b.config.Client)
+	if s.Definition.Foreign && l.Mode() == launch.BrokerBinds {
+		l.Ahead = b.spare.Become
+	}
+	return l
 }
 
 func (b *Broker) change(s *service, to Service) {
@@ -99,7 +108,7 @@ func (b *Broker) change(s *service, to Service) {
 		s.next = &to
 		b.next(s, supervise.Requested{Verb: supervise.VerbDisable})
 	default:
-		s.Service, s.launch = to, launch.NewBroker(b.config.Env, to.Definition, b.config.Client)
+		s.Service, s.launch = to, b.launcher(to)
 		b.next(s, supervise.Changed{Policy: to.Policy, Launch: when == supervise.NextLaunch})
 	}
 }

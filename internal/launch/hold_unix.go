@@ -17,10 +17,11 @@ import (
 // own looks, under the launch lock, whether the held listener is the endpoint's and
 // nobody accepts from it. A deleted name is put back from the other one.
 func (s *system) own() Outcome {
-	entries, err := Generations(s.place.Dir)
+	entries, err := s.b.generations(s.place)
 	if err != nil {
 		return s.fault(StagePrepare, err)
 	}
+	s.entries = entries
 	at := s.leads(runtimedir.SockName)
 	if !at && !s.leads(runtimedir.KeepName) {
 		return Moved

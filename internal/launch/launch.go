@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/fastbind/fastbind/internal/definition"
@@ -24,6 +25,7 @@ import (
 	"github.com/fastbind/fastbind/internal/environ"
 	"github.com/fastbind/fastbind/internal/journal"
 	"github.com/fastbind/fastbind/internal/proc"
+	"github.com/fastbind/fastbind/internal/record"
 	"github.com/fastbind/fastbind/internal/runtimedir"
 	"github.com/fastbind/fastbind/internal/version"
 )
@@ -52,8 +54,26 @@ type Broker struct {
 	// Listen binds the endpoint in this process, for Mode ByHand.
 	Listen func(sock string) (net.Listener, error)
 
+	// Ahead has a process that was made ahead become the daemon, in Mode Activates,
+	// and returns it with a handle that is the caller's; not ok if there is none. It is
+	// nil in the SDK: only who stays has one.
+	Ahead func(Become) (pid, pidfd int, ok bool)
+
 	held   *Holding // what Mode Activates hands down a copy of
 	holder string   // in Mode Holds: the directory of the broker's generation
+
+	contract func() []string // of one launch, which asks more than once; else nil
+}
+
+// A Become is what a process is told that is to become a foreign daemon. It does what the
+// trampoline does: it writes its pid and start time into the record before exec, or
+// ends, and has the soft limits, umask and signals of one.
+type Become struct {
+	Path, Dir    string
+	Argv, Env    []string // Env without the variables that name the process's own pid
+	Files        []int    // its descriptors, from 0 on; they stay the caller's
+	Record, Copy string   // paths of the generation's record and its copy, "" if there is none
+	Lines        []record.Line
 }
 
 // NewBroker returns the broker of a definition for the calling process.
@@ -62,8 +82,11 @@ func NewBroker(env runtimedir.Env, def definition.Definition, client func() []st
 }
 
 // Contract returns the environment that the service's daemon would get from
-// this client.
+// this client. It is not to be changed.
 func (b *Broker) Contract() []string {
+	if b.contract != nil {
+		return b.contract()
+	}
 	home, name, shell, err := proc.Account(b.Env.EUID)
 	if err != nil {
 		home, name, shell = "", "", ""
@@ -161,6 +184,8 @@ func (b *Broker) Ensure(ctx context.Context, mode Mode, first Step, since time.D
 func (b *Broker) now() *Broker {
 	c := *b
 	c.Env.EUID = os.Geteuid()
+	once := c
+	c.contract = sync.OnceValue(once.Contract)
 	if c.Def.Self && c.Def.Command[0] == "" {
 		c.Def.Command = append([]string{selfPath()}, c.Def.Command[1:]...)
 	}

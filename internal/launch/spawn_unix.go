@@ -85,6 +85,7 @@ type spawning struct {
 	attr  syscall.ProcAttr
 	pidfd int
 	phase []record.Line // of a foreign daemon, from its fork on
+	ahead *Become       // of a foreign daemon: without the shell
 }
 
 // prepareSpawn makes the arguments, environment and descriptors of the child.
@@ -122,15 +123,25 @@ func (s *system) prepareSpawn() error {
 			env = append(env, "LISTEN_FDS=1", "LISTEN_FDNAMES="+def.Service)
 			sp.phase = record.PhaseLines(record.Bound, proc.BootTime())
 		}
+		if s.b.Ahead != nil && s.mode == Activates {
+			sp.ahead = &Become{Path: sp.path, Argv: sp.argv, Env: env, Dir: def.Dir,
+				Record: filepath.Join(g.dir, record.FileName), Copy: g.copy, Lines: sp.phase}
+			for _, fd := range files {
+				sp.ahead.Files = append(sp.ahead.Files, int(fd))
+			}
+		}
 		sp.argv = append([]string{"sh", "-c", trampoline, "sh",
 			filepath.Join(g.dir, record.FileName), g.copy, string(record.Encode(sp.phase)), sp.path}, sp.argv[1:]...)
 		sp.path = shell
 	}
-	strays, err := strays(len(files))
-	if err != nil {
-		return err
+	var closed []int
+	if s.mode != Activates { // whose process has none, see CloseStrays
+		var err error
+		if closed, err = strays(len(files)); err != nil {
+			return err
+		}
 	}
-	for _, fd := range strays {
+	for _, fd := range closed {
 		// A place that holds no file is closed in the child. The descriptor of
 		// the host program stays as it is: it may be inheritable on purpose.
 		for len(files) <= fd {
@@ -140,6 +151,17 @@ func (s *system) prepareSpawn() error {
 	sp.attr = syscall.ProcAttr{Dir: def.Dir, Env: env, Files: files, Sys: sysProcAttr(&sp.pidfd)}
 	g.spawning = sp
 	return nil
+}
+
+// CloseStrays has the descriptors that this process was left by its ancestors closed
+// by whatever it executes. A standing broker, whose process is its own, calls it once:
+// it holds a descriptor for each service, and its launches look through none of them.
+func CloseStrays() error {
+	left, err := strays(handover.FirstFD)
+	for _, fd := range left {
+		syscall.CloseOnExec(fd)
+	}
+	return err
 }
 
 // strays returns the descriptors of this process from the given one on that a
@@ -176,7 +198,7 @@ func (s *system) spawn() Outcome {
 			return s.fault(StageSpawn, err)
 		}
 	}
-	pid, err := fork(g.spawning)
+	pid, err := g.spawning.start(s.b.Ahead)
 	if err != nil {
 		return s.fault(StageSpawn, &os.PathError{Op: "exec", Path: g.spawning.path, Err: err})
 	}
@@ -191,12 +213,34 @@ func (s *system) spawn() Outcome {
 	return OK
 }
 
+// start makes the child, of one that was made ahead if there is one.
+func (sp *spawning) start(ahead func(Become) (int, int, bool)) (int, error) {
+	if sp.ahead != nil {
+		if pid, pidfd, ok := ahead(*sp.ahead); ok {
+			sp.pidfd = pidfd
+			return pid, nil
+		}
+	}
+	return fork(sp)
+}
+
 // append adds to the generation's record and its copy.
 func (g *generation) append(lines ...record.Line) {
 	_ = record.Append(filepath.Join(g.dir, record.FileName), lines...)
 	if g.copy != "" {
 		_ = record.Append(g.copy, lines...)
 	}
+}
+
+// Fork executes a program apart from this process: in a session and with signals of its
+// own, in the root directory, without environment, with the descriptors that are
+// given and no other that this process was not left by its ancestors (see CloseStrays).
+// The process handle is the caller's; it is -1 where the system has none.
+func Fork(path string, argv []string, files []uintptr) (pid, pidfd int, err error) {
+	sp := spawning{path: path, argv: argv, pidfd: -1}
+	sp.attr = syscall.ProcAttr{Dir: "/", Env: []string{}, Files: files, Sys: sysProcAttr(&sp.pidfd)}
+	pid, err = fork(&sp)
+	return pid, sp.pidfd, err
 }
 
 // fork starts the child with an empty signal mask and no signal ignored,

@@ -809,6 +809,9 @@ func (e Env) State(root, instance string) (string, error) {
 		if last = e.verifyState(root, dir); last != nil {
 			continue
 		}
+		if fi, err := os.Lstat(dir); err == nil && fi.IsDir() {
+			return dir, nil // and is verified
+		}
 		if err := mkdirAll(dir); err != nil {
 			last = &Refused{Path: dir, Reason: "cannot create it for logs", Err: err}
 			continue

@@ -1,0 +1,13 @@
+//go:build !linux
+
+package ahead
+
+import "errors"
+
+type process struct{ pid, pidfd int }
+
+func start() (*process, error) { return nil, errors.ErrUnsupported }
+
+func (*process) send([]byte, []int) error { return errors.ErrUnsupported }
+
+func (*process) end() {}
