@@ -15,7 +15,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -155,6 +154,9 @@ func holdingMemory(n int) func(context.Context, *world, size) (result, error) {
 	}
 }
 
+// apart is the time between two clients who come alone.
+const apart = 200 * time.Millisecond
+
 // activation compares the first byte of a daemon that a broker launches for a client
 // with that of one that systemd-socket-activate becomes.
 func activation(args ...string) func(context.Context, *world, size) (result, error) {
@@ -163,14 +165,18 @@ func activation(args ...string) func(context.Context, *world, size) (result, err
 		if _, err := exec.LookPath(activator); err != nil {
 			return result{}, err
 		}
-		b, err := w.standing(1, append([]string{w.path("static")}, args...)...)
+		n := s.pairs
+		b, err := w.standing(n+1, append([]string{w.path("static")}, args...)...)
 		if err != nil {
 			return r, err
 		}
 		defer func() { err = errors.Join(err, b.close()) }()
+		i := 0 // a service that nobody has used yet
 		ours := func() (time.Duration, error) {
-			d, err := first(b.sock(0))
-			return d, errors.Join(err, b.stop(0))
+			time.Sleep(apart)
+			d, err := first(b.sock(i))
+			i++
+			return d, errors.Join(err, b.stop(i-1))
 		}
 		sock := filepath.Join(b.root, "activator")
 		their := args // the descriptor is 3
@@ -188,9 +194,10 @@ func activation(args ...string) func(context.Context, *world, size) (result, err
 			if err := await(ctx, func() error { return waits(cmd.Process.Pid, sock) }); err != nil {
 				return 0, err
 			}
+			time.Sleep(apart)
 			return first(sock)
 		}
-		return pairs(s.pairs*2, ours, theirs)
+		return pairs(n, ours, theirs)
 	}
 }
 
@@ -245,5 +252,3 @@ func atOnce(n, of, held int) func(context.Context, *world, size) (result, error)
 		return pairs(s.rounds, side(n), side(of))
 	}
 }
-
-var _ = syscall.SIGKILL

@@ -69,11 +69,11 @@ type Broker struct {
 // trampoline does: it writes its pid and start time into the record before exec, or
 // ends, and has the soft limits, umask and signals of one.
 type Become struct {
-	Path, Dir    string
-	Argv, Env    []string // Env without the variables that name the process's own pid
-	Files        []int    // its descriptors, from 0 on; they stay the caller's
-	Record, Copy string   // paths of the generation's record and its copy, "" if there is none
-	Lines        []record.Line
+	Path, Dir string
+	Argv, Env []string      // Env without the variables that name the process's own pid
+	Files     []int         // its descriptors, from 0 on; they stay the caller's
+	Record    string        // path of the generation's
+	Lines     []record.Line // that it adds there
 }
 
 // NewBroker returns the broker of a definition for the calling process.

@@ -125,7 +125,7 @@ func (s *system) prepareSpawn() error {
 		}
 		if s.b.Ahead != nil && s.mode == Activates {
 			sp.ahead = &Become{Path: sp.path, Argv: sp.argv, Env: env, Dir: def.Dir,
-				Record: filepath.Join(g.dir, record.FileName), Copy: g.copy, Lines: sp.phase}
+				Record: filepath.Join(g.dir, record.FileName), Lines: sp.phase}
 			for _, fd := range files {
 				sp.ahead.Files = append(sp.ahead.Files, int(fd))
 			}
@@ -203,6 +203,7 @@ func (s *system) spawn() Outcome {
 		return s.fault(StageSpawn, &os.PathError{Op: "exec", Path: g.spawning.path, Err: err})
 	}
 	g.child = newChild(pid, g.spawning.pidfd, filepath.Join(g.dir, record.FileName))
+	s.copyRecord()
 	// The daemon, or the trampoline in front of it, writes the same some
 	// milliseconds later, in case that we die here. Until somebody does, nobody
 	// can stop it, or say that it died before it adopted.
@@ -229,6 +230,8 @@ func (g *generation) append(lines ...record.Line) {
 	_ = record.Append(filepath.Join(g.dir, record.FileName), lines...)
 	if g.copy != "" {
 		_ = record.Append(g.copy, lines...)
+	} else if g.lines != nil {
+		g.lines = append(g.lines, lines...)
 	}
 }
 

@@ -80,7 +80,8 @@ type generation struct {
 	dir      string
 	contract []string
 	record   record.Record
-	copy     string // path of the record's copy, "" without one
+	lines    []record.Line // on record, until there is a copy of it
+	copy     string        // path of the record's copy, "" without one
 
 	sock    *endpoint.Socket // nil with DaemonBinds and ByHand
 	ln      net.Listener     // ByHand
@@ -572,14 +573,28 @@ func (s *system) makeGeneration(g *generation) error {
 		}
 	}
 	g.record = r
-	lines := record.LaunchLines(r)
-	if err := record.Create(filepath.Join(g.dir, record.FileName), lines); err != nil {
+	g.lines = record.LaunchLines(r)
+	if err := record.Create(filepath.Join(g.dir, record.FileName), g.lines); err != nil {
 		return err
 	}
-	if state, err := s.stateDir(); err == nil && s.b.Def.Foreign {
-		g.copy = createCopy(state, s.dirName, g.name, lines)
+	if s.b.Ahead == nil || s.mode != Activates {
+		s.copyRecord()
 	}
 	return nil
+}
+
+// copyRecord makes the copy of a foreign daemon's record. The trampoline writes into
+// both. A process that was made ahead starts without it: a client waits, who has no use
+// for it, and whoever takes a record of this moment away cannot be met but by chance.
+func (s *system) copyRecord() {
+	g := s.gen
+	if g.lines == nil {
+		return
+	}
+	if state, err := s.stateDir(); err == nil && s.b.Def.Foreign {
+		g.copy = createCopy(state, s.dirName, g.name, g.lines)
+	}
+	g.lines = nil
 }
 
 // identityError: this process cannot tell who it is, nor who its child will be.

@@ -98,7 +98,7 @@ func encode(b launch.Become) []byte {
 		lines = append(lines, l.Key, l.Value)
 	}
 	var out []byte
-	for _, list := range [][]string{{b.Path, b.Dir, b.Record, b.Copy, strconv.Itoa(len(lines)), strconv.Itoa(len(b.Argv))}, lines, b.Argv, b.Env} {
+	for _, list := range [][]string{{b.Path, b.Dir, b.Record, strconv.Itoa(len(lines)), strconv.Itoa(len(b.Argv))}, lines, b.Argv, b.Env} {
 		for _, s := range list {
 			out = append(append(out, s...), 0)
 		}
@@ -110,7 +110,7 @@ func encode(b launch.Become) []byte {
 func decode(order []byte) (b launch.Become, ok bool) {
 	text, ended := strings.CutSuffix(string(order), "\x00")
 	s := strings.Split(text, "\x00")
-	const head = 6
+	const head = 5
 	if !ended || len(s) < head {
 		return b, false
 	}
@@ -120,7 +120,7 @@ func decode(order []byte) (b launch.Become, ok bool) {
 	if err != nil || argsErr != nil || lines%2 != 0 || args == 0 || lines+args > uint64(len(rest)) {
 		return b, false
 	}
-	b = launch.Become{Path: s[0], Dir: s[1], Record: s[2], Copy: s[3]}
+	b = launch.Become{Path: s[0], Dir: s[1], Record: s[2]}
 	for ; lines > 0; lines -= 2 {
 		b.Lines = append(b.Lines, record.Line{Key: rest[0], Value: rest[1]})
 		rest = rest[2:]

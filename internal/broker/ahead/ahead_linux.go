@@ -172,9 +172,6 @@ func become(b launch.Become, self proc.ID) error {
 	if err := record.Append(b.Record, lines...); err != nil {
 		return err
 	}
-	if b.Copy != "" {
-		_ = record.Append(b.Copy, lines...)
-	}
 	if err := os.Chdir(b.Dir); err != nil {
 		return err
 	}
