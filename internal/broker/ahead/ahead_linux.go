@@ -99,9 +99,7 @@ func wait() int {
 	if err := arrange(rights); err != nil {
 		return broken
 	}
-	if err := become(b, self); err != nil {
-		_, _ = os.Stderr.WriteString("fastbind: " + err.Error() + "\n") // the daemon's log
-	}
+	_, _ = os.Stderr.WriteString("fastbind: " + become(b, self).Error() + "\n") // the daemon's log
 	return broken
 }
 
