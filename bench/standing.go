@@ -101,6 +101,21 @@ func (b *holder) stop(i int) error {
 	return nil
 }
 
+// processes are the broker and its children.
+func (b *holder) processes() ([]int, error) {
+	pid := b.cmd.Process.Pid
+	pids := []int{pid}
+	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, path := range lists {
+		text, _ := os.ReadFile(path) // or its thread has ended
+		for _, f := range strings.Fields(string(text)) {
+			child, aerr := strconv.Atoi(f)
+			pids, err = append(pids, child), errors.Join(err, aerr)
+		}
+	}
+	return pids, err
+}
+
 // close ends the broker; its daemons are strays then.
 func (b *holder) close() error {
 	return errors.Join(b.in.Close(), b.cmd.Wait(), os.RemoveAll(b.root))
@@ -141,16 +156,26 @@ func holding(n, of int) func(context.Context, *world, size) (result, error) {
 
 // holdingMemory is what a broker that holds n services is resident with.
 func holdingMemory(n int) func(context.Context, *world, size) (result, error) {
-	return func(_ context.Context, w *world, s size) (result, error) {
+	return func(_ context.Context, w *world, _ size) (r result, err error) {
 		b, err := w.standing(n, w.path("static"), "{fd}")
 		if err != nil {
-			return result{}, err
+			return r, err
 		}
+		defer func() { err = errors.Join(err, b.close()) }()
 		time.Sleep(time.Second)
-		kB, err := resident(b.cmd.Process.Pid)
-		r := result{Ours: fmt.Sprintf("%d kB", kB), Value: float64(kB) / 1000, Unit: "MB",
-			Counts: "held after " + show(b.held)}
-		return r, errors.Join(err, b.close())
+		pids, err := b.processes()
+		if err != nil {
+			return r, err
+		}
+		kB, each := 0, make([]string, len(pids))
+		for i, pid := range pids {
+			n, err := resident(pid)
+			if err != nil {
+				return r, err
+			}
+			kB, each[i] = kB+n, fmt.Sprintf("%d kB", n)
+		}
+		return result{Ours: strings.Join(each, " + "), Value: float64(kB) / 1000, Unit: "MB", Counts: "held after " + show(b.held)}, nil
 	}
 }
 

@@ -171,6 +171,11 @@ func (w *world) ask(name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	return request(conn)
+}
+
+// request asks once, and closes the connection.
+func request(conn net.Conn) (string, error) {
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(deadline))
 	if _, err := io.WriteString(conn, "7\n"); err != nil {
@@ -270,7 +275,7 @@ func TestNoGap(t *testing.T) {
 	cancel()
 	loops.Wait()
 	t.Logf("%d requests, %d cut with a killed daemon, %d execs", asked, cut, w.execs())
-	if asked < 100 || cut > kills*8 {
+	if asked < kills*8 || cut > kills*8 {
 		t.Errorf("%d requests, %d cut", asked, cut)
 	}
 }
