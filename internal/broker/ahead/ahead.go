@@ -3,11 +3,10 @@
 // waits for it. A broker has one such process, not one for each service.
 //
 // It is this executable once more, under another name, which it is told from others by
-// before main: a program that links this package needs to do nothing for it. It waits
-// in a session of its own, with the null device for its standard files and nothing
-// else but its end of a pair of sockets, by whose end it learns that the broker is
-// gone; then it ends. Until it is told what to become it has done what does not depend
-// on that: umask, signals, limits.
+// before main: a program that links this package needs to do nothing for it. When it has
+// done what does not depend on what it is to become, umask, signals and limits, it
+// stops, in a session of its own, with the null device for its standard files and
+// nothing else but its end of a pair of sockets. It ends with the broker.
 //
 // What it does not do is what a definition's limits need (package limit): those
 // daemons are launched by the shell.
@@ -60,23 +59,28 @@ func (s *Spare) Fill() error {
 }
 
 // Become has the process that waits become the daemon, and returns it as a child of
-// this one, with a process handle that is the caller's. Not ok is that none waits, or
+// this one, with a process handle that is the caller's. Not ok is that none waits yet, or
 // that it was killed meanwhile: the caller launches otherwise. What goes wrong later
 // is seen as the daemon's end, with a line in its log.
 func (s *Spare) Become(b launch.Become) (pid, pidfd int, ok bool) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	p := s.spare
-	s.spare = nil
-	s.mu.Unlock()
 	if p == nil {
 		return 0, -1, false
 	}
-	order := encode(b)
-	if len(order) > maxOrder || p.send(order, b.Files) != nil {
-		p.end()
+	switch p.state() {
+	case starting: // it is left for the next one
 		return 0, -1, false
+	case resting:
+		if order := encode(b); len(order) <= maxOrder && p.send(order, b.Files) == nil {
+			s.spare = nil
+			return p.pid, p.pidfd, true
+		}
 	}
-	return p.pid, p.pidfd, true
+	p.end()
+	s.spare = nil
+	return 0, -1, false
 }
 
 // Close ends the process that waits, and waits for that.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -36,27 +37,78 @@ func start() (*process, error) {
 	}
 	defer unix.Close(pair[1])
 	p := &process{sock: pair[0]}
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-	if err == nil {
-		defer null.Close()
-		p.pid, p.pidfd, err = launch.Fork("/proc/self/exe", []string{name}, []uintptr{null.Fd(), null.Fd(), null.Fd(), uintptr(pair[1])})
+	if p.pid, p.pidfd, err = fork(pair[1]); err == nil {
+		limit := unix.NsecToTimeval(within.Nanoseconds())
+		if err = unix.SetsockoptTimeval(p.sock, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit); err != nil {
+			p.end()
+			return nil, os.NewSyscallError("setsockopt", err)
+		}
+		return p, nil
 	}
-	if err != nil {
-		_ = unix.Close(p.sock)
-		return nil, err
-	}
-	return p, nil
+	_ = unix.Close(p.sock)
+	return nil, err
 }
 
-// send gives the order, and closes our end: nothing comes back.
+func fork(sock int) (pid, pidfd int, err error) {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return 0, -1, err
+	}
+	defer null.Close()
+	pid, pidfd, err = launch.Fork("/proc/self/exe", []string{name}, []uintptr{null.Fd(), null.Fd(), null.Fd(), uintptr(sock)})
+	if err == nil && pidfd < 0 { // Linux before 5.4
+		_ = unix.Kill(pid, unix.SIGKILL)
+		_, _ = unix.Wait4(pid, nil, 0, nil)
+		err = errors.ErrUnsupported
+	}
+	return pid, pidfd, err
+}
+
+// The states of a process.
+const (
+	starting = iota
+	resting
+	dead
+)
+
+// state looks what the process does.
+func (p *process) state() int {
+	var info unix.Siginfo
+	err := unix.Waitid(unix.P_PIDFD, p.pidfd, &info, unix.WEXITED|unix.WSTOPPED|unix.WNOHANG|unix.WNOWAIT, nil)
+	switch {
+	case err == unix.EINTR, err == nil && info.Signo == 0:
+		return starting
+	case err == nil && info.Code == cldStopped:
+		return resting
+	}
+	return dead
+}
+
+const cldStopped = 5 // CLD_STOPPED, asm-generic/siginfo.h
+
+// send gives the order to a process that rests, wakes it, and closes our end. It returns
+// when the other end is closed: from then on the process does not end with us.
 func (p *process) send(order []byte, files []int) error {
 	err := unix.Sendmsg(p.sock, order, unix.UnixRights(files...), nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
 	if err == nil {
-		_ = unix.Close(p.sock)
-		p.sock = -1
+		err = unix.PidfdSendSignal(p.pidfd, unix.SIGCONT, nil, 0)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	for limit := time.Now().Add(within); time.Now().Before(limit); {
+		if _, _, err := unix.Recvfrom(p.sock, make([]byte, 1), 0); err != unix.EINTR {
+			break
+		}
+	}
+	_ = unix.Close(p.sock)
+	p.sock = -1
+	return nil
 }
+
+// within bounds the wait for a process that was woken. One that somebody has stopped
+// again becomes the daemon when it is let go.
+const within = 5 * time.Second
 
 // end ends the process and reaps it.
 func (p *process) end() {
@@ -88,9 +140,16 @@ func wait() int {
 		self = proc.ID{PID: os.Getpid()} // /proc is of another pid namespace, or not there
 	}
 	unix.CloseOnExec(end)
-	order, rights, err := receive()
+	order, rights, err := []byte(nil), []byte(nil), error(unix.EAGAIN)
+	for err == unix.EAGAIN { // whoever may have woken it
+		if !rest() {
+			return 0
+		}
+		order, rights, err = receive()
+	}
+	_ = unix.Prctl(unix.PR_SET_PDEATHSIG, 0, 0, 0, 0)
 	if err != nil || len(order) == 0 {
-		return 0 // the broker is gone, or has no use for us
+		return 0
 	}
 	b, ok := decode(order)
 	if !ok {
@@ -101,6 +160,22 @@ func wait() int {
 	}
 	_, _ = os.Stderr.WriteString("fastbind: " + become(b, self).Error() + "\n") // the daemon's log
 	return broken
+}
+
+// rest stops the process until it is woken. If it slept instead, the runtime of a Go
+// program would wake it from time to time, for nothing. Who is stopped does not see that
+// its socket ends, so the kernel is to kill it when its parent ends; false is that the
+// parent has ended before. The kernel does it too when no more than the thread has ended
+// that forked (PR_SET_PDEATHSIG in prctl(2)), which costs the broker the process.
+func rest() bool {
+	if unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0) != nil {
+		return false
+	}
+	broker, err := unix.GetsockoptUcred(end, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil || int(broker.Pid) != os.Getppid() {
+		return false
+	}
+	return unix.Kill(os.Getpid(), unix.SIGSTOP) == nil
 }
 
 // lowerFiles gives the daemon the soft limit of descriptors that the trampoline does.
@@ -116,11 +191,12 @@ func lowerFiles() {
 	_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l)
 }
 
-// receive waits for an order, which is empty at the end of the socket.
+// receive returns the order that there is, which is empty at the end of the socket;
+// EAGAIN if there is none.
 func receive() (order, rights []byte, err error) {
 	order, rights = make([]byte, maxOrder), make([]byte, unix.CmsgSpace(4*maxFiles))
 	for {
-		n, oobn, flags, _, err := unix.Recvmsg(end, order, rights, unix.MSG_CMSG_CLOEXEC)
+		n, oobn, flags, _, err := unix.Recvmsg(end, order, rights, unix.MSG_CMSG_CLOEXEC|unix.MSG_DONTWAIT)
 		switch {
 		case err == unix.EINTR:
 		case err != nil:

@@ -53,7 +53,40 @@ func fill(t *testing.T) *Spare {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Close)
+	rests(t, s)
 	return s
+}
+
+// rests waits until the process can be told what to become.
+func rests(t *testing.T, s *Spare) {
+	t.Helper()
+	for end := time.Now().Add(deadline); s.spare.state() != resting; time.Sleep(time.Millisecond) {
+		if s.spare.state() == dead || time.Now().After(end) {
+			t.Fatal("it does not come to rest")
+		}
+	}
+}
+
+// TestWoken: one that somebody wakes comes to rest again, and one that does not rest
+// yet is left for the next launch.
+func TestWoken(t *testing.T) {
+	s := fill(t)
+	pid := s.spare.pid
+	if err := unix.Kill(pid, unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	rests(t, s)
+	fresh := &Spare{}
+	defer fresh.Close()
+	if err := fresh.Fill(); err != nil {
+		t.Fatal(err)
+	}
+	b := launch.Become{Path: "/bin/true", Argv: []string{"true"}, Files: []int{0, 1, 2}, Dir: "/", Record: "/nowhere"}
+	if _, _, ok := fresh.Become(b); !ok && fresh.spare == nil {
+		t.Error("one that has not stopped yet is ended")
+	} else if !ok {
+		rests(t, fresh)
+	}
 }
 
 // TestBecome: what the process becomes has everything that it was told and nothing of
@@ -271,10 +304,15 @@ func TestOrphan(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer h.Close()
+	for end := time.Now().Add(deadline); stateOf(pid) != "T"; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("it does not come to rest")
+		}
+	}
 	names, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
 	for _, name := range names {
 		to, _ := os.Readlink(name)
-		if to != os.DevNull && filepath.Base(name) != strconv.Itoa(end) && !strings.HasPrefix(to, "anon_inode:") {
+		if to != os.DevNull && filepath.Base(name) != strconv.Itoa(end) && !strings.HasPrefix(to, "anon_inode:") && !strings.HasPrefix(to, "/sys/") { // the runtime has some
 			t.Errorf("%s leads to %s", name, to)
 		}
 	}
@@ -286,5 +324,60 @@ func TestOrphan(t *testing.T) {
 	defer cancel()
 	if err := h.Wait(ctx); err != nil {
 		t.Errorf("it waits on: %v", err)
+	}
+}
+
+// stateOf is the letter of a process's state, proc_pid_stat(5).
+func stateOf(pid int) string {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, rest, _ := strings.Cut(string(b), ") ")
+	state, _, _ := strings.Cut(rest, " ")
+	return state
+}
+
+// leaverHelper launches a daemon that keeps descriptor 4, and is gone at once.
+var leaverHelper = reexec.Helper("leaver", func(args []string) {
+	var s Spare
+	reexec.Check(s.Fill())
+	for s.spare.state() == starting {
+		time.Sleep(time.Millisecond)
+	}
+	pid, _, ok := s.Become(launch.Become{Path: "/bin/cat", Argv: []string{"cat"}, Dir: "/", Record: args[0], Files: []int{4, 3, 2}})
+	if ok {
+		os.Exit(0)
+	}
+	fmt.Fprintln(os.Stderr, "no process", pid)
+	os.Exit(1)
+})
+
+// TestLeft: a daemon that is launched in the last moment of its broker stays.
+func TestLeft(t *testing.T) {
+	rec := filepath.Join(t.TempDir(), "record")
+	if err := record.Create(rec, nil); err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		outR, outW, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		inR, inW, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := reexec.Command(t, leaverHelper, rec)
+		cmd.ExtraFiles = []*os.File{outW, inR}
+		if err := cmd.Run(); err != nil {
+			t.Fatal(err)
+		}
+		_, _ = outW.Close(), inR.Close()
+		if _, err := io.WriteString(inW, "still here\n"); err != nil {
+			t.Fatal(err)
+		}
+		_ = inW.Close()
+		if out, err := io.ReadAll(outR); err != nil || string(out) != "still here\n" {
+			t.Fatalf("%q, %v", out, err)
+		}
+		_ = outR.Close()
 	}
 }
