@@ -249,7 +249,7 @@ func TestDocsLinks(t *testing.T) {
 func TestDocsDefinition(t *testing.T) {
 	full := definition.Definition{
 		Service: "s", Instance: "i", Command: []string{"c"}, Self: true, Foreign: true, Bind: "broker", Dir: "/",
-		Env: []string{"E=1"}, EnvPolicy: "ignore", FDEnv: []string{"F={fd}"}, Version: "1", BoundWithin: 1, AdoptWithin: 1, StopWithin: 1,
+		Env: []string{"E=1"}, EnvPolicy: "ignore", FDEnv: []string{"F={fd}"}, Endpoints: []string{"e"}, Version: "1", BoundWithin: 1, AdoptWithin: 1, StopWithin: 1,
 		IdleExit: 1, HangAfter: 1, OnHang: "replace",
 		OnVersion: "replace", MinVersion: "1.0.0", AllowVersions: []string{"1"},
 	}

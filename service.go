@@ -113,6 +113,12 @@ type Service struct {
 	// the listener's descriptor, {socket} for the endpoint's path.
 	FDEnv []string
 
+	// Endpoints name further endpoints of a foreign daemon, at most 16, each of at
+	// most 32 of the characters a-z 0-9 _ -, beginning with a letter or digit. Their
+	// listeners follow the first by systemd's convention, and {fd:NAME} and
+	// {socket:NAME} stand for them in arguments and FDEnv. See Endpoint.Further.
+	Endpoints []string
+
 	Version string // "" is what the daemon says of itself
 
 	BoundWithin time.Duration // BindDaemon: exec to listening; 0 is 500 ms
@@ -147,7 +153,7 @@ func (s Service) definition() (definition.Definition, error) {
 	d := definition.Definition{
 		Service: s.Name, Instance: s.Instance, Command: s.Command, Foreign: s.Foreign,
 		Bind: definition.Bind(s.Bind), Dir: s.Dir, Env: s.Env, EnvPolicy: definition.EnvPolicy(s.EnvPolicy),
-		FDEnv: s.FDEnv, Version: s.Version,
+		FDEnv: s.FDEnv, Endpoints: s.Endpoints, Version: s.Version,
 		BoundWithin: s.BoundWithin, AdoptWithin: s.AdoptWithin, StopWithin: s.StopWithin,
 		IdleExit: s.IdleExit, HangAfter: s.HangAfter, OnHang: definition.HangPolicy(s.OnHang),
 		OnVersion: definition.VersionPolicy(s.OnVersion), MinVersion: s.MinVersion, AllowVersions: s.AllowVersions,
@@ -231,6 +237,10 @@ func (e *endpointError) Is(target error) bool { return target == ErrInvalidEndpo
 // Path returns the path of the Unix socket. It fits into a socket address, so
 // any program can dial it.
 func (e Endpoint) Path() string { return e.path }
+
+// Further returns the endpoint that a service names in Endpoints, where e is the
+// service's own. It is bound whenever that one is.
+func (e Endpoint) Further(name string) Endpoint { return Endpoint{e.path + "-" + name} }
 
 // String returns the path.
 func (e Endpoint) String() string { return e.path }

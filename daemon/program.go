@@ -193,7 +193,13 @@ func adoptHandover(h *handover.Handover, o options) (*stand, error) {
 	return st, nil
 }
 
+// errFurther: a backend would leave those who connect there waiting for ever.
+var errFurther = errors.New("its definition has further endpoints, of which a daemon made with package daemon accepts none")
+
 func (st *stand) adoptDescriptors(h *handover.Handover, inherited *os.File) error {
+	if len(h.Further) > 0 {
+		return errFurther
+	}
 	var err error
 	if h.Life != handover.None {
 		st.life = os.NewFile(uintptr(h.Life), "life lock")
@@ -302,8 +308,8 @@ func newInstance(h *handover.Handover, o options) *Instance {
 		need: newNeed(h.IdleExit),
 	}
 	i.giver = newGiver(i.need, func() bool { return isOwner(h) })
-	if h.Held {
-		i.giver.promised()
+	if h.Holder != "" {
+		i.giver.promised(h.Holder)
 	}
 	i.need.load() // until it is ready
 	if h.Dir != "" {

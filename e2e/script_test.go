@@ -150,6 +150,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exit":      cmdExit,
 			"member":    cmdMember,
+			"plainly":   cmdPlainly,
 			"waitphase": cmdWaitPhase,
 			"kill9":     func(ts *testscript.TestScript, _ bool, args []string) { signalService(ts, args, syscall.SIGKILL) },
 			"freeze":    func(ts *testscript.TestScript, _ bool, args []string) { signalService(ts, args, syscall.SIGSTOP) },
@@ -256,6 +257,24 @@ func cmdMember(ts *testscript.TestScript, neg bool, args []string) {
 	s, isText := v.(string)
 	if match := string(text) == args[1] || isText && s == args[1]; match == neg {
 		ts.Fatalf("member %s is %s", args[0], text)
+	}
+}
+
+// plainly PATH LINE REPLY is a client that knows nothing of fastbind.
+func cmdPlainly(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: plainly path line reply")
+	}
+	conn, err := net.Dial("unix", args[0])
+	ts.Check(err)
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(deadline))
+	_, err = fmt.Fprintln(conn, args[1])
+	ts.Check(err)
+	reply, err := bufio.NewReader(conn).ReadString('\n')
+	ts.Check(err)
+	if reply != args[2]+"\n" {
+		ts.Fatalf("it answers %q", reply)
 	}
 }
 

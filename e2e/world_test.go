@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -37,7 +38,7 @@ var build = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	built = dir
-	cmd := exec.Command("go", "build", "-o", dir+"/", "../internal/testprog", "../cmd/fastbind")
+	cmd := exec.Command("go", "build", "-o", dir+"/", "../internal/testprog", "../cmd/fastbind", "./testdata/standing")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -49,11 +50,12 @@ var build = sync.OnceValues(func() (string, error) {
 
 // A world is a runtime directory of its own, with everything in it.
 type world struct {
-	t    *testing.T
-	dir  string // below /tmp: a test's own temporary directory has a long name
-	root string
-	bin  string
-	env  []string
+	t     *testing.T
+	dir   string // below /tmp: a test's own temporary directory has a long name
+	root  string
+	bin   string
+	env   []string
+	dials []string // further arguments of every dial
 }
 
 func newWorld(t *testing.T) *world {
@@ -140,7 +142,7 @@ func (w *world) must(args ...string) string {
 // dial does one request and returns the daemon's pid.
 func (w *world) dial(args ...string) string {
 	w.t.Helper()
-	fields := strings.Fields(w.must(append([]string{"dial"}, args...)...))
+	fields := strings.Fields(w.must(slices.Concat([]string{"dial"}, w.dials, args)...))
 	if len(fields) < 3 || fields[0] != "ok" {
 		w.t.Fatalf("dial answered %q", fields)
 	}

@@ -18,9 +18,12 @@ import (
 	"math/rand/v2"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fastbind/fastbind/internal/broker/ahead"
+	"github.com/fastbind/fastbind/internal/broker/backlog"
+	"github.com/fastbind/fastbind/internal/broker/limit"
 	"github.com/fastbind/fastbind/internal/broker/poller"
 	"github.com/fastbind/fastbind/internal/broker/supervise"
 	"github.com/fastbind/fastbind/internal/journal"
@@ -37,6 +40,10 @@ type Config struct {
 	// Holder is the directory of the broker's own generation, whose life lock it
 	// holds: where it is named, everybody sees whether the broker lives.
 	Holder string
+
+	// Claim finds out what daemons can be limited with; nil: limit.Claim, of the
+	// user's systemd managers. It is called once, when something is to be limited.
+	Claim func(context.Context) limit.Available
 }
 
 // A Broker holds the services of one user and instance. Run is called once; the
@@ -44,20 +51,34 @@ type Config struct {
 type Broker struct {
 	config Config
 	poll   *poller.Poller
+	feed   feed
+	aids   aids
+	since  time.Time
 
 	events   chan posted    // what has happened; read by Run alone
 	ended    chan struct{}  // closed when Run returns
 	workers  workers        // the goroutines of effects
 	under    sync.WaitGroup // these, and those of watched generations
 	spare    ahead.Spare    // what becomes the next foreign daemon
+	spares   atomic.Bool    // there may be one
 	quiet    *time.Timer    // makes it, when nothing was done for a while
 	services map[uint64]*service
 	names    map[string]*service
 	ctx      context.Context // of Run
 	schedule supervise.Schedule
+	looks    looks
+	blind    bool // the system does not tell who waits in a queue
+
+	claim    sync.Once
+	found    limit.Available // once claim is done
 	requests map[uint64]chan supervise.Answer
 	lastKey  uint64
 	lastID   uint64
+
+	binding *sync.WaitGroup // counts what the set under way binds; nil without one
+	bound   chan struct{}   // closed when what was last set is bound, or cannot be
+
+	patience time.Duration // boundWithin, but in tests
 }
 
 // posted is an event of a service. done is run by the loop, before the event is
@@ -85,7 +106,7 @@ func New(c Config) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Broker{config: c, poll: p, events: make(chan posted, maxEvents), ended: make(chan struct{}),
+	return &Broker{config: c, poll: p, since: time.Now(), patience: boundWithin, events: make(chan posted, maxEvents), ended: make(chan struct{}),
 		services: map[uint64]*service{}, names: map[string]*service{}, requests: map[uint64]chan supervise.Answer{}}, nil
 }
 
@@ -94,10 +115,22 @@ func New(c Config) (*Broker, error) {
 func (b *Broker) Run(ctx context.Context, services []Service) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer close(b.ended)
+	defer b.feed.end()
+	defer b.aids.close()
+	defer b.forget()
 	defer b.under.Wait()
 	defer cancel()
 	defer b.poll.Close()
 	b.ctx = ctx
+	_, err := backlog.Dump()
+	b.blind = err != nil
+	for _, s := range services {
+		if s.Limits != (limit.Wanted{}) {
+			// Before there are children: who is alone in a cgroup can make room in it.
+			b.available(ctx, s.Definition.Instance)
+			break
+		}
+	}
 	b.quiet = time.AfterFunc(time.Hour, func() { _ = b.spare.Fill() }) // without one the shell does it
 	defer b.spare.Close()
 	defer b.quiet.Stop()
@@ -109,7 +142,7 @@ func (b *Broker) Run(ctx context.Context, services []Service) error {
 		// Deadlines are of the boot clock, which a suspend does not stop.
 		timer.Stop()
 		var tick <-chan time.Time
-		if at := b.schedule.Next(); at != 0 {
+		if at := earlier(b.schedule.Next(), b.looks.at); at != 0 {
 			timer.Reset(max(0, at-proc.BootTime()))
 			tick = timer.C
 		}
@@ -130,25 +163,60 @@ func (b *Broker) Run(ctx context.Context, services []Service) error {
 			for _, name := range b.schedule.Due(proc.BootTime()) {
 				b.next(b.names[name], supervise.Timer{})
 			}
+			b.look(proc.BootTime())
 		}
 	}
 }
 
-// depart leaves everything to the daemons and the next broker.
+// depart leaves everything to the daemons and the next broker. Whoever still leaves its
+// queue to us is to learn that we hold it no longer before that is so.
 func (b *Broker) depart() {
+	for _, s := range b.services {
+		for _, r := range s.runs {
+			if r.hold != nil {
+				_ = r.hold.Close()
+			}
+		}
+	}
 	for _, s := range b.services {
 		b.next(s, supervise.Departed{})
 	}
 }
 
+// forget closes what nobody waits for any more.
+func (b *Broker) forget() {
+	for _, s := range b.services {
+		for _, r := range s.runs {
+			r.close()
+		}
+	}
+}
+
 // next gives an event to a service's machine and does what it says.
 func (b *Broker) next(s *service, e supervise.Event) {
+	before := s.machine.Run
 	m, effects := s.machine.Next(supervise.Moment{At: proc.BootTime(), Jitter: rand.Float64()}, e)
 	s.machine = m
+	if run := m.Run; run.Ready && (!before.Ready || before.Number != run.Number) {
+		s.ready(run.Number)
+	}
 	for _, f := range effects {
 		b.do(s, f)
 	}
+	if s.old != nil {
+		_ = s.old.Close()
+		s.old = nil
+	}
+	b.attend(s)
 	b.settle(s)
+}
+
+// earlier returns the earlier of two times, of which 0 is none.
+func earlier(a, b time.Duration) time.Duration {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
 }
 
 // post tells the loop what has happened, and gives up when the broker ends.
@@ -175,9 +243,30 @@ func (b *Broker) begin(s *service, effect func(context.Context) func(*service) s
 		if s.ctx.Err() == nil {
 			b.post(s.ctx, s.key, effect(s.ctx))
 		}
-		if s.launch.Ahead != nil {
+		if b.spares.Load() {
 			b.quiet.Reset(spareAfter)
 		}
+	})
+}
+
+// beginBound is begin when everything that was set last is bound.
+func (b *Broker) beginBound(s *service, effect func(context.Context) func(*service) supervise.Event) {
+	bound := b.bound
+	select {
+	case <-bound:
+		b.begin(s, effect)
+		return
+	default:
+	}
+	b.under.Go(func() {
+		late := time.NewTimer(b.patience)
+		defer late.Stop()
+		select {
+		case <-bound:
+		case <-late.C:
+		case <-s.ctx.Done():
+		}
+		b.begin(s, effect)
 	})
 }
 
@@ -192,9 +281,15 @@ func (b *Broker) pollAll(ctx context.Context) {
 		}
 		for _, key := range keys {
 			b.post(ctx, key, func(s *service) supervise.Event {
-				if s.watched = false; s.held == nil || !s.held.Socket().Waits() {
-					return nil // it was told before the listener was released
+				if !s.watched {
+					b.begun(s) // or another of its listeners was told of before
+					return nil
 				}
+				if !s.held.Waits() {
+					b.watch(s, true) // whoever came has been accepted, or the key was of an earlier watch
+					return nil
+				}
+				b.unwatch(s)
 				return supervise.Readable{}
 			})
 		}

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/fastbind/fastbind/internal/broker/supervise"
@@ -17,18 +18,25 @@ import (
 func (b *Broker) do(s *service, e supervise.Effect) {
 	switch e := e.(type) {
 	case supervise.Bind:
-		b.begin(s, func(ctx context.Context) func(*service) supervise.Event { return b.bind(ctx, s.launch) })
+		as, l, bound := s.Service, s.launch, b.counted(s)
+		b.begin(s, func(ctx context.Context) func(*service) supervise.Event {
+			defer bound()
+			return b.bind(ctx, as, l)
+		})
 	case supervise.Launch:
-		held := s.held
-		b.begin(s, func(ctx context.Context) func(*service) supervise.Event { return b.activate(ctx, s.launch, held) })
+		as, l, held := s.Service, s.launch, s.held
+		b.beginBound(s, func(ctx context.Context) func(*service) supervise.Event { return b.activate(ctx, as, l, held) })
 	case supervise.Succeed:
-		b.begin(s, func(ctx context.Context) func(*service) supervise.Event { return b.succeed(ctx, s.launch, e.Number) })
+		as, l := s.Service, s.launch
+		b.begin(s, func(ctx context.Context) func(*service) supervise.Event { return b.succeed(ctx, as, l, e.Number) })
 	case supervise.CancelSuccessor:
 		// A successor that is late is ended with the generation that it was to
 		// succeed, or takes over, which is told then.
 	case supervise.Drain:
-		if r := s.runs[e.Number]; r != nil && r.known() == nil {
-			_ = launch.AskToEnd(r.entry, r.handle)
+		if r := s.runs[e.Number]; r != nil {
+			if entry, handle, err := r.known(); err == nil {
+				_ = launch.AskToEnd(entry, handle)
+			}
 		}
 	case supervise.Capture:
 		b.capture(s, e)
@@ -37,15 +45,18 @@ func (b *Broker) do(s *service, e supervise.Effect) {
 	case supervise.Refuse:
 		b.unwatch(s)
 		if s.held != nil {
-			_ = s.held.Socket().Shut()
+			_ = s.held.Shut()
 		}
 		b.release(s)
 	case supervise.Release, supervise.HandOn:
-		b.unwatch(s)
+		if s.old == nil {
+			b.unwatch(s)
+		}
 		b.release(s)
 	case supervise.Forget:
+		l := s.launch
 		b.begin(s, func(ctx context.Context) func(*service) supervise.Event {
-			_, _ = s.launch.Reset(ctx)
+			_, _ = l.Reset(ctx)
 			return func(*service) supervise.Event { return nil }
 		})
 	case supervise.Watch:
@@ -67,41 +78,71 @@ func (b *Broker) watch(s *service, on bool) {
 		b.unwatch(s)
 		return
 	}
-	if s.held != nil && b.poll.Watch(s.held.Socket().FD(), s.key) == nil {
-		s.watched = true
+	if s.held == nil {
+		return
+	}
+	s.queue = idle
+	for _, sock := range s.held.Sockets() {
+		s.watched = b.poll.Watch(sock.FD(), s.key) == nil || s.watched
 	}
 }
 
 func (b *Broker) unwatch(s *service) {
-	if s.watched && s.held != nil {
-		_ = b.poll.Forget(s.held.Socket().FD())
+	if (s.watched || s.queue == armed) && s.held != nil {
+		for _, sock := range s.held.Sockets() {
+			_ = b.poll.Forget(sock.FD())
+		}
 	}
-	s.watched = false
+	s.watched, s.queue = false, idle
 }
 
-// release closes our copy of the listener.
+// release closes the copy of the listener that we had before the event: not the one
+// that it has brought.
 func (b *Broker) release(s *service) {
-	if s.held != nil {
-		_ = s.held.Close()
-		s.held = nil
+	if s.old == nil {
+		s.old, s.held = s.held, nil
+	}
+	if s.old != nil {
+		_ = s.old.Close()
+		s.old = nil
 	}
 }
 
-// keep makes h the copy that we have.
+// keep makes h what we hold, from the event on that it has come with; nil changes
+// nothing.
 func (b *Broker) keep(s *service, h *launch.Holding) {
 	if h == nil {
 		return
 	}
 	b.unwatch(s)
-	b.release(s)
-	s.held = h
+	s.old, s.held = s.held, h
+}
+
+// boundWithin is how long a launch waits for the endpoints of others: a daemon that
+// needs another service is to find it whatever the order is (see counted). One that
+// cannot be bound, or is not handed over, makes nobody wait for longer.
+const boundWithin = 2 * time.Second
+
+// counted counts an endpoint that is about to be bound, if it is one of a set, until
+// the returned function is called or the service is no more.
+func (b *Broker) counted(s *service) (bound func()) {
+	if b.binding == nil {
+		return func() {}
+	}
+	b.binding.Add(1)
+	bound = sync.OnceFunc(b.binding.Done)
+	context.AfterFunc(s.ctx, bound)
+	return bound
 }
 
 // bind holds the endpoint, or gets a copy of the listener of who serves there.
-func (b *Broker) bind(ctx context.Context, l *launch.Broker) func(*service) supervise.Event {
+func (b *Broker) bind(ctx context.Context, as Service, l *launch.Broker) func(*service) supervise.Event {
 	out, err := l.Hold(ctx, b.config.Holder)
 	if err != nil {
-		return failedTo(supervise.BindFailed{Reason: err.Error()})
+		return func(s *service) supervise.Event {
+			s.failed(stageOf(err), err.Error())
+			return supervise.BindFailed{Reason: err.Error()}
+		}
 	}
 	if out.Held != nil {
 		return func(s *service) supervise.Event {
@@ -109,7 +150,15 @@ func (b *Broker) bind(ctx context.Context, l *launch.Broker) func(*service) supe
 			return supervise.Bound{}
 		}
 	}
-	return b.adopt(ctx, l, out.Place)
+	return b.adopt(ctx, as, l, out.Place)
+}
+
+// stageOf is where a launch failed.
+func stageOf(err error) string {
+	if f, ok := errors.AsType[*launch.Fault](err); ok {
+		return f.Stage
+	}
+	return launch.StagePrepare
 }
 
 func failedTo(e supervise.Event) func(*service) supervise.Event {
@@ -119,30 +168,52 @@ func failedTo(e supervise.Event) func(*service) supervise.Event {
 var errUnknown = errors.New("somebody accepts at the endpoint, and no living generation is on record")
 
 // adopt finds out who serves, and gets a copy of its listener if it can hand it over.
-func (b *Broker) adopt(ctx context.Context, l *launch.Broker, place runtimedir.Place) func(*service) supervise.Event {
-	entries, err := launch.Generations(place.Dir)
-	e, ok := launch.Current(place.Dir, entries)
-	if err != nil || !ok || !e.Alive {
-		return failedTo(supervise.BindFailed{Reason: errUnknown.Error()})
+func (b *Broker) adopt(ctx context.Context, as Service, l *launch.Broker, place runtimedir.Place) func(*service) supervise.Event {
+	within, cancel := context.WithTimeout(ctx, adoptWithin)
+	defer cancel()
+	for {
+		entries, err := launch.Generations(place.Dir)
+		e, ok := launch.Serving(place.Dir, entries)
+		if err != nil || !ok {
+			return failedTo(supervise.BindFailed{Reason: errUnknown.Error()})
+		}
+		handle, err := e.Open()
+		if err != nil {
+			return failedTo(supervise.BindFailed{Reason: err.Error()})
+		}
+		r := &run{place: place, entry: e, handle: handle, found: true}
+		backend := e.Record.Backend || !e.Record.Definition.Foreign
+		event := supervise.Adopted{Run: supervise.Run{Number: e.Number, Backend: backend, Ready: e.Record.WasReady}}
+		var held *launch.Holding
+		if backend {
+			// A broker that was killed a moment ago is the holder until the daemon has
+			// seen its end, and a successor may be taking over: look again.
+			if held, r.hold, err = l.Adopt(within, place, e, b.config.Holder); err != nil && again(within) {
+				_ = handle.Close()
+				continue
+			}
+			event.Listener = err == nil
+		}
+		if r.aid = b.aids.get(e.Dir); r.aid == nil { // else this broker has launched it, as a successor
+			r.aid = b.newAid(ctx, as, l)
+			r.aid.adopt(place, e)
+			r.aid.made()
+		}
+		return func(s *service) supervise.Event {
+			b.keep(s, held)
+			b.follow(s, r)
+			return event
+		}
 	}
-	handle, err := e.Open()
-	if err != nil {
-		return failedTo(supervise.BindFailed{Reason: err.Error()})
-	}
-	r := &run{place: place, entry: e, handle: handle, found: true}
-	backend := e.Record.Backend || !e.Record.Definition.Foreign
-	event := supervise.Adopted{Run: supervise.Run{Number: e.Number, Backend: backend, Ready: e.Record.WasReady}}
-	var held *launch.Holding
-	if backend {
-		actx, cancel := context.WithTimeout(ctx, adoptWithin)
-		held, r.hold, err = l.Adopt(actx, place, e, b.config.Holder)
-		cancel()
-		event.Listener = err == nil
-	}
-	return func(s *service) supervise.Event {
-		b.keep(s, held)
-		b.follow(s, r)
-		return event
+}
+
+// again waits before an attempt is repeated, and reports whether there is time for it.
+func again(ctx context.Context) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(askAgain):
+		return true
 	}
 }
 
@@ -151,8 +222,13 @@ func (b *Broker) adopt(ctx context.Context, l *launch.Broker, place runtimedir.P
 const adoptWithin = 5 * time.Second
 
 // activate launches a generation with the held listener.
-func (b *Broker) activate(ctx context.Context, l *launch.Broker, held *launch.Holding) func(*service) supervise.Event {
-	out, err := l.Activate(ctx, held)
+func (b *Broker) activate(ctx context.Context, as Service, l *launch.Broker, held *launch.Holding) func(*service) supervise.Event {
+	began := proc.BootTime()
+	aid := b.newAid(ctx, as, l)
+	within, cancel := context.WithTimeout(ctx, launchWithin)
+	out, err := aid.aided().Activate(within, held)
+	cancel()
+	aid.made()
 	if err != nil {
 		failed := supervise.LaunchFailed{Reason: err.Error()}
 		if f, ok := errors.AsType[*launch.Fault](err); ok {
@@ -161,38 +237,64 @@ func (b *Broker) activate(ctx context.Context, l *launch.Broker, held *launch.Ho
 				failed.Retry = proc.BootTime() + time.Until(f.RetryAt)
 			}
 		}
-		return failedTo(failed)
+		return func(s *service) supervise.Event {
+			s.failed(stageOf(err), failed.Reason)
+			return failed
+		}
 	}
 	if out.Launched == nil {
-		return b.adopt(ctx, l, out.Place)
+		adopted := b.adopt(ctx, as, l, out.Place)
+		return func(s *service) supervise.Event {
+			e := adopted(s)
+			if _, failed := e.(supervise.BindFailed); failed {
+				return supervise.Stranded{}
+			}
+			return e
+		}
 	}
+	there := proc.BootTime()
 	return func(s *service) supervise.Event {
-		r := &run{place: out.Place, launched: out.Launched}
+		b.keep(s, out.Held)
+		r := &run{place: out.Place, launched: out.Launched, aid: aid, began: there}
 		r.entry = launch.Entry{Name: nameOf(out.Launched.Dir), Dir: out.Launched.Dir, Number: out.Launched.Number, Alive: true}
+		s.launches(there - began)
 		b.follow(s, r)
 		return supervise.Launched{Number: out.Launched.Number, Backend: !s.Definition.Foreign}
 	}
 }
 
+// launchWithin bounds the wait for the launch lock, and for a generation that was asked
+// to end to drain.
+const launchWithin = time.Minute
+
 // succeed has a successor take over from the generation that serves.
-func (b *Broker) succeed(ctx context.Context, l *launch.Broker, number uint64) func(*service) supervise.Event {
-	if err := l.Replace(ctx); err != nil {
-		return failedTo(supervise.SuccessorFailed{Number: number, Reason: err.Error()})
+func (b *Broker) succeed(ctx context.Context, as Service, l *launch.Broker, number uint64) func(*service) supervise.Event {
+	began := proc.BootTime()
+	aid := b.newAid(ctx, as, l)
+	err := aid.aided().Replace(ctx)
+	aid.made()
+	if err != nil {
+		return func(s *service) supervise.Event {
+			s.failed(stageOf(err), err.Error())
+			return supervise.SuccessorFailed{Number: number, Reason: err.Error()}
+		}
 	}
+	there := proc.BootTime()
 	return func(s *service) supervise.Event {
+		s.launches(there - began)
+		var place runtimedir.Place
+		if s.held != nil {
+			place = s.held.Place
+		}
 		b.begin(s, func(ctx context.Context) func(*service) supervise.Event {
-			return b.succeeded(ctx, s, number)
+			return b.succeeded(ctx, as, l, place, number)
 		})
 		return nil
 	}
 }
 
-func (b *Broker) succeeded(ctx context.Context, s *service, number uint64) func(*service) supervise.Event {
-	var dir runtimedir.Place
-	if s.held != nil {
-		dir = s.held.Place
-	}
-	adopted := b.adopt(ctx, s.launch, dir)
+func (b *Broker) succeeded(ctx context.Context, as Service, l *launch.Broker, place runtimedir.Place, number uint64) func(*service) supervise.Event {
+	adopted := b.adopt(ctx, as, l, place)
 	return func(s *service) supervise.Event {
 		if a, ok := adopted(s).(supervise.Adopted); ok {
 			return supervise.Succeeded{Number: number, Run: a.Run}
@@ -203,16 +305,17 @@ func (b *Broker) succeeded(ctx context.Context, s *service, number uint64) func(
 
 // capture writes evidence of a hang.
 func (b *Broker) capture(s *service, e supervise.Capture) {
-	r := s.runs[e.Number]
-	if r == nil || r.known() != nil {
-		b.begin(s, func(context.Context) func(*service) supervise.Event {
-			return failedTo(supervise.Captured{Number: e.Number})
-		})
-		return
-	}
-	entry, handle, place := r.entry, r.handle, r.place
+	nothing := failedTo(supervise.Captured{Number: e.Number})
+	r, l := s.runs[e.Number], s.launch
 	b.begin(s, func(context.Context) func(*service) supervise.Event {
-		s.launch.Capture(place, entry, handle, errors.New(string(e.Cause)))
+		if r == nil {
+			return nothing
+		}
+		entry, handle, err := r.known()
+		if err != nil {
+			return nothing
+		}
+		l.Capture(r.place, entry, handle, errors.New(string(e.Cause)))
 		st, err := handle.State()
 		return failedTo(supervise.Captured{Number: e.Number, Debugged: err == nil && st.Tracer != 0})
 	})
@@ -221,15 +324,19 @@ func (b *Broker) capture(s *service, e supervise.Capture) {
 // kill kills a generation, and says on record for what.
 func (b *Broker) kill(s *service, e supervise.Kill) {
 	r := s.runs[e.Number]
-	if r == nil || r.known() != nil {
+	if r == nil {
+		return
+	}
+	entry, handle, err := r.known()
+	if err != nil {
 		return
 	}
 	var why *launch.Fault
 	if e.Cause != supervise.CauseStop {
 		why = &launch.Fault{Class: launch.LaunchFailed, Stage: launch.StageLoad, Err: errors.New(string(e.Cause))}
-		if r.entry.Record.WasReady {
+		if entry.Record.WasReady {
 			why.Class, why.Stage = launch.Hung, launch.StageServe
 		}
 	}
-	_ = s.launch.KillGeneration(r.entry, r.handle, why)
+	_ = s.launch.KillGeneration(entry, handle, why)
 }

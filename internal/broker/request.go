@@ -3,11 +3,8 @@ package broker
 import (
 	"context"
 	"errors"
-	"slices"
-	"strings"
 
 	"github.com/fastbind/fastbind/internal/broker/supervise"
-	"github.com/fastbind/fastbind/internal/definition"
 )
 
 // Reasons for which a broker is not asked.
@@ -79,23 +76,4 @@ func (b *Broker) Request(ctx context.Context, name string, verb supervise.Verb) 
 		})
 		return supervise.Answer{}, context.Cause(ctx)
 	}
-}
-
-// A View is a service as the broker sees it. It is a plain value.
-type View struct {
-	Definition definition.Definition
-	Machine    supervise.Machine // what was decided
-	Waits      bool              // somebody waits in the queue of our listener
-}
-
-// List returns the broker's services, by name.
-func (b *Broker) List(ctx context.Context) ([]View, error) {
-	var list []View
-	err := b.call(ctx, func() {
-		for _, s := range b.names {
-			list = append(list, View{s.Definition, s.machine, s.held != nil && s.held.Socket().Waits()})
-		}
-	})
-	slices.SortFunc(list, func(x, y View) int { return strings.Compare(x.Definition.Service, y.Definition.Service) })
-	return list, err
 }

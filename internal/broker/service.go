@@ -3,12 +3,15 @@ package broker
 import (
 	"context"
 	"reflect"
+	"sync"
+	"time"
 
 	"github.com/fastbind/fastbind/internal/broker/limit"
 	"github.com/fastbind/fastbind/internal/broker/notify"
 	"github.com/fastbind/fastbind/internal/broker/probe"
 	"github.com/fastbind/fastbind/internal/broker/supervise"
 	"github.com/fastbind/fastbind/internal/definition"
+	"github.com/fastbind/fastbind/internal/journal"
 	"github.com/fastbind/fastbind/internal/launch"
 )
 
@@ -48,9 +51,16 @@ type service struct {
 	key     uint64
 	launch  *launch.Broker
 	machine supervise.Machine
-	held    *launch.Holding // our copy of the listener, nil without one
-	watched bool            // by the poller
+	held    *launch.Holding // our copies of the listeners, nil without them
+	old     *launch.Holding // those before, until the event is dealt with that has brought held
+	watched bool            // by the poller, for the machine
+	queue   watchState      // of held, while a generation serves
 	runs    map[uint64]*run // the generations that have not ended, by number
+
+	counts      ServiceMetrics
+	broken      bool   // a failure was not followed by a launch yet
+	lastFailure string // "" if there was none
+	failedAt    time.Time
 
 	ctx context.Context // ends when the broker has no more to do with it
 	end context.CancelFunc
@@ -62,6 +72,12 @@ type service struct {
 // set makes the broker's services those, of which each has another name. Others are
 // let go of: what runs of them runs on.
 func (b *Broker) set(services []Service) {
+	binding, bound := new(sync.WaitGroup), make(chan struct{})
+	b.binding, b.bound = binding, bound
+	defer func() {
+		b.binding = nil
+		b.under.Go(func() { binding.Wait(); close(bound) })
+	}()
 	names := map[string]bool{}
 	for _, s := range services {
 		names[s.Definition.Service] = true
@@ -81,20 +97,34 @@ func (b *Broker) set(services []Service) {
 
 func (b *Broker) add(s Service) {
 	b.lastKey++
-	sv := &service{Service: s, key: b.lastKey, machine: supervise.New(s.Policy), runs: map[uint64]*run{},
-		launch: b.launcher(s)}
+	sv := &service{Service: s, key: b.lastKey, machine: supervise.New(s.policy()), runs: map[uint64]*run{}, launch: b.launcher(s)}
 	sv.ctx, sv.end = context.WithCancel(b.ctx)
 	b.services[sv.key], b.names[s.Definition.Service] = sv, sv
 	b.next(sv, supervise.Requested{Verb: supervise.VerbEnable})
 }
 
-// launcher launches what the service's definition says.
+// launcher returns the launch protocol's side of a service.
 func (b *Broker) launcher(s Service) *launch.Broker {
 	l := launch.NewBroker(b.config.Env, s.Definition, b.config.Client)
+	l.Hook = &launch.Hook{Noted: b.noted}
 	if s.Definition.Foreign && l.Mode() == launch.BrokerBinds {
-		l.Ahead = b.spare.Become
+		l.Hook.Ahead = b.spare.Become
+		b.spares.Store(true)
 	}
 	return l
+}
+
+// noted tells of an event in a journal.
+func (b *Broker) noted(at time.Time, e journal.Event) { b.feed.tell(Noted{Event: e, Time: at}) }
+
+// policy returns the policy as the machine has it: a backend is asked at its control
+// endpoint, and sends no signs of life.
+func (s Service) policy() supervise.Policy {
+	p := s.Policy
+	if !s.Definition.Foreign {
+		p.Watchdog = 0
+	}
+	return p
 }
 
 func (b *Broker) change(s *service, to Service) {
@@ -109,7 +139,7 @@ func (b *Broker) change(s *service, to Service) {
 		b.next(s, supervise.Requested{Verb: supervise.VerbDisable})
 	default:
 		s.Service, s.launch = to, b.launcher(to)
-		b.next(s, supervise.Changed{Policy: to.Policy, Launch: when == supervise.NextLaunch})
+		b.next(s, supervise.Changed{Policy: to.policy(), Launch: when == supervise.NextLaunch})
 	}
 }
 
@@ -127,6 +157,9 @@ func (b *Broker) settle(s *service) {
 	delete(b.services, s.key)
 	delete(b.names, s.Definition.Service)
 	b.schedule.Set(s.Definition.Service, 0)
+	for _, r := range s.runs {
+		r.close() // it runs on
+	}
 	s.end()
 	if s.next != nil {
 		b.add(*s.next)

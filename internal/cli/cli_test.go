@@ -118,7 +118,7 @@ func FuzzHarmless(f *testing.F) {
 var (
 	errorMembers = []string{"stage", "status", "signal", "errno", "message", "log_tail", "log", "retry_at", "service", "instance",
 		"differences", "hint"}
-	serviceMembers = []string{"service", "instance", "variant", "phase", "generation", "pid", "version", "endpoint", "started_at",
+	serviceMembers = []string{"service", "instance", "variant", "phase", "generation", "pid", "version", "endpoint", "endpoints", "started_at",
 		"uptime_seconds", "connections", "leases", "ends_in_seconds", "log", "progress", "last_failure", "retry_at", "definition", "payoff", "sha256", "environment"}
 )
 
@@ -174,7 +174,7 @@ func TestServiceJSON(t *testing.T) {
 	retry := time.Unix(3, 0)
 	v := view{
 		name: "web", instance: "ci", variant: "0123", known: true, phase: "loading", generation: 3, pid: 7, version: "1",
-		endpoint: "/s", started: time.Unix(1, 0), uptime: 90 * time.Second, alive: true, connections: new(int), log: "/l",
+		endpoint: "/s", further: []string{"m", "a"}, started: time.Unix(1, 0), uptime: 90 * time.Second, alive: true, connections: new(int), log: "/l",
 		progress: &progressJSON{"index", &fraction}, retry: time.Unix(2, 0), file: &fileDefinition{path: "/f"},
 		failure: &launch.Fault{Class: launch.LaunchFailed, Service: "web", Instance: "ci", Stage: "load", Status: 0,
 			Signal: syscall.SIGKILL.String(), Err: syscall.ENOENT, Log: "/l", LogTail: []string{"x <y>"}, RetryAt: retry, Cure: "mend it",
@@ -185,7 +185,7 @@ func TestServiceJSON(t *testing.T) {
 	a.out = newScreen(&b, true)
 	a.print(v.json())
 	want := `{"service":"web","instance":"ci","variant":"0123","phase":"loading","generation":3,"pid":7,"version":"1",` +
-		`"endpoint":"/s","started_at":"1970-01-01T00:00:01Z","uptime_seconds":90,"connections":0,"leases":null,"ends_in_seconds":null,"log":"/l",` +
+		`"endpoint":"/s","endpoints":{"a":"/sock-a","m":"/sock-m"},"started_at":"1970-01-01T00:00:01Z","uptime_seconds":90,"connections":0,"leases":null,"ends_in_seconds":null,"log":"/l",` +
 		`"progress":{"message":"index","fraction":0.5},"last_failure":{"stage":"load","status":0,"signal":"SIGKILL",` +
 		`"errno":"ENOENT","message":"\"web\" of instance \"ci\": failed in stage load: no such file or directory (signal: killed): ` +
 		`env: have a, want none, retry after ` + retry.Format(time.TimeOnly) + `","log_tail":["x <y>"],"log":"/l",` +

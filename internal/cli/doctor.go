@@ -433,6 +433,15 @@ func (d *doctor) services(ctx context.Context) {
 			if _, err := endpoint.Inode(place.Sock()); errors.Is(err, fs.ErrNotExist) && v.phase != "launching" {
 				d.say(levelNote, check, label, "the endpoint's name was deleted; the next dial puts it back", "")
 			}
+			for _, name := range v.further {
+				switch path := place.Further(name); {
+				case exists(path):
+				case exists(filepath.Join(place.Dir, runtimedir.FurtherKeep(name))):
+					d.say(levelNote, check, label, "the name of endpoint "+name+" was deleted; the next start puts it back", "")
+				case v.phase != "launching":
+					d.say(levelFinding, check, label, "nobody can connect to endpoint "+name+": its names were deleted", "run: fastbind restart "+arg)
+				}
+			}
 			if v.status.Shown.Record.Backend && v.status.Identity == nil {
 				d.say(levelFinding, check, label, "pid "+number(v.pid)+" does not answer at its control endpoint", "see: fastbind why "+arg)
 			}
@@ -453,6 +462,11 @@ func (d *doctor) services(ctx context.Context) {
 	for _, root := range d.a.dirs.Roots() {
 		d.strangers(root)
 	}
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 // strangers are files below a root that nobody will ever look at.

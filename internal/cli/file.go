@@ -44,6 +44,7 @@ A file has these fields, of which only command is required:
   env          = ["EDITOR", "MODE=fast"]   # passes a variable on, or sets one
   env_policy   = "ignore"     # or "coexist", "refuse": clients with other variables
   fd_env       = ["NGINX={fd};"]           # {fd}, {socket}; also in arguments
+  endpoints    = ["admin"]                 # further: {fd:admin}, {socket:admin}
   version      = "1.2"
   foreign      = true         # false: a program made with the fastbind SDK
   bound_within = "500ms"      # bind "daemon": from exec to listening
@@ -202,6 +203,9 @@ func (a *app) readFile(path, name string) (*fileDefinition, error) {
 	if err := d.def.Check(); err != nil {
 		return nil, d.invalid(err)
 	}
+	if err := d.def.CheckTemplates(); err != nil {
+		return nil, d.invalid(err)
+	}
 	return &d.fileDefinition, nil
 }
 
@@ -227,7 +231,7 @@ func (p parsedFile) invalid(err error) error {
 // The kinds of fields.
 var (
 	stringFields   = []string{"bind", "dir", "env_policy", "version", "on_hang", "on_version", "min_version"}
-	listFields     = []string{"command", "env", "fd_env", "allow_versions"}
+	listFields     = []string{"command", "env", "fd_env", "endpoints", "allow_versions"}
 	durationFields = []string{"bound_within", "adopt_within", "stop_within", "idle_exit", "hang_after"}
 	fileFields     = slices.Concat(listFields, stringFields, durationFields, []string{"foreign"})
 )

@@ -27,6 +27,7 @@ func addDefinitionFlags(cmd *cobra.Command) *definitionFlags {
 	f.set.StringArrayVar(&d.Env, "env", nil, "pass variable `K` on, or set it with K=V (repeatable)")
 	f.set.StringVar(&f.val.envPolicy, "env-policy", "ignore", "clients with another environment: `ignore|coexist|refuse`")
 	f.set.StringArrayVar(&d.FDEnv, "fd-env", nil, "variable `NAME=TEMPLATE` with {fd} or {socket} (repeatable)")
+	f.set.StringArrayVar(&d.Endpoints, "endpoint", nil, "`NAME` of a further endpoint, with {fd:NAME} and {socket:NAME} (repeatable)")
 	f.set.BoolVar(&d.Foreign, "foreign", true, "the program may know nothing of fastbind")
 	f.set.StringVar(&d.Version, "version", "", "version of the daemon, if it does not say itself")
 	f.set.DurationVar(&d.BoundWithin, "bound-within", definition.DefaultBoundWithin, "with --bind daemon: from exec to listening")
@@ -48,7 +49,7 @@ func addDefinitionFlags(cmd *cobra.Command) *definitionFlags {
 
 // given reports whether any field was given.
 func (f *definitionFlags) given() bool {
-	for _, name := range []string{"bind", "dir", "env", "env-policy", "fd-env", "foreign", "version", "bound-within", "adopt-within", "stop-within",
+	for _, name := range []string{"bind", "dir", "env", "env-policy", "fd-env", "endpoint", "foreign", "version", "bound-within", "adopt-within", "stop-within",
 		"idle-exit", "hang-after", "on-hang", "on-version", "min-version", "allow-version"} {
 		if f.set.Changed(name) {
 			return true
@@ -77,6 +78,7 @@ func (f *definitionFlags) apply(d *definition.Definition, cwd func() (string, er
 		"env":           func() { d.Env = f.def.Env },
 		"env-policy":    func() { d.EnvPolicy = definition.EnvPolicy(f.val.envPolicy) },
 		"fd-env":        func() { d.FDEnv = f.def.FDEnv },
+		"endpoint":      func() { d.Endpoints = f.def.Endpoints },
 		"foreign":       func() { d.Foreign = f.def.Foreign },
 		"version":       func() { d.Version = f.def.Version },
 		"bound-within":  func() { d.BoundWithin = f.def.BoundWithin },

@@ -80,6 +80,9 @@ func asFlags(d definition.Definition) []string {
 	for _, e := range d.FDEnv {
 		args = append(args, "--fd-env="+e)
 	}
+	for _, e := range d.Endpoints {
+		args = append(args, "--endpoint="+e)
+	}
 	for _, v := range d.AllowVersions {
 		args = append(args, "--allow-version="+v)
 	}
@@ -91,7 +94,7 @@ func asFlags(d definition.Definition) []string {
 // what is wrong and perhaps one with a hint; with --json an object.
 func FuzzCommandLine(f *testing.F) {
 	for _, s := range []string{
-		"start\nweb\n--\n/bin/true\n-x", "start\nweb\n--env\nA=1\n--env=B\n--fd-env=N={fd};\n--stop-within\n5s\n--\n/bin/sh\n-c\n",
+		"start\nweb\n--\n/bin/true\n-x", "start\nweb\n--endpoint=a\n--endpoint\nb-1\n--\n/x\n{fd:a}", "start\nweb\n--env\nA=1\n--env=B\n--fd-env=N={fd};\n--stop-within\n5s\n--\n/bin/sh\n-c\n",
 		"dial\nindex\n--wait\nready\n--timeout\n1m\n--want=>=1.2, <2\n--on-version=replace\n--min-version=1.0.0\n--allow-version=1\n--\n/x",
 		"start\nweb\n--json\n--bind=daemon\n--on-version=replace\n--\n/x", "start\n--\n", "start\na\nb", "strat\nweb", "--json\n--nope",
 		"start\nweb\n--idle-exit=-1s\n--\n/x", "stop\n--all\n--now", "stop", "status\n--hash\nweb", "why\nweb\n-n\n3", "logs\n-n\n-1\nweb", "help\nnone",

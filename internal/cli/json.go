@@ -54,14 +54,18 @@ type progressJSON struct {
 
 // serviceJSON is what can be seen of a service.
 type serviceJSON struct {
-	Service       string        `json:"service"`
-	Instance      string        `json:"instance"`
-	Variant       *string       `json:"variant"` // of policy coexist
-	Phase         *string       `json:"phase"`   // null: never launched
-	Generation    *uint64       `json:"generation"`
-	PID           *int          `json:"pid"`
-	Version       *string       `json:"version"`
-	Endpoint      *string       `json:"endpoint"`
+	Service    string  `json:"service"`
+	Instance   string  `json:"instance"`
+	Variant    *string `json:"variant"` // of policy coexist
+	Phase      *string `json:"phase"`   // null: never launched
+	Generation *uint64 `json:"generation"`
+	PID        *int    `json:"pid"`
+	Version    *string `json:"version"`
+	Endpoint   *string `json:"endpoint"`
+
+	// Endpoints are the paths of further endpoints, by their names.
+	Endpoints map[string]string `json:"endpoints"`
+
 	StartedAt     *string       `json:"started_at"`
 	UptimeSeconds *int64        `json:"uptime_seconds"`
 	Connections   *int          `json:"connections"`

@@ -24,6 +24,7 @@ type view struct {
 	pid            int
 	version        string
 	endpoint       string
+	further        []string // names of further endpoints
 	started        time.Time
 	uptime         time.Duration
 	alive          bool
@@ -67,6 +68,7 @@ func (a *app) look(ctx context.Context, b *launch.Broker) (view, error) {
 			}
 		}
 	}
+	v.further = s.Further
 	if v.log == "" {
 		v.log, _ = b.Files(s.Place)
 	}
@@ -176,6 +178,12 @@ func (v view) json() serviceJSON {
 	if v.endsIn != nil {
 		seconds := int64(*v.endsIn / time.Second)
 		s.EndsIn = &seconds
+	}
+	for _, name := range v.further {
+		if s.Endpoints == nil {
+			s.Endpoints = map[string]string{}
+		}
+		s.Endpoints[name] = v.status.Place.Further(name)
 	}
 	if v.failure != nil {
 		s.LastFailure = errorOf(v.failure)

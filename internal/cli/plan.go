@@ -72,6 +72,9 @@ func (a *app) plan(name string, command []string, flags *definitionFlags) (*plan
 	if err := p.def.Check(); err != nil {
 		return nil, &usageError{err.Error(), ""}
 	}
+	if err := p.def.CheckTemplates(); err != nil {
+		return nil, &usageError{err.Error(), ""}
+	}
 	p.broker = a.broker(p.def)
 	return p, nil
 }

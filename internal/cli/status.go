@@ -184,6 +184,9 @@ func (a *app) block(v view) {
 	line(a.out.w, head)
 	a.field("Instance", notDefault(v.instance))
 	a.field("Endpoint", v.endpoint)
+	for _, name := range v.further {
+		a.field("", name+" at "+v.status.Place.Further(name))
+	}
 	if v.alive && v.generation == 0 {
 		a.field("Process", "unknown: somebody accepts at the endpoint, and no living generation is on record")
 	} else if v.alive {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -22,7 +23,14 @@ func giveOver(p *peer, c call) error { return share(p, c, State.Handover) }
 
 // hold answers Hold. The peer is the broker that holds the listener from then on,
 // until it hangs up.
-func hold(p *peer, c call) error { return share(p, c, State.Hold) }
+func hold(p *peer, c call) error {
+	f := fields{object: c.parameters}
+	holder := f.textOrNull("holder")
+	if f.err != nil || holder != "" && !filepath.IsAbs(holder) || len(holder) >= maxPath {
+		return p.fail(c, errInvalidParameter, "parameter", "holder")
+	}
+	return share(p, c, func(s State) (*Succession, error) { return s.Hold(holder) })
+}
 
 // share gives the peer a copy of the listener, which goes along with the reply's
 // first byte (SCM_RIGHTS, unix(7)).
@@ -67,8 +75,11 @@ func takeOver(p *peer, c call) error {
 	if p.succession == nil || p.succession.TakeOver == nil {
 		return p.fail(c, errNoHandover, "reason", "the listener was not handed over on this connection")
 	}
-	p.succession.TakeOver()
-	return p.reply(c, false, jsonlite.Object().Append)
+	holder := p.succession.TakeOver()
+	if holder == "" {
+		return p.reply(c, false, jsonlite.Object().Append)
+	}
+	return p.reply(c, false, jsonlite.Object(jsonlite.Member{Name: "holder", Value: jsonlite.String(holder)}).Append)
 }
 
 // A Succession is a handover that is under way, or a broker's hold.
@@ -77,8 +88,9 @@ type Succession struct {
 	Listener syscall.Conn
 
 	// TakeOver stops the daemon's accepting and returns when nothing is accepted
-	// any more; nil of a hold.
-	TakeOver func()
+	// any more; nil of a hold. holder is the directory of the broker that holds the
+	// listener as well, "" if none does.
+	TakeOver func() (holder string)
 
 	// End says that the successor's connection has ended. If the successor has
 	// taken over, the daemon drains; else it goes on alone, and accepts again.
@@ -89,17 +101,19 @@ type Succession struct {
 // caller's. The daemon takes this connection for the successor's life: until it
 // is closed it neither ends by itself nor refuses anybody.
 func (c *Client) Handover(ctx context.Context) (*os.File, error) {
-	return c.share(ctx, "io.fastbind.Daemon.Handover")
+	return c.share(ctx, call{method: "io.fastbind.Daemon.Handover"})
 }
 
 // Hold asks the daemon for its listener, as the standing broker that holds it. The
 // file is the caller's. Until this connection is closed, the daemon leaves its queue
-// to the caller when it ends, and does not shut the listener down.
-func (c *Client) Hold(ctx context.Context) (*os.File, error) {
-	return c.share(ctx, "io.fastbind.Daemon.Hold")
+// to the caller when it ends, and does not shut the listener down. holder is the
+// directory of the broker's generation, whose life lock shows that the broker lives.
+func (c *Client) Hold(ctx context.Context, holder string) (*os.File, error) {
+	return c.share(ctx, call{method: "io.fastbind.Daemon.Hold",
+		parameters: jsonlite.Object(jsonlite.Member{Name: "holder", Value: jsonlite.String(holder)})})
 }
 
-func (c *Client) share(ctx context.Context, method string) (*os.File, error) {
+func (c *Client) share(ctx context.Context, request call) (*os.File, error) {
 	conn, ok := c.conn.(*net.UnixConn)
 	if !ok {
 		return nil, errors.New("the connection carries no descriptors")
@@ -107,7 +121,7 @@ func (c *Client) share(ctx context.Context, method string) (*os.File, error) {
 	r := &rightsReader{conn: conn}
 	c.frames.r = r
 	defer func() { c.frames.r = c.conn }()
-	err := c.ask(ctx, call{method: method}, false, heard)
+	err := c.ask(ctx, request, false, heard)
 	if err == nil && r.file == nil {
 		err = errors.New("the daemon replied without its listener")
 	}
@@ -119,10 +133,16 @@ func (c *Client) share(ctx context.Context, method string) (*os.File, error) {
 }
 
 // TakeOver orders the daemon, which has handed its listener over on this
-// connection, to accept no more, and returns when it does not. The end of the
-// connection says that the takeover is done, or given up.
-func (c *Client) TakeOver(ctx context.Context) error {
-	return c.ask(ctx, call{method: "io.fastbind.Daemon.TakeOver"}, false, heard)
+// connection, to accept no more, and returns when it does not. holder is the
+// directory of the broker that holds the listener as well, "" if none does. The end
+// of the connection says that the takeover is done, or given up.
+func (c *Client) TakeOver(ctx context.Context) (holder string, err error) {
+	err = c.ask(ctx, call{method: "io.fastbind.Daemon.TakeOver"}, false, func(v jsonlite.Value) (bool, error) {
+		f := fields{object: v}
+		holder = f.textOrNull("holder")
+		return false, f.err
+	})
+	return holder, err
 }
 
 // A rightsReader reads a stream and keeps the first descriptor that comes along;

@@ -39,7 +39,7 @@ type State interface {
 
 	// Hold makes the asking peer the standing broker that holds the listener, of
 	// which there is at most one.
-	Hold() (*Succession, error)
+	Hold(holder string) (*Succession, error)
 }
 
 // Bounds of a server.

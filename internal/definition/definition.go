@@ -99,6 +99,10 @@ type Definition struct {
 	// Command's arguments.
 	FDEnv []string
 
+	// Endpoints name further endpoints of a foreign daemon, beside the service's
+	// own. {fd:NAME} and {socket:NAME} stand for them where {fd} and {socket} do.
+	Endpoints []string
+
 	Version string
 
 	BoundWithin time.Duration // bind "daemon": exec until listening
@@ -247,6 +251,9 @@ func (d Definition) Check() error {
 			return err
 		}
 	}
+	if err := d.checkEndpoints(); err != nil {
+		return err
+	}
 	if strings.ContainsFunc(d.Version, func(r rune) bool { return r < ' ' || r == 0x7f }) || len(d.Version) > 128 {
 		return &Invalid{Field: "version", Value: d.Version, Reason: "use at most 128 printable bytes"}
 	}
@@ -265,6 +272,73 @@ func (d Definition) Check() error {
 		return &Invalid{Field: "on_hang", Value: string(d.OnHang), Reason: `use "replace" or "report"`}
 	}
 	return d.checkVersions()
+}
+
+// Bounds of endpoints. A socket's path has room for so long a name because it has
+// room for that of a generation's control endpoint (package runtimedir).
+const (
+	MaxEndpoints    = 16
+	maxEndpointName = 32
+)
+
+func (d Definition) checkEndpoints() error {
+	const field = "endpoints"
+	switch {
+	case len(d.Endpoints) == 0:
+		return nil
+	case len(d.Endpoints) > MaxEndpoints:
+		return &Invalid{Field: field, Reason: "more than 16"}
+	case d.Bind == BindDaemon:
+		return &Invalid{Field: field, Reason: `a daemon that binds its endpoint itself is handed none; leave out bind = "daemon"`}
+	case !d.Foreign:
+		return &Invalid{Field: field, Reason: "a daemon made with package daemon has one endpoint; only a foreign one is handed more"}
+	}
+	for i, name := range d.Endpoints {
+		reason := ""
+		switch {
+		case !isEndpointName(name):
+			reason = "use at most 32 lower-case letters, digits and, after the first character, _ -"
+		case name == d.Service:
+			reason = "the service's own endpoint has this name"
+		case slices.Contains(d.Endpoints[:i], name):
+			reason = "it is there twice"
+		default:
+			continue
+		}
+		return &Invalid{Field: field, Value: name, Reason: reason}
+	}
+	return nil
+}
+
+// CheckTemplates reports, as an *Invalid error, a {fd:NAME} or {socket:NAME} of a
+// definition with further endpoints that is of none of them. It is apart from Check for
+// those who have a definition from a user: a tool's own code is not worth the size.
+func (d Definition) CheckTemplates() error {
+	if len(d.Endpoints) == 0 {
+		return nil
+	}
+	var known []string
+	for _, name := range d.Endpoints {
+		known = append(known, "{fd:"+name+"}", "", "{socket:"+name+"}", "")
+	}
+	r := strings.NewReplacer(known...)
+	for _, v := range []struct {
+		field string
+		list  []string
+	}{{"command", d.Command}, {"fd_env", d.FDEnv}} {
+		for _, s := range v.list {
+			if left := r.Replace(s); strings.Contains(left, "{fd:") || strings.Contains(left, "{socket:") {
+				return &Invalid{Field: v.field, Value: s, Reason: "it has {fd:NAME} or {socket:NAME} of a NAME that is not in endpoints"}
+			}
+		}
+	}
+	return nil
+}
+
+// isEndpointName reports whether name may name a further endpoint:
+// [a-z0-9][a-z0-9_-]{0,31}, which is part of a file's name and of LISTEN_FDNAMES.
+func isEndpointName(name string) bool {
+	return len(name) <= maxEndpointName && CheckName("", name) == nil && !strings.Contains(name, ".")
 }
 
 // maxAllow bounds allow_versions.
@@ -353,6 +427,9 @@ func (d Definition) Fields() []Field {
 	for _, e := range d.FDEnv {
 		add("fd_env", e)
 	}
+	for _, e := range d.Endpoints {
+		add("endpoints", e)
+	}
 	add("version", d.Version)
 	add("bound_within", d.BoundWithin.String())
 	add("adopt_within", d.AdoptWithin.String())
@@ -406,6 +483,8 @@ func (d *Definition) Set(key, value string) error {
 		d.EnvPolicy = EnvPolicy(value)
 	case "fd_env":
 		d.FDEnv = append(d.FDEnv, value)
+	case "endpoints":
+		d.Endpoints = append(d.Endpoints, value)
 	case "version":
 		d.Version = value
 	case "bound_within":
@@ -468,7 +547,7 @@ func Diff(have, want Definition) []Difference {
 }
 
 var keys = []string{"service", "instance", "command", "foreign", "bind", "dir", "env", "env_policy",
-	"fd_env", "version", "bound_within", "adopt_within", "stop_within", "idle_exit", "hang_after", "on_hang",
+	"fd_env", "endpoints", "version", "bound_within", "adopt_within", "stop_within", "idle_exit", "hang_after", "on_hang",
 	"on_version", "min_version", "allow_versions"}
 
 // joined returns each key with its values, list elements quoted where a reader

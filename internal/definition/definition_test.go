@@ -17,6 +17,11 @@ func valid() Definition {
 	return Definition{Service: "gocache", Command: []string{"gocached"}}.Complete()
 }
 
+// further makes it a foreign daemon with these further endpoints.
+func further(names ...string) func(*Definition) {
+	return func(d *Definition) { d.Foreign, d.Endpoints = true, names }
+}
+
 func TestComplete(t *testing.T) {
 	want := Definition{
 		Service: "gocache", Instance: "default", Command: []string{"gocached"}, Bind: BindBroker, Dir: "/", EnvPolicy: EnvIgnore,
@@ -33,6 +38,7 @@ func TestComplete(t *testing.T) {
 	if err := valid().Check(); err != nil {
 		t.Error(err)
 	}
+	set.Bind = BindBroker // a daemon that binds itself has no further endpoints
 	if err := set.Check(); err != nil {
 		t.Error(err)
 	}
@@ -101,6 +107,19 @@ func TestCheck(t *testing.T) {
 		{func(d *Definition) { d.FDEnv = []string{"FASTBIND_HANDOVER={fd}"} }, `invalid fd_env "FASTBIND_HANDOVER={fd}": this variable belongs to the handover`},
 		{func(d *Definition) { d.FDEnv = []string{"A"} }, `invalid fd_env "A": use NAME=VALUE`},
 		{func(d *Definition) { d.FDEnv = []string{"GRPC_FD={fd}"} }, ""},
+		{func(d *Definition) { d.Endpoints = []string{"a"} }, `invalid endpoints: a daemon made with package daemon has one endpoint; only a foreign one is handed more`},
+		{func(d *Definition) { d.Foreign, d.Bind, d.Endpoints = true, BindDaemon, []string{"a"} }, `invalid endpoints: a daemon that binds its endpoint itself is handed none; leave out bind = "daemon"`},
+		{further("admin", "9_-", strings.Repeat("n", 32)), ""},
+		{further(strings.Repeat("n", 33)), `invalid endpoints "` + strings.Repeat("n", 33) + `": use at most 32 lower-case letters, digits and, after the first character, _ -`},
+		{further("a.b"), `invalid endpoints "a.b": use at most 32 lower-case letters, digits and, after the first character, _ -`},
+		{further(""), `invalid endpoints: use at most 32 lower-case letters, digits and, after the first character, _ -`},
+		{further("-a"), `invalid endpoints "-a": use at most 32 lower-case letters, digits and, after the first character, _ -`},
+		{further("a/b"), `invalid endpoints "a/b": use at most 32 lower-case letters, digits and, after the first character, _ -`},
+		{further("a:b"), `invalid endpoints "a:b": use at most 32 lower-case letters, digits and, after the first character, _ -`},
+		{further("a", "b", "a"), `invalid endpoints "a": it is there twice`},
+		{further("gocache"), `invalid endpoints "gocache": the service's own endpoint has this name`},
+		{further(strings.Split("a b c d e f g h i j k l m n o p", " ")...), ""},
+		{further(strings.Split("a b c d e f g h i j k l m n o p q", " ")...), `invalid endpoints: more than 16`},
 		{func(d *Definition) { d.Version = "1.2.3-rc1+build (dirty) é" }, ""},
 		{func(d *Definition) { d.Version = strings.Repeat("9", 128) }, ""},
 		{func(d *Definition) { d.Version = "a\tb" }, `invalid version "a\tb": use at most 128 printable bytes`},
@@ -176,9 +195,34 @@ func full() Definition {
 	return Definition{
 		Service: "gocache", Instance: "ci", Command: []string{"gocached", "", "--flag", "a b", `"q"`, "line\nbreak"}, Self: true, Foreign: true,
 		Bind: BindDaemon, Dir: "/srv", Env: []string{"GOFLAGS", "A=b c"}, EnvPolicy: EnvRefuse, FDEnv: []string{"F={fd}", "S={socket}"},
-		Version: "1.2.3", BoundWithin: 123 * time.Millisecond, AdoptWithin: 7*time.Second + time.Nanosecond, StopWithin: 90 * time.Second,
+		Endpoints: []string{"admin", "metrics"},
+		Version:   "1.2.3", BoundWithin: 123 * time.Millisecond, AdoptWithin: 7*time.Second + time.Nanosecond, StopWithin: 90 * time.Second,
 		IdleExit: 10 * time.Minute, HangAfter: 12 * time.Second, OnHang: HangReport,
 		OnVersion: VersionRefuse, MinVersion: "1.2.0", AllowVersions: []string{"1", "2.0.0-rc.1"},
+	}
+}
+
+// TestCheckTemplates: a misspelt name of a further endpoint is found before a daemon gets
+// it as it is.
+func TestCheckTemplates(t *testing.T) {
+	const reason = "it has {fd:NAME} or {socket:NAME} of a NAME that is not in endpoints"
+	for _, c := range []struct {
+		endpoints, command, fdEnv []string
+		want                      string
+	}{
+		{nil, []string{"awk", "{fd:b}"}, nil, ""},
+		{[]string{"a"}, []string{"x", "{fd:a}{socket:a}{fd}", "{fd", "fd:b"}, []string{"A={socket:a},{fd}"}, ""},
+		{[]string{"a"}, []string{"x", "{fd:a},{fd:b}"}, nil, `invalid command "{fd:a},{fd:b}": ` + reason},
+		{[]string{"a"}, []string{"x"}, []string{"A={socket:b}"}, `invalid fd_env "A={socket:b}": ` + reason},
+	} {
+		err := Definition{Service: "s", Command: c.command, FDEnv: c.fdEnv, Endpoints: c.endpoints, Foreign: true}.CheckTemplates()
+		got := ""
+		if err != nil {
+			got = err.Error()
+		}
+		if got != c.want {
+			t.Errorf("got %q, want %q", got, c.want)
+		}
 	}
 }
 
@@ -283,6 +327,7 @@ func draw(t *rapid.T) Definition {
 		Env:       slices.DeleteFunc(list.Draw(t, "env"), func(s string) bool { return s == "" }), // Check refuses an empty one
 		EnvPolicy: EnvPolicy(text.Draw(t, "env policy")),
 		FDEnv:     slices.DeleteFunc(list.Draw(t, "fd env"), func(s string) bool { return s == "" }),
+		Endpoints: slices.DeleteFunc(list.Draw(t, "endpoints"), func(s string) bool { return s == "" }),
 		Version:   text.Draw(t, "version"), BoundWithin: time.Duration(rapid.Int64().Draw(t, "bound within")),
 		AdoptWithin: time.Duration(rapid.Int64().Draw(t, "adopt within")), StopWithin: time.Duration(rapid.Int64().Draw(t, "stop within")),
 	}

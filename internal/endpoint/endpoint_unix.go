@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -159,6 +160,40 @@ func (s *Socket) Waits() bool {
 		n, err := unix.Poll(fds, 0)
 		if err != unix.EINTR {
 			return err == nil && n > 0
+		}
+	}
+}
+
+// Discard accepts the connection at the front of the queue and closes it. It waits for
+// one for 10 ms at most.
+func (s *Socket) Discard() error {
+	// Accept takes no flag for that, and whoever shares the listener may count on its
+	// being one that blocks (SO_RCVTIMEO in socket(7)).
+	set := func(d time.Duration) error {
+		tv := unix.NsecToTimeval(d.Nanoseconds())
+		return unix.SetsockoptTimeval(s.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv)
+	}
+	if err := set(10 * time.Millisecond); err != nil {
+		return sysError("setsockopt", fileName(s.fd), err)
+	}
+	defer func() { _ = set(0) }()
+	syscall.ForkLock.RLock() // no child is to inherit it
+	defer syscall.ForkLock.RUnlock()
+	fd, _, err := unix.Accept(s.fd)
+	if err != nil {
+		return sysError("accept", fileName(s.fd), err)
+	}
+	return sysError("close", fileName(fd), unix.Close(fd))
+}
+
+// IsShut reports whether the kernel refuses newcomers: somebody has shut the socket
+// down, in whichever process.
+func (s *Socket) IsShut() bool {
+	for {
+		fds := []unix.PollFd{{Fd: int32(s.fd), Events: rdHup}}
+		n, err := unix.Poll(fds, 0)
+		if err != unix.EINTR {
+			return err == nil && n > 0 && fds[0].Revents&(rdHup|unix.POLLHUP) != 0
 		}
 	}
 }

@@ -50,9 +50,14 @@ type Handover struct {
 	// Without Control and Life it makes its own, in its generation's directory.
 	Listen, Control, Life int
 
-	// Held: a standing broker has the listener as well, and will say so at the
-	// control endpoint.
-	Held bool
+	// Holder is the directory of the standing broker's generation that has the
+	// listener as well, and will say so at the control endpoint; "" if none has.
+	Holder string
+
+	// Further are the listeners of further endpoints, right behind Listen. Only
+	// foreign daemons take them, by systemd's convention; one that finds them here
+	// is none, and says so.
+	Further []Further
 
 	// PID is the process the variable is meant for, 0 for the first that reads
 	// it. The trampoline knows it, and foreign daemons' children, who inherit
@@ -62,6 +67,12 @@ type Handover struct {
 	Version    string
 	StopWithin time.Duration
 	IdleExit   time.Duration // 0: never
+}
+
+// A Further is the listener of a further endpoint.
+type Further struct {
+	Name string
+	FD   int
 }
 
 // Sock returns the endpoint's path, usable as a socket address.
@@ -98,8 +109,11 @@ func (h Handover) Encode() string {
 	fd("listen", h.Listen)
 	fd("control", h.Control)
 	fd("life", h.Life)
-	if h.Held {
-		add("held", "true")
+	for _, f := range h.Further {
+		add("further", f.Name+":"+strconv.Itoa(f.FD))
+	}
+	if h.Holder != "" {
+		add("holder", h.Holder)
 	}
 	if h.PID != 0 {
 		add("pid", strconv.Itoa(h.PID))
@@ -164,8 +178,15 @@ func (h *Handover) set(k, v string) (err error) {
 		h.Control, err = parseFD(v)
 	case "life":
 		h.Life, err = parseFD(v)
-	case "held":
-		h.Held = v == "true"
+	case "holder":
+		h.Holder = v
+	case "further":
+		var f Further
+		name, fd, _ := strings.Cut(v, ":")
+		f.Name = name
+		if f.FD, err = parseFD(fd); err == nil {
+			h.Further = append(h.Further, f)
+		}
 	case "pid":
 		h.PID, err = strconv.Atoi(v)
 	case "version":
@@ -178,9 +199,13 @@ func (h *Handover) set(k, v string) (err error) {
 	return err
 }
 
+// maxFDs bounds what a broker hands over: three listeners and locks, and the most
+// further endpoints that a definition has.
+const maxFDs = 3 + 16
+
 func parseFD(s string) (int, error) {
 	fd, err := strconv.Atoi(s)
-	if err == nil && (fd < FirstFD || fd >= FirstFD+16) {
+	if err == nil && (fd < FirstFD || fd >= FirstFD+maxFDs) {
 		return 0, errors.New("no descriptor that a broker hands over")
 	}
 	return fd, err

@@ -1,6 +1,7 @@
 package handover
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +17,7 @@ func full() Handover {
 		Service: "gocache", Instance: "ci", Generation: 4711,
 		Dir: "/home/é b/.local/state/fastbind/run/ci/gocache", Addr: "/tmp/fastbind-0/.alias/x=y", GenDir: "4711.0123456789abcdef", Succeeds: "4710.0123456789abcdef",
 		Inode:  record.Inode{Dev: 66306, Ino: 1 << 40},
-		Listen: 3, Control: 4, Life: 5, PID: 1234, Version: "1.2.3 (dirty)", StopWithin: 90 * time.Second, IdleExit: 5 * time.Minute,
+		Listen: 3, Control: 4, Life: 5, Further: []Further{{"admin", 6}, {"m-1", 7}}, PID: 1234, Version: "1.2.3 (dirty)", StopWithin: 90 * time.Second, IdleExit: 5 * time.Minute,
 	}
 }
 
@@ -32,6 +33,8 @@ inode=66306:1099511627776
 listen=3
 control=4
 life=5
+further=admin:6
+further=m-1:7
 pid=1234
 version=1.2.3 (dirty)
 stop_within=1m30s
@@ -75,7 +78,9 @@ func TestDecodeRefuses(t *testing.T) {
 		// Never adopt what no broker hands over: standard output, say.
 		{golden + "\nlisten=2", "FASTBIND_HANDOVER: listen: no descriptor that a broker hands over"},
 		{golden + "\ncontrol=-1", "FASTBIND_HANDOVER: control: no descriptor that a broker hands over"},
-		{golden + "\nlife=19", "FASTBIND_HANDOVER: life: no descriptor that a broker hands over"},
+		{golden + "\nlife=22", "FASTBIND_HANDOVER: life: no descriptor that a broker hands over"},
+		{golden + "\nfurther=x:22", "FASTBIND_HANDOVER: further: no descriptor that a broker hands over"},
+		{golden + "\nfurther=x", `FASTBIND_HANDOVER: further: strconv.Atoi: parsing "": invalid syntax`},
 		{golden + "\nlife=", `FASTBIND_HANDOVER: life: strconv.Atoi: parsing "": invalid syntax`},
 		{golden + "\npid=x", `FASTBIND_HANDOVER: pid: strconv.Atoi: parsing "x": invalid syntax`},
 		{golden + "\ngeneration=-1", `FASTBIND_HANDOVER: generation: strconv.ParseUint: parsing "-1": invalid syntax`},
@@ -87,14 +92,15 @@ func TestDecodeRefuses(t *testing.T) {
 			t.Errorf("%.40q…: %v, want %s", c.value[:min(len(c.value), 40)], err, c.want)
 		}
 	}
-	if _, err := Decode(golden + "\nlife=18"); err != nil {
+	if _, err := Decode(golden + "\nlife=21"); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestRoundTrip(t *testing.T) {
 	text := rapid.StringMatching(`[^\x00\n]{0,20}`)
-	fd := rapid.SampledFrom([]int{None, 3, 4, 5, 18})
+	name := rapid.StringMatching(`[a-z0-9][a-z0-9_-]{0,31}`)
+	fd := rapid.SampledFrom([]int{None, 3, 4, 5, 21})
 	rapid.Check(t, func(t *rapid.T) {
 		want := Handover{
 			Service: "s" + text.Draw(t, "service"), Instance: text.Draw(t, "instance"), Generation: rapid.Uint64().Draw(t, "generation"),
@@ -102,6 +108,9 @@ func TestRoundTrip(t *testing.T) {
 			Inode:  record.Inode{Dev: rapid.Uint64().Draw(t, "dev"), Ino: rapid.Uint64().Draw(t, "ino")},
 			Listen: fd.Draw(t, "listen"), Control: fd.Draw(t, "control"), Life: fd.Draw(t, "life"),
 			PID: int(rapid.Int32().Draw(t, "pid")), Version: text.Draw(t, "version"), StopWithin: time.Duration(rapid.Int64().Draw(t, "stop within")), IdleExit: time.Duration(rapid.Int64().Draw(t, "idle exit")),
+		}
+		for range rapid.IntRange(0, 16).Draw(t, "further endpoints") {
+			want.Further = append(want.Further, Further{name.Draw(t, "name"), rapid.IntRange(FirstFD, FirstFD+maxFDs-1).Draw(t, "fd")})
 		}
 		got, err := Decode(want.Encode())
 		if diff := cmp.Diff(want, got); err != nil || diff != "" {
@@ -114,19 +123,24 @@ func FuzzDecode(f *testing.F) {
 	f.Add(golden)
 	f.Add("1\nlisten=3\nlisten=")
 	f.Add("2\n")
+	f.Add(golden + "\nfurther=:3")
 	f.Add("1\nservice=a\ndir=/\naddr=/\ngendir=g\nstop_within=-1ns\ninode=0:0\npid=0")
 	f.Fuzz(func(t *testing.T, s string) {
 		h, err := Decode(s)
 		if err != nil {
 			return
 		}
-		for _, fd := range []int{h.Listen, h.Control, h.Life} {
-			if fd != None && (fd < FirstFD || fd >= FirstFD+16) {
+		fds := []int{h.Listen, h.Control, h.Life}
+		for _, f := range h.Further {
+			fds = append(fds, f.FD)
+		}
+		for _, fd := range fds {
+			if fd != None && (fd < FirstFD || fd >= FirstFD+maxFDs) {
 				t.Fatalf("descriptor %d", fd)
 			}
 		}
 		again, err := Decode(h.Encode())
-		if err != nil || again != h {
+		if err != nil || !reflect.DeepEqual(again, h) {
 			t.Fatalf("%+v, then %+v (%v)", h, again, err)
 		}
 	})

@@ -36,6 +36,9 @@ func init() {
 			closeOnExec(fd)
 		}
 	}
+	for _, f := range h.Further {
+		closeOnExec(f.FD)
+	}
 	clearVariables()
 	resetProcess()
 }

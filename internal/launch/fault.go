@@ -121,6 +121,9 @@ const (
 // that was killed because it was hung.
 const KindHung = "hung"
 
+// KindMemory is that of one that the kernel killed for want of memory.
+const KindMemory = "memory"
+
 // The classes of bind errors. A daemon's bind error is one of the first two,
 // or wraps a syscall.Errno, or is another error.
 var (

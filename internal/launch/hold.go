@@ -2,8 +2,10 @@ package launch
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/fastbind/fastbind/internal/control"
 	"github.com/fastbind/fastbind/internal/endpoint"
@@ -13,22 +15,52 @@ import (
 	"github.com/fastbind/fastbind/internal/runtimedir"
 )
 
-// A Holding is a listener that a standing broker has, whoever accepts from it.
-// Connections wait in its queue for as long as any process has a copy. It is not
-// safe for concurrent use.
+// A Holding is the listeners of a service that a standing broker has, whoever accepts
+// from them. Connections wait in their queues for as long as any process has a copy.
+// It is not safe for concurrent use.
 type Holding struct {
 	Place runtimedir.Place
-	Inode record.Inode // of both names
+	Inode record.Inode // of both names of the service's own endpoint
 
-	sock *endpoint.Socket
+	sock    *endpoint.Socket
+	further []*further
+	holder  string // the directory of the broker's generation
 }
 
-// Socket is the listener; it stays the holding's.
+// Socket is the listener of the service's own endpoint; it stays the holding's.
 func (h *Holding) Socket() *endpoint.Socket { return h.sock }
 
-// Close gives the broker's copy up. It touches neither the names nor the copies of
+// Sockets are all listeners, the service's own first; they stay the holding's.
+func (h *Holding) Sockets() []*endpoint.Socket {
+	all := []*endpoint.Socket{h.sock}
+	for _, f := range h.further {
+		all = append(all, f.sock)
+	}
+	return all
+}
+
+// Waits reports whether somebody is in the queue of any of them, or nobody can come
+// any more. It does not block.
+func (h *Holding) Waits() bool { return slices.ContainsFunc(h.Sockets(), (*endpoint.Socket).Waits) }
+
+// Shut makes the kernel refuse newcomers at all of them.
+func (h *Holding) Shut() error {
+	var errs []error
+	for _, s := range h.Sockets() {
+		errs = append(errs, s.Shut())
+	}
+	return errors.Join(errs...)
+}
+
+// Close gives the broker's copies up. It touches neither the names nor the copies of
 // others.
-func (h *Holding) Close() error { return h.sock.Close() }
+func (h *Holding) Close() error {
+	closeFurther(h.further)
+	if h.sock == nil {
+		return nil
+	}
+	return h.sock.Close()
+}
 
 // Holder is the directory of the standing broker's generation that holds the
 // endpoint of the service in dir, "" if none does. Whoever only looks must not
@@ -38,10 +70,48 @@ func Holder(dir string) string {
 	if err != nil || !filepath.IsAbs(holder) {
 		return ""
 	}
-	if alive, err := lock.Held(filepath.Join(holder, runtimedir.LifeName)); err != nil || !alive {
+	if !HolderLives(holder) {
 		return ""
 	}
 	return holder
+}
+
+// HolderLives reports whether the broker lives whose generation has the directory. A
+// fault of the file system is taken for no.
+func HolderLives(holder string) bool {
+	alive, err := lock.Held(filepath.Join(holder, runtimedir.LifeName))
+	return err == nil && alive
+}
+
+// leaves reports whether a generation has said that it accepts nobody any more. Its
+// process may live for a while.
+func leaves(e Entry) bool { return e.Record.Phase == record.Draining || e.Record.Phase.Final() }
+
+// Serving returns the living generation that serves in a service's directory, or will:
+// the one that current names; if that is dead or leaves, a successor of it that
+// loads, for the listener is that one's too; and where an outsider has deleted current,
+// the newest that has the listener at the endpoint's name.
+func Serving(dir string, entries []Entry) (Entry, bool) {
+	find := func(is func(Entry) bool) (Entry, bool) {
+		if i := slices.IndexFunc(entries, func(e Entry) bool { return e.Alive && is(e) }); i >= 0 {
+			return entries[i], true
+		}
+		return Entry{}, false
+	}
+	name := current(dir)
+	if name == "" {
+		return find(func(e Entry) bool {
+			return isNamed(dir, e.Record.Inode) && (e.Record.Succeeds == "" || e.Record.TookOver)
+		})
+	}
+	e, ok := find(func(e Entry) bool { return e.Name == name })
+	if ok && !leaves(e) {
+		return e, true
+	}
+	if heir, loads := find(func(e Entry) bool { return e.Record.Succeeds == name && !leaves(e) }); loads {
+		return heir, true
+	}
+	return e, ok
 }
 
 // Hold binds the service's endpoint and listens, and launches nobody: Outlook.Held
@@ -52,8 +122,11 @@ func Holder(dir string) string {
 // It blocks as Ensure does.
 func (b *Broker) Hold(ctx context.Context, holder string) (Outlook, error) {
 	with := *b
-	with.holder = holder
+	with.holder, with.standing = holder, &stands
 	o, err := with.Ensure(ctx, Holds, StepLock, proc.BootTime())
+	if o.Held != nil {
+		o.Held.holder = holder
+	}
 	if o.Conn != nil {
 		_ = o.Conn.Close()
 		o.Conn = nil
@@ -82,7 +155,7 @@ func (b *Broker) Adopt(ctx context.Context, place runtimedir.Place, e Entry, hol
 	if c, err = DialControl(ctx, place, e.Name); err != nil {
 		return nil, nil, err
 	}
-	h, err := b.adopt(ctx, c, place, holder)
+	h, err := b.adopt(ctx, c, place, e, holder)
 	if err != nil {
 		_ = c.Close()
 		return nil, nil, err
@@ -90,30 +163,54 @@ func (b *Broker) Adopt(ctx context.Context, place runtimedir.Place, e Entry, hol
 	return h, c, nil
 }
 
-func (b *Broker) adopt(ctx context.Context, c *control.Client, place runtimedir.Place, holder string) (*Holding, error) {
-	f, err := c.Hold(ctx)
+func (b *Broker) adopt(ctx context.Context, c *control.Client, place runtimedir.Place, e Entry, holder string) (*Holding, error) {
+	f, err := c.Hold(ctx, holder)
 	if err != nil {
 		return nil, err
 	}
-	h := &Holding{Place: place}
+	h := &Holding{Place: place, holder: holder}
 	if h.sock, err = endpoint.TakeFile(f); err != nil {
 		return nil, err
 	}
-	// Under the lock the name leads to the listener that current's generation has.
-	if h.Inode, err = b.markHeld(ctx, place, holder); err != nil {
+	// Which inode the listener has, its generation has written: a name may lead to
+	// another one by now.
+	r, err := record.Read(filepath.Join(e.Dir, record.FileName))
+	if err == nil {
+		h.Inode = r.Inode
+		err = b.markHeld(ctx, h)
+	}
+	if err != nil {
 		_ = h.Close()
 		return nil, err
 	}
 	return h, nil
 }
 
-// Activate launches a daemon that inherits a copy of the held listener, with whoever
-// waits in its queue. With Result Attached it launched nobody: somebody accepts from
-// it, or the names do not lead to it any more.
+var errElsewhere = errors.New("the endpoint's names do not lead to the listener that was handed over")
+
+// A standing is what a standing broker does in the steps of a launch, and nobody else.
+// It is called through here so that a client's program does not have it.
+type standing struct {
+	// Mode Holds.
+	listen func(*system) Outcome // StepListen
+	drop   func(*system)         // StepAbandon
+
+	// Mode Activates.
+	own      func(*system) Outcome          // StepOwn
+	inherit  func(*system) Outcome          // of StepPrepare: copies what is handed down
+	refitted func(*system, Result) *Holding // when the launch has ended so: what is held from now on, if that has changed
+}
+
+// Activate launches a daemon that inherits copies of the held listeners, with whoever
+// waits in their queues. With Result Attached it launched nobody: somebody accepts from
+// them, or the names do not lead to the first any more.
+//
+// Where the definition has other further endpoints than are held, Outlook.Held is what
+// is to be held in place of h, which stays the caller's to close.
 //
 // It blocks as Ensure does.
 func (b *Broker) Activate(ctx context.Context, h *Holding) (Outlook, error) {
 	with := *b
-	with.held = h
+	with.held, with.standing = h, &stands
 	return with.Ensure(ctx, Activates, StepLock, proc.BootTime())
 }

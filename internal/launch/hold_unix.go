@@ -4,47 +4,151 @@ package launch
 
 import (
 	"context"
+	"errors"
 	"io/fs"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/fastbind/fastbind/internal/endpoint"
 	"github.com/fastbind/fastbind/internal/lock"
 	"github.com/fastbind/fastbind/internal/record"
 	"github.com/fastbind/fastbind/internal/runtimedir"
 )
 
+var stands = standing{(*system).listenHeld, (*system).dropHeld, (*system).own, (*system).inherit, (*system).endRefit}
+
+// inherit makes copies of what is held.
+func (s *system) inherit() Outcome {
+	g, held := s.gen, s.b.held
+	if s.refitted != nil {
+		held = s.refitted
+	}
+	var err error
+	if g.sock, err = s.b.held.sock.Copy(); err != nil {
+		return s.fault(StagePrepare, err)
+	}
+	g.inode, g.boundAt = held.Inode, g.began
+	for _, f := range held.further {
+		sock, err := f.sock.Copy()
+		if err != nil {
+			return s.fault(StagePrepare, err)
+		}
+		g.further = append(g.further, &further{f.name, sock, f.inode})
+	}
+	return OK
+}
+
+// endRefit returns what the launch has made to be held, if that has come to something.
+func (s *system) endRefit(r Result) *Holding {
+	if s.refitted != nil && r != Launched {
+		_ = s.refitted.Close()
+		return nil
+	}
+	return s.refitted
+}
+
 // own looks, under the launch lock, whether the held listener is the endpoint's and
-// nobody accepts from it. A deleted name is put back from the other one.
+// nobody accepts from it, or will. A deleted name is put back from the other one.
 func (s *system) own() Outcome {
 	entries, err := s.b.generations(s.place)
 	if err != nil {
 		return s.fault(StagePrepare, err)
 	}
 	s.entries = entries
-	at := s.leads(runtimedir.SockName)
-	if !at && !s.leads(runtimedir.KeepName) {
+	at := s.leads(runtimedir.SockName, s.b.held.Inode)
+	if !at && !s.leads(runtimedir.KeepName, s.b.held.Inode) || s.b.held.sock.IsShut() {
 		return Moved
 	}
-	// One that drains has left its queue to us.
-	if e, ok := Current(s.place.Dir, entries); ok && e.Alive && e.Record.Phase != record.Draining {
+	switch e, ok := Serving(s.place.Dir, entries); {
+	case !ok, leaves(e): // its queue is ours
+	case e.Record.Stopped:
+		return Busy // it is about to drain
+	default:
 		return InUse
 	}
-	if at {
-		return OK
+	if !at {
+		if o := s.restore(); o == Absent {
+			return Moved
+		} else if o != OK {
+			return o
+		}
 	}
-	o := s.restore()
-	if o == Absent {
-		return Moved
-	}
-	return o
+	return s.refit()
 }
 
-// leads reports whether a name in the locked directory leads to the held listener.
-func (s *system) leads(name string) bool {
+// leads reports whether a name in the locked directory leads to the inode.
+func (s *system) leads(name string, to record.Inode) bool {
 	var st unix.Stat_t
 	err := unix.Fstatat(s.dirfd(), name, &st, unix.AT_SYMLINK_NOFOLLOW)
-	return err == nil && (record.Inode{Dev: uint64(st.Dev), Ino: st.Ino}) == s.b.held.Inode //nolint:unconvert // the widths differ between systems
+	return err == nil && (record.Inode{Dev: uint64(st.Dev), Ino: st.Ino}) == to //nolint:unconvert // the widths differ between systems
+}
+
+// refit makes the further endpoints of a held service those that its definition has by
+// now, while nobody accepts from it. One that is held stays, with whoever waits in its
+// queue; one that has lost both names is bound anew, unless somebody waits there still:
+// the daemon that is launched now serves them, and the next launch sees to the name.
+func (s *system) refit() Outcome {
+	s.restoreFurther()
+	kept, names := map[string]*further{}, map[string]bool{}
+	for _, f := range s.b.held.further {
+		sock := runtimedir.FurtherSock(f.name)
+		if slices.Contains(s.b.Def.Endpoints, f.name) && (s.leads(sock, f.inode) || f.sock.Waits()) {
+			kept[f.name], names[sock], names[runtimedir.FurtherKeep(f.name)] = f, true, true
+		}
+	}
+	if slices.EqualFunc(s.b.held.further, s.b.Def.Endpoints, func(f *further, name string) bool { return kept[name] == f }) {
+		return OK
+	}
+	if s.refitted != nil {
+		_ = s.refitted.Close() // of a launch that has started over
+	}
+	s.refitted = &Holding{Place: s.place, Inode: s.b.held.Inode, holder: s.b.held.holder}
+	var err error
+	if s.refitted.sock, err = s.b.held.sock.Copy(); err != nil {
+		return s.fault(StageBind, err)
+	}
+	others, err := s.furtherNames()
+	if err != nil {
+		return s.fault(StageBind, err)
+	}
+	if o := s.unlinkNames(slices.DeleteFunc(others, func(n string) bool { return names[n] })...); o != OK {
+		return o
+	}
+	for _, name := range s.b.Def.Endpoints {
+		f, o := s.refitOne(kept[name], name)
+		if f != nil {
+			s.refitted.further = append(s.refitted.further, f)
+		}
+		switch o {
+		case OK:
+		case Failed:
+			return o
+		default:
+			return s.fault(StageBind, errors.New("somebody else makes and removes the names of endpoint "+name))
+		}
+	}
+	return OK
+}
+
+// refitOne returns a copy of a further listener that is held, or one that is bound now.
+func (s *system) refitOne(held *further, name string) (*further, Outcome) {
+	if held != nil {
+		sock, err := held.sock.Copy()
+		if err != nil {
+			return nil, s.fault(StageBind, err)
+		}
+		return &further{name, sock, held.inode}, OK
+	}
+	f, o := s.bindOne(name)
+	if o == OK {
+		o = s.keepFurther([]*further{f})
+	}
+	if o == OK {
+		if err := f.sock.Listen(); err != nil {
+			o = s.fault(StageBind, err)
+		}
+	}
+	return f, o
 }
 
 // listenHeld says who holds before anybody can connect.
@@ -52,28 +156,27 @@ func (s *system) listenHeld() Outcome {
 	if err := lead(s.dir, s.place.Dir, runtimedir.HolderName, s.b.holder); err != nil {
 		return s.fault(StagePrepare, err)
 	}
-	if err := s.held.sock.Listen(); err != nil {
+	if err := listenAll(s.held.further, s.held.sock); err != nil {
 		return s.fault(StageBind, err)
 	}
 	return OK
 }
 
-// markHeld says who holds, under the launch lock, and returns the inode of the
-// endpoint's name.
-func (b *Broker) markHeld(ctx context.Context, place runtimedir.Place, holder string) (record.Inode, error) {
-	dir, err := b.lockDir(ctx, place)
+// markHeld says who holds, under the launch lock, if the endpoint's names lead to the
+// listener.
+func (b *Broker) markHeld(ctx context.Context, h *Holding) error {
+	dir, err := b.lockDir(ctx, h.Place)
 	if err != nil {
-		return record.Inode{}, err
+		return err
 	}
 	if dir == nil {
-		return record.Inode{}, b.fault(LaunchFailed, StageDirectory, fs.ErrNotExist)
+		return b.fault(LaunchFailed, StageDirectory, fs.ErrNotExist)
 	}
 	defer func() { _ = lock.Release(dir) }()
-	inode, err := endpoint.Inode(place.Sock())
-	if err != nil {
-		return record.Inode{}, err
+	if !isNamed(h.Place.Dir, h.Inode) {
+		return errElsewhere
 	}
-	return inode, lead(dir, place.Dir, runtimedir.HolderName, holder)
+	return lead(dir, h.Place.Dir, runtimedir.HolderName, h.holder)
 }
 
 // dropHeld undoes a hold that came to nothing.
@@ -81,8 +184,10 @@ func (s *system) dropHeld() {
 	h := s.held
 	s.held = nil
 	if s.dir != nil && !h.Inode.IsZero() {
-		s.unlinkOwn(h.Inode)
+		s.unlinkFurther(h.further)
+		s.unlinkOwn(h.Inode, runtimedir.SockName, runtimedir.KeepName)
 	}
+	closeFurther(h.further)
 	if h.sock != nil {
 		_ = h.sock.Close()
 	}

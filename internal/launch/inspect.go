@@ -32,6 +32,10 @@ type Status struct {
 	// LastFailure is the newest failure on record, nil if there is none.
 	LastFailure *Fault
 
+	// Further are the names of the further endpoints that the shown generation was
+	// launched with, or that are held.
+	Further []string
+
 	// Environment are the contracted variables in which this client differs
 	// from the shown generation.
 	Environment []definition.Difference
@@ -66,6 +70,12 @@ func (b *Broker) Inspect(ctx context.Context) (Status, error) {
 	s.Held = Holder(place.Dir) != ""
 	if (s.Shown == nil || !s.Shown.Alive) && !s.Held && accepts(place) {
 		s.Shown = &Entry{Dir: place.Dir, Alive: true, Err: errUnrecorded, Record: record.Record{Phase: record.Bound}}
+	}
+	if s.Shown != nil && s.Shown.Err == nil {
+		s.Further = s.Shown.Record.Definition.Endpoints
+	}
+	if s.Held && !s.Alive() {
+		s.Further = heldFurther(place.Dir)
 	}
 	s.LastFailure = lastFailure(s.Generations)
 	now := proc.BootTime()

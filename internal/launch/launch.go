@@ -23,9 +23,9 @@ import (
 	"github.com/fastbind/fastbind/internal/definition"
 	"github.com/fastbind/fastbind/internal/endpoint"
 	"github.com/fastbind/fastbind/internal/environ"
+	"github.com/fastbind/fastbind/internal/handover"
 	"github.com/fastbind/fastbind/internal/journal"
 	"github.com/fastbind/fastbind/internal/proc"
-	"github.com/fastbind/fastbind/internal/record"
 	"github.com/fastbind/fastbind/internal/runtimedir"
 	"github.com/fastbind/fastbind/internal/version"
 )
@@ -54,26 +54,13 @@ type Broker struct {
 	// Listen binds the endpoint in this process, for Mode ByHand.
 	Listen func(sock string) (net.Listener, error)
 
-	// Ahead has a process that was made ahead become the daemon, in Mode Activates,
-	// and returns it with a handle that is the caller's; not ok if there is none. It is
-	// nil in the SDK: only who stays has one.
-	Ahead func(Become) (pid, pidfd int, ok bool)
+	Hook *Hook // of a standing broker; nil in the SDK
 
-	held   *Holding // what Mode Activates hands down a copy of
-	holder string   // in Mode Holds: the directory of the broker's generation
+	standing *standing // what modes Holds and Activates do
+	held     *Holding  // what Mode Activates hands down a copy of
+	holder   string    // in Mode Holds: the directory of the broker's generation
 
 	contract func() []string // of one launch, which asks more than once; else nil
-}
-
-// A Become is what a process is told that is to become a foreign daemon. It does what the
-// trampoline does: it writes its pid and start time into the record before exec, or
-// ends, and has the soft limits, umask and signals of one.
-type Become struct {
-	Path, Dir string
-	Argv, Env []string      // Env without the variables that name the process's own pid
-	Files     []int         // its descriptors, from 0 on; they stay the caller's
-	Record    string        // path of the generation's
-	Lines     []record.Line // that it adds there
 }
 
 // NewBroker returns the broker of a definition for the calling process.
@@ -154,7 +141,8 @@ type Outlook struct {
 	// Hand is what a daemon started by hand now holds.
 	Hand *Hand
 
-	// Held is the listener that a standing broker now holds. The caller owns it.
+	// Held is what a standing broker now holds, nil if it holds nothing, or the same
+	// as before. The caller owns it.
 	Held *Holding
 }
 
@@ -166,6 +154,15 @@ type Outlook struct {
 // ends, which is looked at only where nothing is half done.
 func (b *Broker) Ensure(ctx context.Context, mode Mode, first Step, since time.Duration) (Outlook, error) {
 	s := newSystem(b.now(), mode, since)
+	m := s.run(ctx, mode, first)
+	if m.Result == Attached && first == StepConnect && s.furtherLost() {
+		m = s.run(ctx, mode, StepLock) // whoever comes by the lock puts it back
+	}
+	return s.outlook(ctx, m)
+}
+
+// run runs the protocol from a step to its end.
+func (s *system) run(ctx context.Context, mode Mode, first Step) Machine {
 	m := Machine{Mode: mode, Step: first}
 	for m.Step != StepDone {
 		if OnStep != nil {
@@ -176,7 +173,7 @@ func (b *Broker) Ensure(ctx context.Context, mode Mode, first Step, since time.D
 	if OnStep != nil {
 		OnStep(StepDone)
 	}
-	return s.outlook(m)
+	return m
 }
 
 // now returns the broker with what a launch needs and the warm path does not pay
@@ -257,12 +254,25 @@ func (b *Broker) Note(root string, e journal.Event) {
 		return
 	}
 	e.Service, e.Instance = b.Def.Service, b.Def.Instance
-	_ = journal.Append(journalPath(state, b.DirName()), time.Now(), e)
+	now := time.Now()
+	_ = journal.Append(journalPath(state, b.DirName()), now, e)
+	if b.Hook != nil && b.Hook.Noted != nil {
+		b.Hook.Noted(now, e)
+	}
 }
 
-// expand puts the inherited descriptor and the endpoint into a template.
-func expand(s string, fd int, sock string) string {
-	return strings.NewReplacer("{fd}", strconv.Itoa(fd), "{socket}", sock).Replace(s)
+// expander returns what puts the inherited descriptors and the endpoints' paths into
+// a template.
+func expander(h handover.Handover, place runtimedir.Place) func(string) string {
+	pairs := templates(nil, "", h.Listen, place.Sock())
+	for _, f := range h.Further {
+		pairs = templates(pairs, ":"+f.Name, f.FD, place.Further(f.Name))
+	}
+	return strings.NewReplacer(pairs...).Replace
+}
+
+func templates(pairs []string, name string, fd int, sock string) []string {
+	return append(pairs, "{fd"+name+"}", strconv.Itoa(fd), "{socket"+name+"}", sock)
 }
 
 // program returns the path of the file that the definition's command names,

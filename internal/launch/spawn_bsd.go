@@ -18,6 +18,8 @@ const fdDir = "/dev/fd"
 
 func sysProcAttr(*int) *syscall.SysProcAttr { return &syscall.SysProcAttr{Setsid: true} }
 
+func bornIn(*syscall.SysProcAttr, int) bool { return false }
+
 func inheritable(fd int) bool {
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
 	return err == nil && flags&unix.FD_CLOEXEC == 0

@@ -19,6 +19,12 @@ func sysProcAttr(pidfd *int) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setsid: true, PidFD: pidfd}
 }
 
+// bornIn has the child born in a cgroup, where the system can do that.
+func bornIn(attr *syscall.SysProcAttr, cgroup int) bool {
+	attr.UseCgroupFD, attr.CgroupFD = true, cgroup
+	return true
+}
+
 func inheritable(fd int) bool {
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
 	return err == nil && flags&unix.FD_CLOEXEC == 0

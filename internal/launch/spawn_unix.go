@@ -22,7 +22,8 @@ import (
 const shell = "/bin/sh"
 
 // trampoline becomes a foreign daemon. It does what only the child itself can
-// do before exec: LISTEN_PID must be its own pid (sd_listen_fds(3)), and its
+// do before exec: LISTEN_PID must be its own pid (sd_listen_fds(3)), and so
+// WATCHDOG_PID (sd_watchdog_enabled(3)); its
 // pid and start time go into the record, because a foreign daemon gets no life
 // lock: its children would carry it on. A record that cannot be written ends it,
 // for nobody could find the daemon afterwards.
@@ -73,9 +74,15 @@ pid=$$"
 if [ -n "$LISTEN_FDS" ]; then
 	export LISTEN_PID=$$
 fi
+if [ -n "$WATCHDOG_USEC" ]; then
+	export WATCHDOG_PID=$$
+fi
 shift 3
 unset PWD OLDPWD SHLVL
-exec "$@"
+`
+
+// become ends the trampoline, after the step that a hook may want to be the last.
+const become = `exec "$@"
 `
 
 // spawning is everything a fork needs, made before the endpoint listens.
@@ -85,7 +92,9 @@ type spawning struct {
 	attr  syscall.ProcAttr
 	pidfd int
 	phase []record.Line // of a foreign daemon, from its fork on
-	ahead *Become       // of a foreign daemon: without the shell
+	aid   *Aid          // nil without a hook
+	ahead *Become       // nil if it is launched by the shell
+	ready bool          // everything of it is made
 }
 
 // prepareSpawn makes the arguments, environment and descriptors of the child.
@@ -100,6 +109,12 @@ func (s *system) prepareSpawn() error {
 	if g.sock != nil {
 		h.Listen = add(g.sock.FD())
 	}
+	names := def.Service
+	for _, f := range g.further { // right behind the first, in their order (sd_listen_fds(3))
+		h.Further = append(h.Further, handover.Further{Name: f.name, FD: add(f.sock.FD())})
+		names += ":" + f.name
+	}
+	expand := expander(h, s.place)
 	if g.control != nil {
 		h.Control = add(g.control.FD())
 	}
@@ -107,32 +122,42 @@ func (s *system) prepareSpawn() error {
 		h.Life = add(int(g.life.Fd()))
 	}
 	sp := &spawning{path: s.program, pidfd: -1}
+	g.spawning = sp // with what is to be undone
+	if err := s.prepareAid(files); err != nil {
+		return err
+	}
 	for i, a := range def.Command {
 		if i > 0 {
-			a = expand(a, h.Listen, s.place.Sock())
+			a = expand(a)
 		}
 		sp.argv = append(sp.argv, a)
 	}
 	env := append([]string(nil), g.contract...)
 	for _, e := range def.FDEnv {
-		env = append(env, expand(e, h.Listen, s.place.Sock()))
+		env = append(env, expand(e))
 	}
 	env = append(env, handover.Variable+"="+h.Encode())
+	script := ""
+	if sp.aid != nil {
+		env, script = append(env, sp.aid.Env...), sp.aid.Script
+	}
 	if def.Foreign {
 		if h.Listen != handover.None {
-			env = append(env, "LISTEN_FDS=1", "LISTEN_FDNAMES="+def.Service)
+			env = append(env, "LISTEN_FDS="+strconv.Itoa(1+len(g.further)), "LISTEN_FDNAMES="+names)
 			sp.phase = record.PhaseLines(record.Bound, proc.BootTime())
 		}
-		if s.b.Ahead != nil && s.mode == Activates {
+		if s.mode == Activates && s.b.Hook != nil && s.b.Hook.Ahead != nil && sp.aid.plain() {
 			sp.ahead = &Become{Path: sp.path, Argv: sp.argv, Env: env, Dir: def.Dir,
 				Record: filepath.Join(g.dir, record.FileName), Lines: sp.phase}
 			for _, fd := range files {
 				sp.ahead.Files = append(sp.ahead.Files, int(fd))
 			}
 		}
-		sp.argv = append([]string{"sh", "-c", trampoline, "sh",
+		sp.argv = append([]string{"sh", "-c", trampoline + script + become, "sh",
 			filepath.Join(g.dir, record.FileName), g.copy, string(record.Encode(sp.phase)), sp.path}, sp.argv[1:]...)
 		sp.path = shell
+	} else if sp.aid != nil && sp.aid.Wrap != nil {
+		sp.path, sp.argv = sp.aid.Wrap(sp.path, sp.argv)
 	}
 	var closed []int
 	if s.mode != Activates { // whose process has none, see CloseStrays
@@ -149,7 +174,7 @@ func (s *system) prepareSpawn() error {
 		}
 	}
 	sp.attr = syscall.ProcAttr{Dir: def.Dir, Env: env, Files: files, Sys: sysProcAttr(&sp.pidfd)}
-	g.spawning = sp
+	sp.ready = true
 	return nil
 }
 
@@ -193,16 +218,17 @@ func strays(from int) ([]int, error) {
 // spawn forks and execs. The error is that of either.
 func (s *system) spawn() Outcome {
 	g := s.gen
-	if g.spawning == nil {
+	if g.spawning == nil || !g.spawning.ready {
 		if err := s.prepareSpawn(); err != nil {
 			return s.fault(StageSpawn, err)
 		}
 	}
-	pid, err := g.spawning.start(s.b.Ahead)
+	pid, err := s.start()
 	if err != nil {
 		return s.fault(StageSpawn, &os.PathError{Op: "exec", Path: g.spawning.path, Err: err})
 	}
 	g.child = newChild(pid, g.spawning.pidfd, filepath.Join(g.dir, record.FileName))
+	g.child.aid = g.spawning.aid
 	s.copyRecord()
 	// The daemon, or the trampoline in front of it, writes the same some
 	// milliseconds later, in case that we die here. Until somebody does, nobody
@@ -214,15 +240,16 @@ func (s *system) spawn() Outcome {
 	return OK
 }
 
-// start makes the child, of one that was made ahead if there is one.
-func (sp *spawning) start(ahead func(Become) (int, int, bool)) (int, error) {
+// start makes the child, of a process that was made ahead if there is one.
+func (s *system) start() (int, error) {
+	sp := s.gen.spawning
 	if sp.ahead != nil {
-		if pid, pidfd, ok := ahead(*sp.ahead); ok {
+		if pid, pidfd, ok := s.b.Hook.Ahead(*sp.ahead); ok {
 			sp.pidfd = pidfd
 			return pid, nil
 		}
 	}
-	return fork(sp)
+	return sp.fork()
 }
 
 // append adds to the generation's record and its copy.
@@ -244,6 +271,20 @@ func Fork(path string, argv []string, files []uintptr) (pid, pidfd int, err erro
 	sp.attr = syscall.ProcAttr{Dir: "/", Env: []string{}, Files: files, Sys: sysProcAttr(&sp.pidfd)}
 	pid, err = fork(&sp)
 	return pid, sp.pidfd, err
+}
+
+// fork forks, into the aid's cgroup if it has one and the system can do that.
+func (sp *spawning) fork() (int, error) {
+	if sp.aid != nil && sp.aid.Cgroup != nil {
+		if fd := sp.aid.Cgroup(); fd >= 0 && bornIn(sp.attr.Sys, fd) {
+			if pid, err := fork(sp); err == nil {
+				return pid, nil
+			}
+			// Before Linux 5.7, or a cgroup that takes nobody: it is moved there.
+			sp.attr.Sys = sysProcAttr(&sp.pidfd)
+		}
+	}
+	return fork(sp)
 }
 
 // fork starts the child with an empty signal mask and no signal ignored,
@@ -295,6 +336,7 @@ type child struct {
 	pid    int
 	handle *proc.Handle // nil where the system gave none; then only its pid is known
 	record string       // path of its generation's record
+	aid    *Aid         // nil without a hook
 }
 
 func newChild(pid, pidfd int, record string) *child {

@@ -28,9 +28,13 @@ func newSystem(b *Broker, _ Mode, _ time.Duration) *system { return &system{b} }
 
 func (s *system) do(context.Context, Machine) Outcome { return Failed }
 
-func (s *system) outlook(Machine) (Outlook, error) {
+func (s *system) outlook(context.Context, Machine) (Outlook, error) {
 	return Outlook{Result: Gave}, s.b.fault(LaunchFailed, StageBind, errors.ErrUnsupported)
 }
+
+func (s *system) furtherLost() bool { return false }
+
+var stands standing
 
 const selfExe = ""
 

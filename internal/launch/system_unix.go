@@ -69,6 +69,8 @@ type system struct {
 	outcome *Generation
 	hand    *Hand
 	held    *Holding // mode Holds: what is bound
+
+	refitted *Holding // mode Activates: what is held from now on, nil if that has not changed
 }
 
 // generation is the one that this launch makes.
@@ -86,6 +88,7 @@ type generation struct {
 	sock    *endpoint.Socket // nil with DaemonBinds and ByHand
 	ln      net.Listener     // ByHand
 	inode   record.Inode
+	further []*further
 	control *endpoint.Socket
 	life    *os.File
 	log     *os.File
@@ -115,7 +118,11 @@ func (s *system) do(ctx context.Context, m Machine) Outcome {
 	case StepVerifyDir:
 		return s.verifyDir()
 	case StepReconnect:
-		return s.connectTo(ctx, s.place.Sock())
+		o := s.connectTo(ctx, s.place.Sock())
+		if o == OK {
+			s.restoreFurther()
+		}
+		return o
 	case StepProbeKeep:
 		return s.connectTo(ctx, s.place.Addr+"/"+runtimedir.KeepName)
 	case StepRestore:
@@ -123,7 +130,7 @@ func (s *system) do(ctx context.Context, m Machine) Outcome {
 	case StepSucceed:
 		return s.succeed()
 	case StepOwn:
-		return s.own()
+		return s.b.standing.own(s)
 	case StepAdmit:
 		return s.admit()
 	case StepExecutable:
@@ -350,15 +357,7 @@ func (s *system) dirfd() int { return int(s.dir.Fd()) }
 
 // restore gives the listener that answered at keep its deleted name back.
 func (s *system) restore() Outcome {
-	fd := s.dirfd()
-	_ = unix.Unlinkat(fd, newName, 0)
-	err := unix.Linkat(fd, runtimedir.KeepName, fd, newName, 0)
-	if err == nil {
-		err = unix.Renameat(fd, newName, fd, runtimedir.SockName)
-		// Renaming one link of an inode over another does nothing and leaves
-		// both (rename(2)).
-		_ = unix.Unlinkat(fd, newName, 0)
-	}
+	err := s.putBack(runtimedir.KeepName, runtimedir.SockName)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		s.dropConn()
@@ -367,7 +366,22 @@ func (s *system) restore() Outcome {
 		return s.fault(StageBind, &fs.PathError{Op: "restore", Path: s.place.Sock(), Err: err})
 	}
 	s.b.Note(s.place.Root, journal.Event{Kind: "restored", Reason: "the endpoint's name was deleted; its listener lives"})
+	s.restoreFurther()
 	return OK
+}
+
+// putBack makes a name in the locked directory lead to where the other one does.
+func (s *system) putBack(keep, sock string) error {
+	fd := s.dirfd()
+	_ = unix.Unlinkat(fd, newName, 0)
+	err := unix.Linkat(fd, keep, fd, newName, 0)
+	if err == nil {
+		err = unix.Renameat(fd, newName, fd, sock)
+		// Renaming one link of an inode over another does nothing and leaves
+		// both (rename(2)).
+		_ = unix.Unlinkat(fd, newName, 0)
+	}
+	return err
 }
 
 // admit settles what died without a verdict and asks whether a launch may be
@@ -521,11 +535,9 @@ func (s *system) prepare() Outcome {
 	g.dir = filepath.Join(s.place.Dir, g.name)
 	s.gen = g
 	if s.mode == Activates {
-		var err error
-		if g.sock, err = s.b.held.sock.Copy(); err != nil {
-			return s.fault(StagePrepare, err)
+		if o := s.b.standing.inherit(s); o != OK {
+			return o
 		}
-		g.inode, g.boundAt = s.b.held.Inode, began
 	}
 	if err := s.makeGeneration(g); err != nil {
 		if s.vanished(err) {
@@ -577,7 +589,7 @@ func (s *system) makeGeneration(g *generation) error {
 	if err := record.Create(filepath.Join(g.dir, record.FileName), g.lines); err != nil {
 		return err
 	}
-	if s.b.Ahead == nil || s.mode != Activates {
+	if s.mode != Activates || s.b.Hook == nil || s.b.Hook.Ahead == nil {
 		s.copyRecord()
 	}
 	return nil
@@ -724,7 +736,15 @@ func (s *system) endLogs(path string) {
 // locked directory. A directory that an outsider made under one of our names is
 // removed as well: nobody is ever told to delete a file.
 func (s *system) unlink() Outcome {
-	for _, name := range []string{runtimedir.SockName, runtimedir.KeepName, newName} {
+	names, err := s.furtherNames()
+	if err != nil {
+		return s.fault(StageBind, err)
+	}
+	return s.unlinkNames(append(names, runtimedir.SockName, runtimedir.KeepName, newName)...)
+}
+
+func (s *system) unlinkNames(names ...string) Outcome {
+	for _, name := range names {
 		path := filepath.Join(s.place.Dir, name)
 		err := unix.Unlinkat(s.dirfd(), name, 0)
 		if err == unix.EISDIR || err == unix.EPERM {
@@ -763,30 +783,38 @@ func (s *system) bind() Outcome {
 	default:
 		s.gen.sock, err = endpoint.Bind(s.place.Sock())
 	}
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE) && !atPath(s.dir, s.place.Dir):
-		return Moved // the name is in the directory that took the place of ours
-	case errors.Is(err, syscall.EADDRINUSE) && s.named():
-		return InUse
-	case err != nil && s.vanished(err):
-		return Moved
-	case err != nil:
-		return s.fault(StageBind, err)
+	if o := s.boundAt(runtimedir.SockName, err); o != OK {
+		return o
 	}
-	return OK
+	return s.bindFurther()
 }
 
-// named reports whether the endpoint's name exists: a backend's own Bind may say
+// boundAt is the outcome of a bind at a name.
+func (s *system) boundAt(name string, err error) Outcome {
+	switch {
+	case err == nil:
+		return OK
+	case errors.Is(err, syscall.EADDRINUSE) && !atPath(s.dir, s.place.Dir):
+		return Moved // the name is in the directory that took the place of ours
+	case errors.Is(err, syscall.EADDRINUSE) && s.named(name):
+		return InUse
+	case s.vanished(err):
+		return Moved
+	}
+	return s.fault(StageBind, err)
+}
+
+// named reports whether an endpoint's name exists: a backend's own Bind may say
 // "in use" of something else.
-func (s *system) named() bool {
+func (s *system) named(name string) bool {
 	var st unix.Stat_t
-	return unix.Fstatat(s.dirfd(), runtimedir.SockName, &st, unix.AT_SYMLINK_NOFOLLOW) == nil
+	return unix.Fstatat(s.dirfd(), name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil
 }
 
 // verifyBind makes the name private and proves that it is in the locked
 // directory: an outsider may have put another one at the path before we bound.
 func (s *system) verifyBind() Outcome {
-	inode, err := s.sockInode()
+	inode, err := s.sockInode(runtimedir.SockName)
 	if err != nil {
 		return s.fault(StageBind, err)
 	}
@@ -801,24 +829,25 @@ func (s *system) verifyBind() Outcome {
 	return OK
 }
 
-// sockInode returns the endpoint's inode, zero if it is not in the locked
+// sockInode returns the inode of an endpoint's name, zero if it is not in the locked
 // directory, or that directory not at its path.
-func (s *system) sockInode() (record.Inode, error) {
+func (s *system) sockInode(name string) (record.Inode, error) {
 	var st unix.Stat_t
-	switch err := unix.Fstatat(s.dirfd(), runtimedir.SockName, &st, unix.AT_SYMLINK_NOFOLLOW); {
+	path := s.place.Addr + "/" + name
+	switch err := unix.Fstatat(s.dirfd(), name, &st, unix.AT_SYMLINK_NOFOLLOW); {
 	case err == unix.ENOENT:
 		return record.Inode{}, nil
 	case err != nil:
-		return record.Inode{}, &fs.PathError{Op: "stat", Path: s.place.Sock(), Err: err}
+		return record.Inode{}, &fs.PathError{Op: "stat", Path: path, Err: err}
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFSOCK {
 		return record.Inode{}, nil
 	}
-	if err := unix.Fchmodat(s.dirfd(), runtimedir.SockName, 0o600, 0); err != nil {
-		return record.Inode{}, &fs.PathError{Op: "chmod", Path: s.place.Sock(), Err: err}
+	if err := unix.Fchmodat(s.dirfd(), name, 0o600, 0); err != nil {
+		return record.Inode{}, &fs.PathError{Op: "chmod", Path: path, Err: err}
 	}
 	inode := record.Inode{Dev: uint64(st.Dev), Ino: st.Ino} //nolint:unconvert // the widths differ between systems
-	if at, err := endpoint.Inode(s.place.Sock()); err != nil || at != inode {
+	if at, err := endpoint.Inode(path); err != nil || at != inode {
 		return record.Inode{}, ignoreMissing(err)
 	}
 	if at, err := endpoint.Inode(s.place.Dir); err != nil || at != s.dirInode {
@@ -838,7 +867,7 @@ func ignoreMissing(err error) error {
 // sockets has none: a deleted name then costs the generation.
 func (s *system) keep() Outcome {
 	if s.mode == DaemonBinds {
-		inode, err := s.sockInode()
+		inode, err := s.sockInode(runtimedir.SockName)
 		if err != nil {
 			return s.fault(StageBound, err)
 		}
@@ -847,14 +876,21 @@ func (s *system) keep() Outcome {
 			return s.fault(StageBound, errors.New("it accepts connections, and its socket is not "+s.place.Sock()))
 		}
 	}
-	err := unix.Linkat(s.dirfd(), runtimedir.SockName, s.dirfd(), runtimedir.KeepName, 0)
+	if o := s.linkKeep(runtimedir.SockName, runtimedir.KeepName); o != OK {
+		return o
+	}
+	return s.keepFurther(*s.made())
+}
+
+func (s *system) linkKeep(sock, keep string) Outcome {
+	err := unix.Linkat(s.dirfd(), sock, s.dirfd(), keep, 0)
 	if err == nil || errors.Is(err, errors.ErrUnsupported) || err == unix.EPERM || err == unix.EMLINK {
 		return OK
 	}
 	if err == unix.ENOENT || err == unix.EEXIST {
 		return Moved
 	}
-	return s.fault(StageBind, &fs.PathError{Op: "link", Path: filepath.Join(s.place.Dir, runtimedir.KeepName), Err: err})
+	return s.fault(StageBind, &fs.PathError{Op: "link", Path: filepath.Join(s.place.Dir, keep), Err: err})
 }
 
 // moveCurrent names the generation before anybody can reach it: a launcher that
@@ -903,8 +939,16 @@ func (s *system) handover() handover.Handover {
 		Dir: s.place.Dir, Addr: s.place.Addr, GenDir: g.name, Inode: g.inode,
 		Listen: handover.None, Control: handover.None, Life: handover.None,
 		Version: s.b.Def.Version, StopWithin: s.b.Def.StopWithin, IdleExit: s.b.Def.IdleExit,
-		Succeeds: s.succeeds(), Held: s.mode == Activates,
+		Succeeds: s.succeeds(), Holder: s.holder(),
 	}
+}
+
+// holder is the directory of the broker that has the listener as well, "" if none has.
+func (s *system) holder() string {
+	if s.mode != Activates {
+		return ""
+	}
+	return s.b.held.holder
 }
 
 // succeeds names the generation that is to hand over, "" if there is none.
@@ -917,7 +961,7 @@ func (s *system) succeeds() string {
 
 func (s *system) listen() Outcome {
 	if s.mode == Holds {
-		return s.listenHeld()
+		return s.b.standing.listen(s)
 	}
 	g := s.gen
 	if s.mode == ByHand {
@@ -934,7 +978,7 @@ func (s *system) listen() Outcome {
 	if err := s.prepareSpawn(); err != nil {
 		return s.fault(StageSpawn, err)
 	}
-	if err := g.sock.Listen(); err != nil {
+	if err := listenAll(g.further, g.sock); err != nil {
 		return s.fault(StageBind, err)
 	}
 	g.boundAt = proc.BootTime()
@@ -966,6 +1010,7 @@ func (s *system) closeCopies() {
 	if g.sock != nil {
 		_ = g.sock.Close()
 	}
+	closeFurther(g.further)
 	if g.control != nil {
 		_ = g.control.Close()
 	}
@@ -977,14 +1022,14 @@ func (s *system) closeCopies() {
 	if g.ln != nil {
 		_ = g.ln.Close()
 	}
-	g.sock, g.control, g.life, g.log, g.null, g.ln = nil, nil, nil, nil, nil, nil
+	g.sock, g.further, g.control, g.life, g.log, g.null, g.ln = nil, nil, nil, nil, nil, nil, nil
 }
 
 // abandon undoes the generation. If the launch gives up, its verdict is written
 // first: whoever queued on its listener sees the end of it only after.
 func (s *system) abandon(giving bool) {
 	if s.held != nil {
-		s.dropHeld()
+		s.b.standing.drop(s)
 		return
 	}
 	g := s.gen
@@ -994,9 +1039,12 @@ func (s *system) abandon(giving bool) {
 	}
 	if g.child != nil {
 		exit := g.child.kill()
+		g.child.aid.undo()
 		if s.err != nil && s.err.Signal == "" && s.err.Status < 0 && exit.Known {
 			s.err.setExit(exit)
 		}
+	} else if g.spawning != nil {
+		g.spawning.aid.undo()
 	}
 	written := false
 	if giving && s.err != nil && s.err.Class == LaunchFailed {
@@ -1010,7 +1058,8 @@ func (s *system) abandon(giving bool) {
 		s.b.Note(s.place.Root, failedEvent(g.number, 0, f))
 	}
 	if s.dir != nil && !g.inode.IsZero() && s.mode != Activates {
-		s.unlinkOwn(g.inode)
+		s.unlinkFurther(g.further)
+		s.unlinkOwn(g.inode, runtimedir.SockName, runtimedir.KeepName)
 	}
 	if !written {
 		_ = os.RemoveAll(g.dir)
@@ -1027,8 +1076,8 @@ func (s *system) abandon(giving bool) {
 }
 
 // unlinkOwn removes the names that this launch made, if they still are its own.
-func (s *system) unlinkOwn(own record.Inode) {
-	for _, name := range []string{runtimedir.SockName, runtimedir.KeepName} {
+func (s *system) unlinkOwn(own record.Inode, names ...string) {
+	for _, name := range names {
 		var st unix.Stat_t
 		err := unix.Fstatat(s.dirfd(), name, &st, unix.AT_SYMLINK_NOFOLLOW)
 		if err == nil && (record.Inode{Dev: uint64(st.Dev), Ino: st.Ino}) == own { //nolint:unconvert // as above
@@ -1062,8 +1111,11 @@ func (s *system) unlock() Outcome {
 }
 
 // outlook is the machine's end as the caller sees it.
-func (s *system) outlook(m Machine) (Outlook, error) {
+func (s *system) outlook(ctx context.Context, m Machine) (Outlook, error) {
 	o := Outlook{Place: s.place, Result: m.Result, Conn: s.conn, Hand: s.hand, Launched: s.outcome, Held: s.held}
+	if s.mode == Activates {
+		o.Held = s.b.standing.refitted(s, m.Result)
+	}
 	if m.Result == Attached {
 		if err := s.b.admitted(s.at); err != nil {
 			s.dropConn()
@@ -1077,6 +1129,7 @@ func (s *system) outlook(m Machine) (Outlook, error) {
 				_ = record.Append(filepath.Join(s.outcome.Dir, record.FileName), record.Int("bound-after", s.outcome.BoundAfter))
 			}
 		}
+		s.letThrough(ctx)
 		if s.gen != nil && s.gen.child != nil {
 			s.outcome.Ended = s.gen.child.watch(s.b, s.place)
 		}
@@ -1107,20 +1160,5 @@ func launchedEvent(g Generation, old *Entry) journal.Event {
 		return e
 	}
 	e.Fields = []journal.Field{{Key: "bound_after_us", Value: strconv.FormatInt(g.BoundAfter.Microseconds(), 10), Number: true}}
-	return e
-}
-
-func failedEvent(generation uint64, pid int, f record.Failure) journal.Event {
-	e := journal.Event{Kind: "failed", Generation: generation, PID: pid, Reason: f.Cause,
-		Fields: []journal.Field{{Key: "stage", Value: f.Stage}}}
-	if f.Status >= 0 {
-		e.Fields = append(e.Fields, journal.Field{Key: "status", Value: strconv.Itoa(f.Status), Number: true})
-	}
-	if f.Signal != "" {
-		e.Fields = append(e.Fields, journal.Field{Key: "signal", Value: f.Signal})
-	}
-	if f.Errno != 0 {
-		e.Fields = append(e.Fields, journal.Field{Key: "errno", Value: strconv.Itoa(int(f.Errno)), Number: true})
-	}
 	return e
 }

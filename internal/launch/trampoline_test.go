@@ -19,7 +19,7 @@ func TestTrampoline(t *testing.T) {
 	run := func(prefix ...string) (pid int, start uint64, self proc.ID) {
 		t.Helper()
 		path := filepath.Join(t.TempDir(), "record")
-		argv := append(prefix, shell, "-c", trampoline, "sh", path, path+".copy", "", "/bin/sh", "-c", "echo $$; read -r _")
+		argv := append(prefix, shell, "-c", trampoline+become, "sh", path, path+".copy", "", "/bin/sh", "-c", "echo $$; read -r _")
 		cmd := exec.Command(argv[0], argv[1:]...)
 		in, err := cmd.StdinPipe()
 		if err != nil {
@@ -92,7 +92,7 @@ exec "$@"`
 		return strings.Fields(string(out))
 	}
 	before := limits("/bin/sh", "-c", show)
-	after := limits(shell, "-c", trampoline, "sh", filepath.Join(t.TempDir(), "record"), "", "", "/bin/sh", "-c", show)
+	after := limits(shell, "-c", trampoline+become, "sh", filepath.Join(t.TempDir(), "record"), "", "", "/bin/sh", "-c", show)
 	if len(before) != 14 || len(after) != 14 {
 		t.Fatalf("%q, %q", before, after)
 	}

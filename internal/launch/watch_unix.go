@@ -89,42 +89,11 @@ func (c *child) awaitAdoption(def definition.Definition) (stage string, cause er
 // verdict writes how the dead child ended, as far as it did not say so itself.
 func (c *child) verdict(b *Broker, place runtimedir.Place, stage string, cause error) {
 	exit := c.ended()
-	r, err := record.Read(c.record)
-	if err != nil {
+	why := c.aid.ended(c.pid, exit)
+	if why.Lives {
 		return
 	}
-	if r.Phase == record.Gone {
-		return
-	}
-	if exit.Known && exit.Code == 0 && exit.Signal == 0 && r.Definition.Foreign && !r.Backend {
-		_ = record.Append(c.record, record.PhaseLines(record.Gone, proc.BootTime())...)
-		return
-	}
-	if stage == "" {
-		stage = stageOf(r)
-	}
-	if cause == nil {
-		cause = errors.New(exitCause(stage, exit))
-	}
-	f := newFailure(stage, cause, proc.BootTime(), time.Now())
-	f.Kind = ""
-	setExit(&f, exit)
-	_ = record.Append(c.record, record.FailureLines(f)...)
-	if r.Failure != nil {
-		f.Stage, f.Cause = r.Failure.Stage, r.Failure.Cause
-	}
-	b.Note(place.Root, failedEvent(r.Generation, c.pid, f))
-}
-
-// exitCause is the first line about a process that said nothing itself.
-func exitCause(stage string, exit proc.Exit) string {
-	if stage == StageAdopt {
-		return "the process ended before it adopted its listener"
-	}
-	if exit.Known && exit.Signal == 0 && (exit.Code == 126 || exit.Code == 127) {
-		return "the program could not be executed, or says so by its exit status"
-	}
-	return "the process ended"
+	b.recordEnd(place, c.record, c.pid, exit, stage, cause, why)
 }
 
 // setExit notes how the process ended.

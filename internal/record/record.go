@@ -174,6 +174,11 @@ type Record struct {
 	// accepted connections, zero until then.
 	BoundAfter time.Duration
 
+	// Written by a standing broker, of what it launched.
+	Place  string   // the cgroup that it was put in, in package limit's form
+	Limits []string // what became of each limit that was wanted, for people
+	Notify string   // path of the socket that it was told to notify
+
 	// Reset: a person has looked at the failure; it spends no budget.
 	Reset bool
 
@@ -310,6 +315,25 @@ func DirectoryLine(name string) Line { return Line{"directory", name} }
 // StoppedLine is the line that is written before a generation is signalled: who
 // ordered its end may die before it sees it.
 func StoppedLine() Line { return Line{"stopped", "true"} }
+
+// NotifyLine is the line that says where a daemon was told to notify.
+func NotifyLine(path string) Line { return Line{"notify-socket", path} }
+
+// LimitLines are the lines that say where a daemon was put, and what became of each
+// limit that was wanted.
+func LimitLines(place string, limits []string) []Line {
+	l := []Line{{"place", place}}
+	for _, limit := range limits {
+		l = append(l, Line{"limit", limit})
+	}
+	return known(l)
+}
+
+// MainLines are the lines that say which process is the generation's main one. A start
+// of 0 is unknown, and takes the former one's back.
+func MainLines(pid int, start uint64) []Line {
+	return []Line{Int("pid", pid), Int("start", start)}
+}
 
 // InodeLine is the line that names the bound endpoint's inode.
 func InodeLine(i Inode) Line {
@@ -591,6 +615,12 @@ func (r *Record) set(key, value string) error {
 		err = num(&r.HungAt, value)
 	case "phase-at":
 		err = num(&r.PhaseAt, value)
+	case "place":
+		r.Place = value
+	case "limit":
+		r.Limits = append(r.Limits, value)
+	case "notify-socket":
+		r.Notify = value
 	case "bound-after":
 		err = num(&r.BoundAfter, value)
 	default:

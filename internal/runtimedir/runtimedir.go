@@ -30,6 +30,7 @@ import (
 const (
 	SockName    = "sock"    // the endpoint
 	KeepName    = "keep"    // second link to the endpoint's inode
+	furtherSep  = "-"       // between one of these two and the name of a further endpoint
 	CurrentName = "current" // link to the owning generation's directory
 	HolderName  = "holder"  // link to the directory of the standing broker's generation that holds the endpoint
 	CtlName     = "ctl"     // a generation's control endpoint
@@ -165,6 +166,22 @@ type Place struct {
 
 // Sock returns the endpoint's path, usable as a socket address.
 func (p Place) Sock() string { return p.Addr + "/" + SockName }
+
+// Further returns the path of a further endpoint, usable as a socket address.
+func (p Place) Further(endpoint string) string { return p.Addr + "/" + FurtherSock(endpoint) }
+
+// FurtherSock and FurtherKeep are the two names of a further endpoint: those of the
+// service's own, and its name behind them, so that a shell can write "$SOCK-$NAME".
+// They are shorter than that of a generation's control endpoint, which fits.
+func FurtherSock(endpoint string) string { return SockName + furtherSep + endpoint }
+
+// FurtherKeep is the second one.
+func FurtherKeep(endpoint string) string { return KeepName + furtherSep + endpoint }
+
+// IsFurther reports whether a name in a service's directory is a further endpoint's.
+func IsFurther(name string) bool {
+	return strings.HasPrefix(name, SockName+furtherSep) || strings.HasPrefix(name, KeepName+furtherSep)
+}
 
 // A Refused error says why a directory is not used.
 type Refused struct {

@@ -1341,3 +1341,26 @@ func (m machine) empty(t testing.TB) {
 	mkdirs(t, 0o777|fs.ModeSticky, m.tmp)
 	mkdirs(t, 0o700, m.home)
 }
+
+// TestFurtherFits: where a generation's control endpoint has an address, so have both
+// names of a further endpoint, and the longest of a definition's.
+func TestFurtherFits(t *testing.T) {
+	const longest = 32 // maxEndpointName in package definition
+	name := strings.Repeat("n", longest)
+	for _, n := range []string{FurtherSock(name), FurtherKeep(name)} {
+		if room := maxGenerationName + len("/") + len(CtlName); len(n) > room {
+			t.Errorf("%q has %d bytes, and there is room for %d", n, len(n), room)
+		}
+		if !IsFurther(n) {
+			t.Errorf("%q is no name of a further endpoint", n)
+		}
+	}
+	for _, n := range []string{SockName, KeepName, CurrentName, HolderName, "7.8beaf0dfa4d43570.5t9gk.1f09ac", "new"} {
+		if IsFurther(n) {
+			t.Errorf("%q is a name of a further endpoint", n)
+		}
+	}
+	if got, want := (Place{Addr: "/a"}).Further("x"), "/a/"+SockName+"-x"; got != want {
+		t.Errorf("its path is %q, want %q", got, want)
+	}
+}

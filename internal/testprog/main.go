@@ -91,6 +91,8 @@ func main() {
 	leaseDir := fs.String("lease-dir", "", "directory that the daemon's life is tied to")
 	leasePID := fs.Int("lease-pid", 0, "process that the daemon's life is tied to")
 	leaseConn := fs.Bool("lease-conn", false, "tie the daemon's life to the connection")
+	foreign := fs.String("foreign", "", "a foreign daemon's program that serves instead")
+	endpoints := fs.String("endpoints", "", "names of its further endpoints, comma separated")
 	linger := fs.Bool("linger", false, "stay after the dials until the end of stdin")
 	_ = fs.Parse(os.Args[2:])
 
@@ -102,6 +104,10 @@ func main() {
 	}
 	if *env != "" {
 		svc.Env = append(svc.Env, strings.Split(*env, ",")...)
+	}
+	if *foreign != "" {
+		svc.Args, svc.Command, svc.Foreign = nil, []string{*foreign, "-pid"}, true
+		svc.Endpoints = strings.FieldsFunc(*endpoints, func(r rune) bool { return r == ',' })
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), *timeout)
 	defer cancel()

@@ -79,7 +79,7 @@ func explain(r Report, e events, byManager string) string {
 			format(Memory, memory.Actual), e.victims()))
 	case e.killed > 0:
 		parts = append(parts, fmt.Sprintf("the machine, or a cgroup around the service's, ran out of memory, and the kernel killed %s of it", e.victims()))
-	case byManager == "oom-kill":
+	case byManager == oomKill:
 		parts = append(parts, "systemd says that it was killed for want of memory (Result=oom-kill)")
 	case e.limitHit > 0 && own:
 		parts = append(parts, fmt.Sprintf("the service reached its memory limit of %s", format(Memory, memory.Actual)))

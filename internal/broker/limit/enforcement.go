@@ -204,7 +204,7 @@ func (e *Enforcement) Wrap(path string, argv []string) (string, []string) {
 	if path == "/proc/self/exe" {
 		path = "/proc/" + strconv.Itoa(os.Getpid()) + "/exe"
 	}
-	return "/bin/sh", append([]string{"sh", "-c", s + `exec "$@"`, "sh", path}, argv[1:]...)
+	return "/bin/sh", append([]string{"sh", "-c", s + "unset PWD OLDPWD SHLVL\n" + `exec "$@"`, "sh", path}, argv[1:]...)
 }
 
 // Admit puts the fork in its place and under its limits, and lets it through to
@@ -445,8 +445,15 @@ func (e *Enforcement) look() bool {
 // limit that is a resource limit kills nobody: an allocation fails, and what the
 // daemon does then is its own.
 func (e *Enforcement) Reason(ctx context.Context) string {
+	reason, _ := e.Death(ctx)
+	return reason
+}
+
+// Death is Reason, and says whether processes of the service were killed for want of
+// memory.
+func (e *Enforcement) Death(ctx context.Context) (reason string, killed bool) {
 	if e.place.By == None {
-		return ""
+		return "", false
 	}
 	e.look()
 	e.mu.Lock()
@@ -458,8 +465,12 @@ func (e *Enforcement) Reason(ctx context.Context) string {
 		defer cancel()
 		result, _ = e.found.Manager.result(ctx, e.place.Name)
 	}
-	return explain(e.plan.Report, seen, result)
+	return explain(e.plan.Report, seen, result), seen.killed > 0 || result == oomKill
 }
+
+// oomKill is the Result of a scope that was killed for want of memory
+// (org.freedesktop.systemd1(5)).
+const oomKill = "oom-kill"
 
 // Kill ends what is left in the place, all at once (SIGKILL). It does not wait for
 // the processes: Remove does.

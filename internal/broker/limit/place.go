@@ -17,6 +17,15 @@ type Place struct {
 	System bool      // the scope is the system manager's, not the user's
 }
 
+// Memory returns how many bytes the processes in the place use, caches of files
+// included, -1 if that is not known. It reads a file.
+func (p Place) Memory() int64 {
+	if p.By == None {
+		return -1
+	}
+	return memoryOf(p)
+}
+
 // placeFormat begins an encoded Place. A later form has another number.
 const placeFormat = "1"
 

@@ -385,6 +385,22 @@ func rlimitOf(pid int, k Kind) (int64, error) {
 	return int64(l.Max), nil
 }
 
+func memoryOf(p Place) int64 {
+	d, err := dirOf(p)
+	if err != nil {
+		return -1
+	}
+	text, err := readText(filepath.Join(d, "memory.current"))
+	if err != nil {
+		return -1
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
+	if err != nil {
+		return -1
+	}
+	return n
+}
+
 func readEvents(p Place) (events, error) {
 	var e events
 	d, err := dirOf(p)

@@ -32,6 +32,7 @@ func readBack(Place, Wanted) (map[Kind]int64, map[Kind]string, error) {
 
 func readEvents(Place) (events, error)             { return events{}, errors.ErrUnsupported }
 func watchEvents(Place) (*dirwatch.Watcher, error) { return nil, errors.ErrUnsupported }
+func memoryOf(Place) int64                         { return -1 }
 func empty(context.Context, Place) error           { return errors.ErrUnsupported }
 func removeDir(Place) error                        { return errors.ErrUnsupported }
 func killAll(Place) error                          { return errors.ErrUnsupported }

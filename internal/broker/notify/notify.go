@@ -52,6 +52,7 @@
 package notify
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"net"
@@ -135,6 +136,8 @@ type Socket struct {
 	mu       sync.Mutex // guards the fields below
 	received bool
 	closed   bool
+	finished bool            // no more is to be received
+	settling []chan struct{} // closed when all that was sent before was taken
 	err      error
 }
 
@@ -240,7 +243,8 @@ func (s *Socket) Receive(g Generation, access Access) <-chan Event {
 	s.work.Go(func() {
 		err := r.run()
 		s.mu.Lock()
-		s.err = err
+		s.err, s.finished = err, true
+		s.release(q)
 		s.mu.Unlock()
 		q.end()
 	})
@@ -255,9 +259,55 @@ func (s *Socket) Receive(g Generation, access Access) <-chan Event {
 // it ends and end, before anybody has read that. The caller goes on to take events
 // until the channel is closed.
 func (s *Socket) Finish() {
-	// From now on a read that would wait ends with the deadline; the receiver
-	// knows no other one.
-	_ = s.conn.SetReadDeadline(time.Unix(0, 1))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.finished = true
+	s.hurry()
+}
+
+// Settle returns when everything that has been sent by now was taken, or is dropped
+// since the Socket is closed, or ctx ends: who has seen a process end knows then what
+// it had said, and the reception goes on. Before Receive it waits for that.
+func (s *Socket) Settle(ctx context.Context) {
+	done := make(chan struct{})
+	s.mu.Lock()
+	if s.finished || s.closed {
+		s.mu.Unlock()
+		return
+	}
+	s.settling = append(s.settling, done)
+	s.hurry()
+	s.mu.Unlock()
+	select {
+	case <-done:
+	case <-s.stop:
+	case <-ctx.Done():
+	}
+}
+
+// hurry makes a read that would wait end, until rest: the receiver knows no other
+// deadline.
+func (s *Socket) hurry() { _ = s.conn.SetReadDeadline(time.Unix(0, 1)) }
+
+// rest says that nothing is left to be received for now, and reports whether the
+// reception goes on.
+func (s *Socket) rest(q *queue) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.finished {
+		return false
+	}
+	s.release(q)
+	_ = s.conn.SetReadDeadline(time.Time{})
+	return true
+}
+
+// release tells who settles, when what was received is taken.
+func (s *Socket) release(q *queue) {
+	for _, done := range s.settling {
+		q.add(item{release: func() { close(done) }})
+	}
+	s.settling = nil
 }
 
 // Err returns why the reception ended by itself, nil if it did not.

@@ -34,8 +34,13 @@ func (r *receiver) run() error {
 	for r.queue.waitRoom(r.socket.stop) {
 		d, err := r.receive(text, oob)
 		switch {
-		case errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.EAGAIN):
+		case errors.Is(err, net.ErrClosed):
 			return nil
+		case errors.Is(err, syscall.EAGAIN):
+			if !r.socket.rest(r.queue) {
+				return nil
+			}
+			continue
 		case err != nil:
 			return os.NewSyscallError("recvmsg", err)
 		}
@@ -44,14 +49,14 @@ func (r *receiver) run() error {
 	return nil
 }
 
-// receive waits for a datagram. After Finish it does not wait, EAGAIN says that
-// there is none.
+// receive waits for a datagram. After Finish and Settle it does not wait, EAGAIN says
+// that there is none.
 func (r *receiver) receive(text, oob []byte) (d datagram, err error) {
 	attempt := func(fd uintptr) bool {
 		d, err = receiveMessage(fd, text, oob)
 		return err != syscall.EAGAIN
 	}
-	// After Finish there is a deadline, and Read does not even try.
+	// With a deadline, Read does not even try.
 	if rerr := r.socket.raw.Read(attempt); rerr == nil || !errors.Is(rerr, os.ErrDeadlineExceeded) {
 		return d, errors.Join(rerr, err)
 	}

@@ -58,7 +58,13 @@ func (g *httpGet) ask(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer conn.Close()
+	defer func() {
+		if ctx.Err() != nil {
+			g.target.leave(conn)
+			return
+		}
+		_ = conn.Close()
+	}()
 	// The deadline is moved under way, but never by one who comes after the end.
 	deadline := func() error {
 		if err := conn.SetDeadline(time.Now().Add(g.within)); err != nil || ctx.Err() == nil {

@@ -26,10 +26,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"syscall"
 	"time"
 	"unicode"
+
+	"github.com/fastbind/fastbind/internal/broker/backlog"
 )
 
 // A Target is the daemon that is probed. What its sign does not need may be zero.
@@ -53,8 +56,24 @@ type Target struct {
 	Dir string
 	Env []string
 
+	// Unaccepted, if not nil, takes a connection over that nobody has accepted when
+	// Await ends. Once closed it would stay in the queue, like one of a client that
+	// has left, and nobody could tell whose it is.
+	Unaccepted func(*net.UnixConn)
+
 	// Announced is closed when the daemon has said READY=1.
 	Announced <-chan struct{}
+}
+
+// leave gives a connection up.
+func (t Target) leave(conn net.Conn) {
+	if c, ok := conn.(*net.UnixConn); ok && t.Unaccepted != nil {
+		if accepted, err := backlog.Accepted(c); err == nil && !accepted {
+			t.Unaccepted(c)
+			return
+		}
+	}
+	_ = conn.Close()
 }
 
 // A Probe watches one daemon for one sign. Await may be called again, by one

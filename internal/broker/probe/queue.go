@@ -34,7 +34,7 @@ func (q *queue) changed() <-chan struct{} { return nil }
 
 func (q *queue) close() {
 	if q.conn != nil {
-		_ = q.conn.Close()
+		q.target.leave(q.conn)
 		q.conn = nil
 	}
 }
@@ -51,7 +51,8 @@ func (q *queue) look(ctx context.Context) (bool, string, error) {
 	case err != nil:
 		// Who is reset was not accepted: nothing was sent that a daemon which
 		// accepts and closes could have left unread.
-		q.close()
+		_ = q.conn.Close()
+		q.conn = nil
 		return false, "the listener was closed: " + errno(err), nil
 	}
 	accepted, err := backlog.Accepted(q.conn)

@@ -184,12 +184,12 @@ func TestEndOf(t *testing.T) {
 // TestApplies: every field of a definition and of a policy has its time.
 func TestApplies(t *testing.T) {
 	full := definition.Definition{
-		Service: "s", Command: []string{"c"}, Self: true, Foreign: true, Env: []string{"A"}, FDEnv: []string{"F={fd}"}, Version: "1",
+		Service: "s", Command: []string{"c"}, Self: true, Foreign: true, Env: []string{"A"}, FDEnv: []string{"F={fd}"}, Endpoints: []string{"e"}, Version: "1",
 		IdleExit: 1, MinVersion: "1", AllowVersions: []string{"1"},
 	}.Complete()
 	want := map[string]When{
 		"service": Elsewhere, "instance": Elsewhere, "command": NextLaunch, "self": NextLaunch, "foreign": NextLaunch, "bind": Elsewhere,
-		"dir": NextLaunch, "env": NextLaunch, "env_policy": NextLaunch, "fd_env": NextLaunch, "version": NextLaunch,
+		"endpoints": NextLaunch, "dir": NextLaunch, "env": NextLaunch, "env_policy": NextLaunch, "fd_env": NextLaunch, "version": NextLaunch,
 		"bound_within": NextLaunch, "adopt_within": NextLaunch, "stop_within": NextLaunch, "idle_exit": NextLaunch,
 		"hang_after": AtOnce, "on_hang": AtOnce, "on_version": AtOnce, "min_version": AtOnce, "allow_versions": AtOnce,
 		"restart": AtOnce, "backoff_min": AtOnce, "backoff_max": AtOnce, "backoff_factor": AtOnce, "backoff_reset": AtOnce,
