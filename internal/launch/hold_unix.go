@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"path/filepath"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -15,7 +16,39 @@ import (
 	"github.com/fastbind/fastbind/internal/runtimedir"
 )
 
-var stands = standing{(*system).listenHeld, (*system).dropHeld, (*system).own, (*system).inherit, (*system).endRefit}
+var stands = standing{(*system).listenHeld, (*system).dropHeld, (*system).own, (*system).inherit,
+	(*system).becomeAhead, (*system).startAhead, (*system).endRefit}
+
+// ahead is what a process is told, and who tells it.
+type ahead struct {
+	Become
+	tell func(Become) (pid, pidfd int, ok bool)
+}
+
+// becomeAhead notes what a process that was made ahead is told instead of the shell, if
+// the broker has any.
+func (s *system) becomeAhead(env []string, files []uintptr) {
+	sp, hook := s.gen.spawning, s.b.Hook
+	if hook == nil || hook.Ahead == nil || !sp.aid.plain() {
+		return
+	}
+	sp.ahead = &ahead{tell: hook.Ahead, Become: Become{Path: sp.path, Argv: sp.argv, Env: env, Dir: s.b.Def.Dir,
+		Record: filepath.Join(s.gen.dir, record.FileName), Lines: sp.phase}}
+	for _, fd := range files {
+		sp.ahead.Files = append(sp.ahead.Files, int(fd))
+	}
+}
+
+// startAhead has a process that was made ahead become the daemon, or forks if there is
+// none.
+func (s *system) startAhead() (int, error) {
+	sp := s.gen.spawning
+	if pid, pidfd, ok := sp.ahead.tell(sp.ahead.Become); ok {
+		sp.pidfd = pidfd
+		return pid, nil
+	}
+	return sp.fork()
+}
 
 // inherit makes copies of what is held.
 func (s *system) inherit() Outcome {

@@ -93,7 +93,7 @@ type spawning struct {
 	pidfd int
 	phase []record.Line // of a foreign daemon, from its fork on
 	aid   *Aid          // nil without a hook
-	ahead *Become       // nil if it is launched by the shell
+	ahead *ahead        // nil if it is launched by the shell
 	ready bool          // everything of it is made
 }
 
@@ -146,12 +146,8 @@ func (s *system) prepareSpawn() error {
 			env = append(env, "LISTEN_FDS="+strconv.Itoa(1+len(g.further)), "LISTEN_FDNAMES="+names)
 			sp.phase = record.PhaseLines(record.Bound, proc.BootTime())
 		}
-		if s.mode == Activates && s.b.Hook != nil && s.b.Hook.Ahead != nil && sp.aid.plain() {
-			sp.ahead = &Become{Path: sp.path, Argv: sp.argv, Env: env, Dir: def.Dir,
-				Record: filepath.Join(g.dir, record.FileName), Lines: sp.phase}
-			for _, fd := range files {
-				sp.ahead.Files = append(sp.ahead.Files, int(fd))
-			}
+		if s.mode == Activates {
+			s.b.standing.become(s, env, files)
 		}
 		sp.argv = append([]string{"sh", "-c", trampoline + script + become, "sh",
 			filepath.Join(g.dir, record.FileName), g.copy, string(record.Encode(sp.phase)), sp.path}, sp.argv[1:]...)
@@ -223,7 +219,13 @@ func (s *system) spawn() Outcome {
 			return s.fault(StageSpawn, err)
 		}
 	}
-	pid, err := s.start()
+	var pid int
+	var err error
+	if g.spawning.ahead == nil {
+		pid, err = g.spawning.fork()
+	} else {
+		pid, err = s.b.standing.start(s)
+	}
 	if err != nil {
 		return s.fault(StageSpawn, &os.PathError{Op: "exec", Path: g.spawning.path, Err: err})
 	}
@@ -238,18 +240,6 @@ func (s *system) spawn() Outcome {
 	}
 	s.outcome = s.launched(pid)
 	return OK
-}
-
-// start makes the child, of a process that was made ahead if there is one.
-func (s *system) start() (int, error) {
-	sp := s.gen.spawning
-	if sp.ahead != nil {
-		if pid, pidfd, ok := s.b.Hook.Ahead(*sp.ahead); ok {
-			sp.pidfd = pidfd
-			return pid, nil
-		}
-	}
-	return sp.fork()
 }
 
 // append adds to the generation's record and its copy.

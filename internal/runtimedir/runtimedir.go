@@ -455,6 +455,11 @@ func (e Env) explicit(create bool) (string, error) {
 	return root, nil
 }
 
+// placing is the turn to make a placement: one goroutine of a process tries for the
+// lock at a time. A broker that binds many services at once would else keep itself
+// waiting, and sleep between its attempts.
+var placing = make(chan struct{}, 1)
+
 // place finds or makes the placement of a service.
 func (e Env) place(ctx context.Context, p *Place, instance, service string, alive func(string) bool) error {
 	anchor, err := e.anchor(p)
@@ -465,6 +470,12 @@ func (e Env) place(ctx context.Context, p *Place, instance, service string, aliv
 	if root, ok := e.placed(link); ok {
 		p.Root = root
 		return nil
+	}
+	select {
+	case placing <- struct{}{}:
+		defer func() { <-placing }()
+	case <-ctx.Done():
+		return &fs.PathError{Op: "lock", Path: anchor, Err: context.Cause(ctx)}
 	}
 	unlock, err := lockDir(ctx, anchor)
 	if err != nil {
@@ -728,30 +739,10 @@ func replaceLink(target, link string) error {
 	return nil
 }
 
-// locking is the turn to try a kernel lock here: one goroutine of a process does at
-// a time. A broker that binds many services at once would else keep itself waiting,
-// and sleep between its attempts.
-var locking = make(chan struct{}, 1)
-
 // lockDir takes the kernel lock on a directory, trying again until ctx ends:
 // a holder that is stopped must not take its waiters along. The directory that
 // is locked is the one at the path: the lock on a deleted one excludes nobody.
 func lockDir(ctx context.Context, dir string) (unlock func(), err error) {
-	select {
-	case locking <- struct{}{}:
-	case <-ctx.Done():
-		return nil, &fs.PathError{Op: "lock", Path: dir, Err: context.Cause(ctx)}
-	}
-	release, err := tryDir(ctx, dir)
-	if err != nil {
-		<-locking
-		return nil, err
-	}
-	return func() { release(); <-locking }, nil
-}
-
-// tryDir is lockDir for who has the turn.
-func tryDir(ctx context.Context, dir string) (unlock func(), err error) {
 	for wait := time.Millisecond; ; wait = min(2*wait, 20*time.Millisecond) {
 		f, err := os.Open(dir)
 		if err != nil {
