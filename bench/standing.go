@@ -196,7 +196,15 @@ func activation(args ...string) func(context.Context, *world, size) (result, err
 			return r, err
 		}
 		defer func() { err = errors.Join(err, b.close()) }()
-		i := 0 // a service that nobody has used yet
+		for i := range n + 1 { // each was used before, and has a log
+			if _, err := first(b.sock(i)); err != nil {
+				return r, err
+			}
+			if err := b.stop(i); err != nil {
+				return r, err
+			}
+		}
+		i := 0
 		ours := func() (time.Duration, error) {
 			time.Sleep(apart)
 			d, err := first(b.sock(i))

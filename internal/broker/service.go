@@ -65,8 +65,7 @@ type service struct {
 	ctx context.Context // ends when the broker has no more to do with it
 	end context.CancelFunc
 
-	removing bool
-	next     *Service // what is to be held in its place, when it is disabled
+	next *Service // what is to be held in its place, when it is disabled
 }
 
 // set makes the broker's services those, of which each has another name. Others are
