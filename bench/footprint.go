@@ -68,7 +68,7 @@ func startIdler(ctx context.Context, w *world) (*idler, error) {
 		return nil, err
 	}
 	i.daemon.pids, i.plain.pids = []int{st.PID}, []int{i.listens.Process.Pid}
-	if i.held, err = w.standing(1000, w.path("static"), "{fd}"); err != nil {
+	if i.held, err = w.standing(1000, w.path("plain")); err != nil {
 		return nil, err
 	}
 	w.kept = append(w.kept, st.PID, i.listens.Process.Pid, i.held.cmd.Process.Pid)

@@ -25,6 +25,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"os/signal"
 	"regexp"
 	"runtime"
@@ -241,6 +242,10 @@ func (p plan) measureRows(ctx context.Context, w *world, out io.Writer, r *repor
 		res, err := measure(ctx, w, p.size)
 		if err == nil {
 			err = ctx.Err()
+		}
+		if errors.Is(err, exec.ErrNotFound) {
+			fmt.Fprintf(os.Stderr, "not measured: %v\n", err)
+			continue
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", row.name, err)

@@ -143,7 +143,7 @@ func holding(n, of int) func(context.Context, *world, size) (result, error) {
 	return func(_ context.Context, w *world, s size) (result, error) {
 		side := func(n int) sample {
 			return func() (time.Duration, error) {
-				b, err := w.standing(n, w.path("static"), "{fd}")
+				b, err := w.standing(n, w.path("plain"))
 				if err != nil {
 					return 0, err
 				}
@@ -157,7 +157,7 @@ func holding(n, of int) func(context.Context, *world, size) (result, error) {
 // holdingMemory is what a broker that holds n services is resident with.
 func holdingMemory(n int) func(context.Context, *world, size) (result, error) {
 	return func(_ context.Context, w *world, _ size) (r result, err error) {
-		b, err := w.standing(n, w.path("static"), "{fd}")
+		b, err := w.standing(n, w.path("plain"))
 		if err != nil {
 			return r, err
 		}
@@ -188,10 +188,14 @@ func activation(args ...string) func(context.Context, *world, size) (result, err
 	return func(ctx context.Context, w *world, s size) (r result, err error) {
 		const activator = "systemd-socket-activate"
 		if _, err := exec.LookPath(activator); err != nil {
-			return result{}, err
+			return r, err
+		}
+		static, err := w.static()
+		if err != nil {
+			return r, err
 		}
 		n := s.pairs
-		b, err := w.standing(n+1, append([]string{w.path("static")}, args...)...)
+		b, err := w.standing(n+1, append([]string{static}, args...)...)
 		if err != nil {
 			return r, err
 		}
@@ -217,7 +221,7 @@ func activation(args ...string) func(context.Context, *world, size) (result, err
 			their = []string{"3"}
 		}
 		theirs := func() (d time.Duration, err error) {
-			cmd := exec.Command(activator, append([]string{"--listen=" + sock, w.path("static")}, their...)...)
+			cmd := exec.Command(activator, append([]string{"--listen=" + sock, static}, their...)...)
 			if err := cmd.Start(); err != nil {
 				return 0, err
 			}
@@ -259,9 +263,13 @@ func waits(pid int, sock string) error {
 // their first clients, who come at once, with that of fewer.
 func atOnce(n, of, held int) func(context.Context, *world, size) (result, error) {
 	return func(_ context.Context, w *world, s size) (result, error) {
+		static, err := w.static()
+		if err != nil {
+			return result{}, err
+		}
 		side := func(n int) sample {
 			return func() (d time.Duration, err error) {
-				b, err := w.standing(held, w.path("static"), "{fd}")
+				b, err := w.standing(held, static, "{fd}")
 				if err != nil {
 					return 0, err
 				}

@@ -89,7 +89,10 @@ func (w *world) build(ctx context.Context, names ...string) error {
 			continue
 		}
 		cmd := exec.CommandContext(ctx, "go", "build", "-o", w.path(p.name), p.pkg)
-		if p.pkg == "" { // in C: a daemon whose start takes no time of its own
+		if p.pkg == "" { // in C: a daemon whose start takes next to no time of its own
+			if _, err := exec.LookPath("cc"); err != nil {
+				continue // static tells
+			}
 			cmd = exec.CommandContext(ctx, "cc", "-O2", "-static", "-o", w.path(p.name), "internal/prog/static/static.c")
 		}
 		cmd.Dir = p.module
@@ -99,6 +102,13 @@ func (w *world) build(ctx context.Context, names ...string) error {
 		}
 	}
 	return nil
+}
+
+// static is the path of the daemon in C. The error is exec.ErrNotFound if there is no
+// compiler.
+func (w *world) static() (string, error) {
+	_, err := exec.LookPath("cc")
+	return w.path("static"), err
 }
 
 func (w *world) path(program string) string { return filepath.Join(w.bin, program) }
