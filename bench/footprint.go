@@ -18,13 +18,32 @@ import (
 	"github.com/fastbind/fastbind"
 )
 
-// An idler is a pair of idle daemons, ours and one that only listens, that the
-// other rows run beside: an idle process is not woken by a busy machine.
+// An idler is idle processes, ours and one that only listens, that the other rows run
+// beside: an idle process is not woken by a busy machine.
 type idler struct {
-	ours, theirs int // pids
-	plain        *exec.Cmd
-	began        time.Time
-	at           [2]int // wake-ups then
+	daemon, plain idle
+	broker        idle // with what waits to be its next daemon
+	held          *holder
+	listens       *exec.Cmd
+	began         time.Time
+}
+
+// idle is a process and those that belong to it.
+type idle struct {
+	pids []int
+	at   int // wake-ups when it began
+}
+
+func (i *idle) wakeups() (int, error) {
+	sum := 0
+	for _, pid := range i.pids {
+		n, err := wakeups(pid)
+		if err != nil {
+			return 0, err
+		}
+		sum += n
+	}
+	return sum, nil
 }
 
 // settle is how long a fresh process has for its start-up: Go's runtime rests
@@ -44,37 +63,42 @@ func startIdler(ctx context.Context, w *world) (*idler, error) {
 		return nil, err
 	}
 	sock := filepath.Join(w.dir, "idle.sock")
-	i := &idler{ours: st.PID, plain: exec.Command(w.path("plain"), sock)}
-	if err := i.plain.Start(); err != nil {
+	i := &idler{listens: exec.Command(w.path("plain"), sock)}
+	if err := i.listens.Start(); err != nil {
 		return nil, err
 	}
-	i.theirs = i.plain.Process.Pid
-	w.kept = append(w.kept, i.ours, i.theirs)
+	i.daemon.pids, i.plain.pids = []int{st.PID}, []int{i.listens.Process.Pid}
+	if i.held, err = w.standing(1000, w.path("plain")); err != nil {
+		return nil, err
+	}
+	w.kept = append(w.kept, st.PID, i.listens.Process.Pid, i.held.cmd.Process.Pid)
 	time.Sleep(settle)
+	if i.broker.pids, err = i.held.processes(); err != nil {
+		return i, err
+	}
 	i.began = time.Now()
-	for k, pid := range []int{i.ours, i.theirs} {
-		if i.at[k], err = wakeups(pid); err != nil {
+	for _, p := range []*idle{&i.daemon, &i.plain, &i.broker} {
+		if p.at, err = p.wakeups(); err != nil {
 			return i, err
 		}
 	}
 	return i, nil
 }
 
-// finish waits until they have idled for the given time.
-func (i *idler) finish(ctx context.Context, w *world, s size) (result, error) {
+// finish compares the wake-ups of one of ours when they have idled for the given time.
+func (i *idler) finish(ours *idle, s size) (result, error) {
 	time.Sleep(time.Until(i.began.Add(s.idle)))
-	var n [2]int
-	for k, pid := range []int{i.ours, i.theirs} {
-		now, err := wakeups(pid)
-		if err != nil {
-			return result{}, err
-		}
-		n[k] = now - i.at[k]
-	}
-	r := result{Ours: strconv.Itoa(n[0]), Theirs: strconv.Itoa(n[1]), Unit: "wake-ups more",
-		Value: float64(n[0] - n[1]), Counts: "in " + show(time.Since(i.began))}
+	n, err := ours.wakeups()
+	m, merr := i.plain.wakeups()
+	n, m = n-ours.at, m-i.plain.at
+	return result{Ours: strconv.Itoa(n), Theirs: strconv.Itoa(m), Unit: "wake-ups more",
+		Value: float64(n - m), Counts: "in " + show(time.Since(i.began))}, errors.Join(err, merr)
+}
+
+// end ends them.
+func (i *idler) end(ctx context.Context, w *world) error {
 	stop := func() error { return w.service("idle").Stop(ctx) }
-	return r, errors.Join(w.apart(stop), i.plain.Process.Kill(), ignoreExit(i.plain.Wait()))
+	return errors.Join(w.apart(stop), i.held.close(), i.listens.Process.Kill(), ignoreExit(i.listens.Wait()))
 }
 
 // apart calls f with a root of its own for run-time files: a daemon is woken by the

@@ -25,6 +25,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"os/signal"
 	"regexp"
 	"runtime"
@@ -217,17 +218,17 @@ func (p plan) measure(ctx context.Context, out io.Writer) (r *report, err error)
 	return r, nil
 }
 
-func (p plan) measureRows(ctx context.Context, w *world, out io.Writer, r *report) error {
+func (p plan) measureRows(ctx context.Context, w *world, out io.Writer, r *report) (err error) {
 	if len(p.rows) == 0 {
 		return nil
 	}
 	fmt.Fprint(out, "\n", rowsHead)
-	var idle *idler
-	if slices.ContainsFunc(p.rows, func(r row) bool { return r.idle }) { // runs beside the others
-		var err error
-		if idle, err = startIdler(ctx, w); err != nil {
+	var idlers *idler
+	if slices.ContainsFunc(p.rows, func(r row) bool { return r.idle != nil }) { // run beside the others
+		if idlers, err = startIdler(ctx, w); err != nil {
 			return err
 		}
+		defer func() { err = errors.Join(err, idlers.end(ctx, w)) }()
 	}
 	for _, row := range p.rows {
 		if row.best {
@@ -235,12 +236,16 @@ func (p plan) measureRows(ctx context.Context, w *world, out io.Writer, r *repor
 		}
 		fmt.Fprintf(os.Stderr, "%s …\n", row.name)
 		measure := row.measure
-		if row.idle {
-			measure = idle.finish
+		if row.idle != nil {
+			measure = func(_ context.Context, _ *world, s size) (result, error) { return idlers.finish(row.idle(idlers), s) }
 		}
 		res, err := measure(ctx, w, p.size)
 		if err == nil {
 			err = ctx.Err()
+		}
+		if errors.Is(err, exec.ErrNotFound) {
+			fmt.Fprintf(os.Stderr, "not measured: %v\n", err)
+			continue
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", row.name, err)

@@ -17,9 +17,9 @@ type row struct {
 	target        float64 // at most
 	measure       func(context.Context, *world, size) (result, error)
 
-	long bool // takes minutes
-	idle bool // measured beside all others
-	best bool // of what the peers have shown, all of them
+	long bool               // takes minutes
+	idle func(*idler) *idle // measured beside all others
+	best bool               // of what the peers have shown, all of them
 }
 
 // judge says whether the target is reached.
@@ -85,8 +85,23 @@ var rows = []row{
 		means: "Whether a launch takes longer the more services there are."},
 	{name: "time per launch, of 1,000 services", against: "of 100", target: 1.2, measure: perService(1000), long: true,
 		means: "The same, ten times more."},
-	{name: "wake-ups of an idle daemon", against: "net.Listen", target: 0, idle: true,
+	{name: "wake-ups of an idle daemon", against: "net.Listen", target: 0, idle: func(i *idler) *idle { return &i.daemon },
 		means: "How often an idle daemon wakes the processor more than one that only listens: what a laptop's battery sees."},
+	{name: "broker: time to hold a service, of 1,000", against: "of 100", target: 1.2, measure: holding(1000, 100),
+		means: "Whether a standing broker's start takes longer than its share the more definitions there are."},
+	{name: "broker: time to hold a service, of 100", against: "of 10", target: 1.2, measure: holding(100, 10),
+		means: "The same with fewer."},
+	{name: "broker: memory with 1,000 services held", against: "nothing", target: 20, measure: holdingMemory(1000),
+		means: "What a standing broker is resident with when none of them runs, in MB."},
+	{name: "broker: wake-ups with 1,000 services held", against: "net.Listen", target: 0, idle: func(i *idler) *idle { return &i.broker },
+		means: "How often an idle broker wakes the processor more than a program that only listens."},
+	{name: "broker: first byte, plain descriptor", against: "systemd-socket-activate", target: 1.7, measure: activation("{fd}"),
+		means: "What a client waits that comes first, from connect to the first byte of a daemon in C.",
+		spent: "some 110 system calls before the daemon's exec: lock, directories, generations before it, record, log; and that the process made ahead is a Go program, whose other threads the kernel ends in exec"},
+	{name: "broker: first byte, LISTEN_PID", against: "systemd-socket-activate", target: 2.5, measure: activation(),
+		means: "The same of a daemon that insists on LISTEN_PID."},
+	{name: "broker: time per service, 100 activated at once", against: "10 at once", target: 1.2, measure: atOnce(100, 10, 1000),
+		means: "Whether a service that is activated together with others takes longer than its share. 1,000 are held."},
 	{name: "gocache: go build std, cold", against: "built-in cache", target: 1.15, measure: goBuild(false, 1, "built-in cache"), long: true,
 		means: "The cache daemon of docs/gocache.md compared with the go command's own cache."},
 	{name: "gocache: go build std, cold", against: "floor", target: 1.25, measure: goBuild(false, 1, "floor"), long: true,

@@ -19,10 +19,12 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
 
+	"github.com/fastbind/fastbind/internal/broker/ahead"
 	"github.com/fastbind/fastbind/internal/broker/backlog"
 	"github.com/fastbind/fastbind/internal/broker/limit"
 	"github.com/fastbind/fastbind/internal/broker/poller"
@@ -78,8 +80,11 @@ type Broker struct {
 
 	events   chan posted    // what has happened; read by Run alone
 	ended    chan struct{}  // closed when Run returns
-	room     chan struct{}  // holds a token for each effect under way
-	under    sync.WaitGroup // the goroutines of effects, and of watched generations
+	workers  workers        // the goroutines of effects
+	under    sync.WaitGroup // these, and those of watched generations
+	spare    ahead.Spare    // what becomes the next foreign daemon
+	spares   atomic.Bool    // there may be one
+	quiet    *time.Timer    // makes it, when nothing was done for a while
 	services map[uint64]*service
 	names    map[string]*service
 	leaving  map[string]chan struct{} // by directory: closed when it is said that it is held no more
@@ -114,15 +119,19 @@ const (
 	maxEffects = 16   // under way at once: each is a launch, or waits for a daemon
 )
 
-// New returns a broker that does nothing yet. It is errors.ErrUnsupported where the
+// New returns a broker that does nothing yet. Descriptors that the process was left by
+// its ancestors are closed by what it executes from now on. It is errors.ErrUnsupported where the
 // system cannot tell who waits at a listener.
 func New(c Config) (*Broker, error) {
+	if err := launch.CloseStrays(); err != nil {
+		return nil, err
+	}
 	p, err := poller.New()
 	if err != nil {
 		return nil, err
 	}
 	files, _ := fsnotify.NewWatcher() // see names.go
-	return &Broker{config: c, poll: p, files: files, since: time.Now(), patience: boundWithin, events: make(chan posted, maxEvents), ended: make(chan struct{}), room: make(chan struct{}, maxEffects),
+	return &Broker{config: c, poll: p, files: files, since: time.Now(), patience: boundWithin, events: make(chan posted, maxEvents), ended: make(chan struct{}),
 		services: map[uint64]*service{}, names: map[string]*service{}, leaving: map[string]chan struct{}{},
 		requests: map[uint64]chan supervise.Answer{}}, nil
 }
@@ -148,6 +157,9 @@ func (b *Broker) Run(ctx context.Context, services []Service) error {
 			break
 		}
 	}
+	b.quiet = time.AfterFunc(time.Hour, func() { _ = b.spare.Fill() }) // without one the shell does it
+	defer b.spare.Close()
+	defer b.quiet.Stop()
 	b.set(services)
 	b.under.Go(func() { b.pollAll(ctx) })
 	if b.files != nil {
@@ -247,15 +259,32 @@ func (b *Broker) tell(s *service, e supervise.Event) {
 	b.post(s.ctx, s.key, func(*service) supervise.Event { return e })
 }
 
+// spareAfter is how long nothing was done before a process is made ahead: it would take
+// the processor from the daemons that have just been launched.
+const spareAfter = 50 * time.Millisecond
+
 // begin does an effect that takes a while apart from the loop. What it returns is
 // run by the loop.
 func (b *Broker) begin(s *service, effect func(context.Context) func(*service) supervise.Event) {
-	b.under.Go(func() { b.apart(s, effect) })
+	b.workers.do(&b.under, func() {
+		if s.ctx.Err() == nil {
+			b.post(s.ctx, s.key, effect(s.ctx))
+		}
+		if b.spares.Load() {
+			b.quiet.Reset(spareAfter)
+		}
+	})
 }
 
 // beginBound is begin when everything that was set last is bound.
 func (b *Broker) beginBound(s *service, effect func(context.Context) func(*service) supervise.Event) {
 	bound := b.bound
+	select {
+	case <-bound:
+		b.begin(s, effect)
+		return
+	default:
+	}
 	b.under.Go(func() {
 		late := time.NewTimer(b.patience)
 		defer late.Stop()
@@ -264,19 +293,8 @@ func (b *Broker) beginBound(s *service, effect func(context.Context) func(*servi
 		case <-late.C:
 		case <-s.ctx.Done():
 		}
-		b.apart(s, effect)
+		b.begin(s, effect)
 	})
-}
-
-func (b *Broker) apart(s *service, effect func(context.Context) func(*service) supervise.Event) {
-	select {
-	case b.room <- struct{}{}:
-	case <-s.ctx.Done():
-		return
-	}
-	done := effect(s.ctx)
-	<-b.room
-	b.post(s.ctx, s.key, done)
 }
 
 // pollAll tells services of clients that wait.

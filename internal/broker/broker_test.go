@@ -206,6 +206,11 @@ func (w *world) askPath(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	return request(conn)
+}
+
+// request asks once, and closes the connection.
+func request(conn net.Conn) (string, error) {
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(deadline))
 	if _, err := io.WriteString(conn, "7\n"); err != nil {

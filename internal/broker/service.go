@@ -107,6 +107,10 @@ func (b *Broker) add(s Service) {
 func (b *Broker) launcher(s Service) *launch.Broker {
 	l := launch.NewBroker(b.config.Env, s.Definition, b.config.Client)
 	l.Hook = &launch.Hook{Noted: b.noted}
+	if s.Definition.Foreign && l.Mode() == launch.BrokerBinds {
+		l.Hook.Ahead = b.spare.Become
+		b.spares.Store(true)
+	}
 	return l
 }
 

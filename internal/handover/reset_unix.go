@@ -26,6 +26,10 @@ var softLimits = []struct {
 
 func closeOnExec(fd int) { unix.CloseOnExec(fd) }
 
+// Reset makes umask and limits of this process those of a daemon that is launched. A
+// process that is to become one calls it.
+func Reset() { resetProcess() }
+
 // resetProcess undoes what the launching client's shell left on this process.
 func resetProcess() {
 	unix.Umask(Umask)

@@ -240,9 +240,11 @@ type standing struct {
 	drop   func(*system)         // StepAbandon
 
 	// Mode Activates.
-	own      func(*system) Outcome          // StepOwn
-	inherit  func(*system) Outcome          // of StepPrepare: copies what is handed down
-	refitted func(*system, Result) *Holding // when the launch has ended so: what is held from now on, if that has changed
+	own      func(*system) Outcome              // StepOwn
+	inherit  func(*system) Outcome              // of StepPrepare: copies what is handed down
+	become   func(*system, []string, []uintptr) // of StepSpawn: what a process that was made ahead is told
+	start    func(*system) (int, error)         // of StepSpawn: has it become the daemon, or forks
+	refitted func(*system, Result) *Holding     // when the launch has ended so: what is held from now on, if that has changed
 }
 
 // Activate launches a daemon that inherits copies of the held listeners, with whoever

@@ -20,7 +20,39 @@ import (
 	"github.com/fastbind/fastbind/internal/runtimedir"
 )
 
-var stands = standing{(*system).listenHeld, (*system).dropHeld, (*system).own, (*system).inherit, (*system).endRefit}
+var stands = standing{(*system).listenHeld, (*system).dropHeld, (*system).own, (*system).inherit,
+	(*system).becomeAhead, (*system).startAhead, (*system).endRefit}
+
+// ahead is what a process is told, and who tells it.
+type ahead struct {
+	Become
+	tell func(Become) (pid, pidfd int, ok bool)
+}
+
+// becomeAhead notes what a process that was made ahead is told instead of the shell, if
+// the broker has any.
+func (s *system) becomeAhead(env []string, files []uintptr) {
+	sp, hook := s.gen.spawning, s.b.Hook
+	if hook == nil || hook.Ahead == nil || !sp.aid.plain() {
+		return
+	}
+	sp.ahead = &ahead{tell: hook.Ahead, Become: Become{Path: sp.path, Argv: sp.argv, Env: env, Dir: s.b.Def.Dir,
+		Record: filepath.Join(s.gen.dir, record.FileName), Lines: sp.phase}}
+	for _, fd := range files {
+		sp.ahead.Files = append(sp.ahead.Files, int(fd))
+	}
+}
+
+// startAhead has a process that was made ahead become the daemon, or forks if there is
+// none.
+func (s *system) startAhead() (int, error) {
+	sp := s.gen.spawning
+	if pid, pidfd, ok := sp.ahead.tell(sp.ahead.Become); ok {
+		sp.pidfd = pidfd
+		return pid, nil
+	}
+	return sp.fork()
+}
 
 // inherit makes copies of what is held.
 func (s *system) inherit() Outcome {
@@ -55,10 +87,11 @@ func (s *system) endRefit(r Result) *Holding {
 // own looks, under the launch lock, whether the held listener is the endpoint's and
 // nobody accepts from it, or will. A deleted name is put back from the other one.
 func (s *system) own() Outcome {
-	entries, err := Generations(s.place.Dir)
+	entries, err := s.b.generations(s.place)
 	if err != nil {
 		return s.fault(StagePrepare, err)
 	}
+	s.entries = entries
 	at := s.leads(runtimedir.SockName, s.b.held.Inode)
 	if !at && !s.leads(runtimedir.KeepName, s.b.held.Inode) || s.b.held.sock.IsShut() {
 		return Moved

@@ -23,9 +23,26 @@ type Hook struct {
 	// the launch. It is not called for a daemon that binds its endpoint itself.
 	Prepare func(Preparing) (*Aid, error)
 
+	// Ahead has a process that was made ahead become the foreign daemon that is launched
+	// in Mode Activates, and returns it with a handle that is the caller's. Not ok is that
+	// there is none: the shell does it. It is called under the launch lock, for daemons
+	// whose aid has no step between fork and exec.
+	Ahead func(Become) (pid, pidfd int, ok bool)
+
 	// Noted is called when this process has written an event to the service's
 	// journal, by any goroutine. It does not wait for anybody.
 	Noted func(time.Time, journal.Event)
+}
+
+// A Become is what a process is told that is to become a foreign daemon. It does what the
+// trampoline does: it writes its pid and start time into the record before exec, or
+// ends, and has the soft limits, umask and signals of one.
+type Become struct {
+	Path, Dir string
+	Argv, Env []string      // Env without the variables that name the process's own pid
+	Files     []int         // its descriptors, from 0 on; they stay the caller's
+	Record    string        // path of the generation's
+	Lines     []record.Line // that it adds there
 }
 
 // Preparing is the generation that is about to be forked.
@@ -65,6 +82,11 @@ type Ending struct {
 	Lives  bool   // the generation does: another process is its main one by now
 	Cause  string // "" if nothing is known
 	Memory bool   // it was killed for want of memory
+}
+
+// plain reports whether nothing is done between fork and exec.
+func (a *Aid) plain() bool {
+	return a == nil || a.Script == "" && a.Wrap == nil && a.Stdin == nil && a.Cgroup == nil
 }
 
 func (a *Aid) undo() {

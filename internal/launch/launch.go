@@ -58,6 +58,8 @@ type Broker struct {
 	standing *standing // what modes Holds and Activates do
 	held     *Holding  // what Mode Activates hands down a copy of
 	holder   string    // in Mode Holds: the directory of the broker's generation
+
+	contract *[]string // of one launch, which asks more than once and keeps it here; else nil
 }
 
 // NewBroker returns the broker of a definition for the calling process.
@@ -66,8 +68,18 @@ func NewBroker(env runtimedir.Env, def definition.Definition, client func() []st
 }
 
 // Contract returns the environment that the service's daemon would get from
-// this client.
+// this client. It is not to be changed.
 func (b *Broker) Contract() []string {
+	if b.contract == nil {
+		return b.makeContract()
+	}
+	if *b.contract == nil {
+		*b.contract = b.makeContract()
+	}
+	return *b.contract
+}
+
+func (b *Broker) makeContract() []string {
 	home, name, shell, err := proc.Account(b.Env.EUID)
 	if err != nil {
 		home, name, shell = "", "", ""
@@ -175,6 +187,7 @@ func (s *system) run(ctx context.Context, mode Mode, first Step) Machine {
 func (b *Broker) now() *Broker {
 	c := *b
 	c.Env.EUID = os.Geteuid()
+	c.contract = new([]string)
 	if c.Def.Self && c.Def.Command[0] == "" {
 		c.Def.Command = append([]string{selfPath()}, c.Def.Command[1:]...)
 	}

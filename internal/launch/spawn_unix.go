@@ -93,6 +93,7 @@ type spawning struct {
 	pidfd int
 	phase []record.Line // of a foreign daemon, from its fork on
 	aid   *Aid          // nil without a hook
+	ahead *ahead        // nil if it is launched by the shell
 	ready bool          // everything of it is made
 }
 
@@ -145,17 +146,23 @@ func (s *system) prepareSpawn() error {
 			env = append(env, "LISTEN_FDS="+strconv.Itoa(1+len(g.further)), "LISTEN_FDNAMES="+names)
 			sp.phase = record.PhaseLines(record.Bound, proc.BootTime())
 		}
+		if s.mode == Activates {
+			s.b.standing.become(s, env, files)
+		}
 		sp.argv = append([]string{"sh", "-c", trampoline + script + become, "sh",
 			filepath.Join(g.dir, record.FileName), g.copy, string(record.Encode(sp.phase)), sp.path}, sp.argv[1:]...)
 		sp.path = shell
 	} else if sp.aid != nil && sp.aid.Wrap != nil {
 		sp.path, sp.argv = sp.aid.Wrap(sp.path, sp.argv)
 	}
-	strays, err := strays(len(files))
-	if err != nil {
-		return err
+	var closed []int
+	if s.mode != Activates { // whose process has none, see CloseStrays
+		var err error
+		if closed, err = strays(len(files)); err != nil {
+			return err
+		}
 	}
-	for _, fd := range strays {
+	for _, fd := range closed {
 		// A place that holds no file is closed in the child. The descriptor of
 		// the host program stays as it is: it may be inheritable on purpose.
 		for len(files) <= fd {
@@ -165,6 +172,17 @@ func (s *system) prepareSpawn() error {
 	sp.attr = syscall.ProcAttr{Dir: def.Dir, Env: env, Files: files, Sys: sysProcAttr(&sp.pidfd)}
 	sp.ready = true
 	return nil
+}
+
+// CloseStrays has the descriptors that this process was left by its ancestors closed
+// by whatever it executes. A standing broker, whose process is its own, calls it once:
+// it holds a descriptor for each service, and its launches look through none of them.
+func CloseStrays() error {
+	left, err := strays(handover.FirstFD)
+	for _, fd := range left {
+		syscall.CloseOnExec(fd)
+	}
+	return err
 }
 
 // strays returns the descriptors of this process from the given one on that a
@@ -201,12 +219,19 @@ func (s *system) spawn() Outcome {
 			return s.fault(StageSpawn, err)
 		}
 	}
-	pid, err := g.spawning.fork()
+	var pid int
+	var err error
+	if g.spawning.ahead == nil {
+		pid, err = g.spawning.fork()
+	} else {
+		pid, err = s.b.standing.start(s)
+	}
 	if err != nil {
 		return s.fault(StageSpawn, &os.PathError{Op: "exec", Path: g.spawning.path, Err: err})
 	}
 	g.child = newChild(pid, g.spawning.pidfd, filepath.Join(g.dir, record.FileName))
 	g.child.aid = g.spawning.aid
+	s.copyRecord()
 	// The daemon, or the trampoline in front of it, writes the same some
 	// milliseconds later, in case that we die here. Until somebody does, nobody
 	// can stop it, or say that it died before it adopted.
@@ -222,7 +247,20 @@ func (g *generation) append(lines ...record.Line) {
 	_ = record.Append(filepath.Join(g.dir, record.FileName), lines...)
 	if g.copy != "" {
 		_ = record.Append(g.copy, lines...)
+	} else if g.lines != nil {
+		g.lines = append(g.lines, lines...)
 	}
+}
+
+// Fork executes a program apart from this process: in a session and with signals of its
+// own, in the root directory, without environment, with the descriptors that are
+// given and no other that this process was not left by its ancestors (see CloseStrays).
+// The process handle is the caller's; it is -1 where the system has none.
+func Fork(path string, argv []string, files []uintptr) (pid, pidfd int, err error) {
+	sp := spawning{path: path, argv: argv, pidfd: -1}
+	sp.attr = syscall.ProcAttr{Dir: "/", Env: []string{}, Files: files, Sys: sysProcAttr(&sp.pidfd)}
+	pid, err = fork(&sp)
+	return pid, sp.pidfd, err
 }
 
 // fork forks, into the aid's cgroup if it has one and the system can do that.

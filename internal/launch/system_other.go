@@ -52,3 +52,6 @@ func CreateLife(string) (*os.File, error) { return nil, errors.ErrUnsupported }
 
 // BindControl binds a generation's control endpoint.
 func BindControl(string) (*endpoint.Socket, error) { return nil, errors.ErrUnsupported }
+
+// CloseStrays: nothing is launched here yet.
+func CloseStrays() error { return nil }

@@ -56,10 +56,12 @@ type system struct {
 	// Under the launch lock.
 	dir       *os.File // the locked directory
 	dirInode  record.Inode
-	current   string // generation that current named when we admitted the launch
+	current   string  // generation that current named when we admitted the launch
+	entries   []Entry // just looked at
 	admission admission
 	boundSeen bool // connected again for the sake of a daemon that had bound itself
 	program   string
+	state     string // the directory of logs, once it is known
 	old       *Entry // mode Succeeds: the generation that is to hand over
 	wanted    succession
 
@@ -80,7 +82,8 @@ type generation struct {
 	dir      string
 	contract []string
 	record   record.Record
-	copy     string // path of the record's copy, "" without one
+	lines    []record.Line // on record, until there is a copy of it
+	copy     string        // path of the record's copy, "" without one
 
 	sock    *endpoint.Socket // nil with DaemonBinds and ByHand
 	ln      net.Listener     // ByHand
@@ -96,7 +99,11 @@ type generation struct {
 }
 
 func newSystem(b *Broker, mode Mode, since time.Duration) *system {
-	return &system{b: b, mode: mode, since: since, dirName: b.DirName()}
+	s := &system{b: b, mode: mode, since: since, dirName: b.DirName()}
+	if mode == Activates {
+		s.place, s.placed = b.held.Place, true // what is there tells whether it still is the place
+	}
+	return s
 }
 
 // do does the machine's step.
@@ -404,10 +411,6 @@ func (s *system) admit() Outcome {
 	for _, e := range a.orphans {
 		s.endOrphan(e)
 	}
-	for _, e := range a.remove {
-		// Under the launch lock, and its process is dead: nobody else looks at it.
-		_ = os.RemoveAll(e.Dir)
-	}
 	if a.failure != nil {
 		return s.refuse(RecordedFault(*a.failure))
 	}
@@ -461,7 +464,10 @@ const orphanWithin = time.Second
 // is about to bind, and only then can it be ended, or used.
 func (s *system) generations() ([]Entry, error) {
 	for end := time.Now().Add(verdictWithin); ; time.Sleep(2 * time.Millisecond) {
-		entries, err := s.b.generations(s.place)
+		entries, err := s.entries, error(nil)
+		if s.entries = nil; entries == nil {
+			entries, err = s.b.generations(s.place)
+		}
 		if err != nil || len(entries) == 0 || time.Now().After(end) {
 			return entries, err
 		}
@@ -579,14 +585,28 @@ func (s *system) makeGeneration(g *generation) error {
 		}
 	}
 	g.record = r
-	lines := record.LaunchLines(r)
-	if err := record.Create(filepath.Join(g.dir, record.FileName), lines); err != nil {
+	g.lines = record.LaunchLines(r)
+	if err := record.Create(filepath.Join(g.dir, record.FileName), g.lines); err != nil {
 		return err
 	}
-	if state, err := s.b.Env.State(s.place.Root, s.b.Def.Instance); err == nil && s.b.Def.Foreign {
-		g.copy = createCopy(state, s.dirName, g.name, lines)
+	if s.mode != Activates || s.b.Hook == nil || s.b.Hook.Ahead == nil {
+		s.copyRecord()
 	}
 	return nil
+}
+
+// copyRecord makes the copy of a foreign daemon's record. The trampoline writes into
+// both. A process that was made ahead starts without it: a client waits, who has no use
+// for it, and whoever takes a record of this moment away cannot be met but by chance.
+func (s *system) copyRecord() {
+	g := s.gen
+	if g.lines == nil {
+		return
+	}
+	if state, err := s.stateDir(); err == nil && s.b.Def.Foreign {
+		g.copy = createCopy(state, s.dirName, g.name, g.lines)
+	}
+	g.lines = nil
 }
 
 // identityError: this process cannot tell who it is, nor who its child will be.
@@ -651,9 +671,18 @@ func BindControl(genAddr string) (*endpoint.Socket, error) {
 	return c, nil
 }
 
+// stateDir returns the directory of the service's log, verified once in a launch.
+func (s *system) stateDir() (string, error) {
+	var err error
+	if s.state == "" {
+		s.state, err = s.b.Env.State(s.place.Root, s.b.Def.Instance)
+	}
+	return s.state, err
+}
+
 // openLog opens the service's log, which takes the daemon's output.
 func (s *system) openLog(g *generation, r *record.Record) error {
-	state, err := s.b.Env.State(s.place.Root, s.b.Def.Instance)
+	state, err := s.stateDir()
 	if err != nil {
 		return err
 	}
@@ -736,7 +765,7 @@ func (s *system) vanished(err error) bool {
 		return false
 	}
 	s.lost++
-	s.placed = false
+	s.placed, s.state = false, ""
 	return true
 }
 
@@ -1066,6 +1095,12 @@ func (s *system) restoreCurrent() {
 }
 
 func (s *system) unlock() Outcome {
+	for _, e := range s.admission.remove {
+		// Under the launch lock, and its process is dead: nobody else looks at it. It
+		// is done last, because nobody waits for it.
+		_ = os.RemoveAll(e.Dir)
+	}
+	s.admission.remove = nil
 	dir := s.dir
 	s.dir = nil
 	if err := lock.Release(dir); err != nil {

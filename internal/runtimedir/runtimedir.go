@@ -455,6 +455,11 @@ func (e Env) explicit(create bool) (string, error) {
 	return root, nil
 }
 
+// placing is the turn to make a placement: one goroutine of a process tries for the
+// lock at a time. A broker that binds many services at once would else keep itself
+// waiting, and sleep between its attempts.
+var placing = make(chan struct{}, 1)
+
 // place finds or makes the placement of a service.
 func (e Env) place(ctx context.Context, p *Place, instance, service string, alive func(string) bool) error {
 	anchor, err := e.anchor(p)
@@ -465,6 +470,12 @@ func (e Env) place(ctx context.Context, p *Place, instance, service string, aliv
 	if root, ok := e.placed(link); ok {
 		p.Root = root
 		return nil
+	}
+	select {
+	case placing <- struct{}{}:
+		defer func() { <-placing }()
+	case <-ctx.Done():
+		return &fs.PathError{Op: "lock", Path: anchor, Err: context.Cause(ctx)}
 	}
 	unlock, err := lockDir(ctx, anchor)
 	if err != nil {
@@ -805,6 +816,9 @@ func (e Env) State(root, instance string) (string, error) {
 		// Before anything is made, which a link could lead anywhere.
 		if last = e.verifyState(root, dir); last != nil {
 			continue
+		}
+		if fi, err := os.Lstat(dir); err == nil && fi.IsDir() {
+			return dir, nil // and is verified
 		}
 		if err := mkdirAll(dir); err != nil {
 			last = &Refused{Path: dir, Reason: "cannot create it for logs", Err: err}
