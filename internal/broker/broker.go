@@ -73,8 +73,8 @@ type Broker struct {
 
 	events   chan posted    // what has happened; read by Run alone
 	ended    chan struct{}  // closed when Run returns
-	room     chan struct{}  // holds a token for each effect under way
-	under    sync.WaitGroup // the goroutines of effects, and of watched generations
+	workers  workers        // the goroutines of effects
+	under    sync.WaitGroup // these, and those of watched generations
 	services map[uint64]*service
 	names    map[string]*service
 	leaving  map[string]chan struct{} // by directory: closed when it is said that it is held no more
@@ -110,7 +110,7 @@ func New(c Config) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Broker{config: c, poll: p, since: time.Now(), events: make(chan posted, maxEvents), ended: make(chan struct{}), room: make(chan struct{}, maxEffects),
+	return &Broker{config: c, poll: p, since: time.Now(), events: make(chan posted, maxEvents), ended: make(chan struct{}),
 		services: map[uint64]*service{}, names: map[string]*service{}, leaving: map[string]chan struct{}{},
 		requests: map[uint64]chan supervise.Answer{}}, nil
 }
@@ -213,15 +213,10 @@ func (b *Broker) tell(s *service, e supervise.Event) {
 // begin does an effect that takes a while apart from the loop. What it returns is
 // run by the loop.
 func (b *Broker) begin(s *service, effect func(context.Context) func(*service) supervise.Event) {
-	b.under.Go(func() {
-		select {
-		case b.room <- struct{}{}:
-		case <-s.ctx.Done():
-			return
+	b.workers.do(&b.under, func() {
+		if s.ctx.Err() == nil {
+			b.post(s.ctx, s.key, effect(s.ctx))
 		}
-		done := effect(s.ctx)
-		<-b.room
-		b.post(s.ctx, s.key, done)
 	})
 }
 

@@ -711,10 +711,30 @@ func replaceLink(target, link string) error {
 	return nil
 }
 
+// locking is the turn to try a kernel lock here: one goroutine of a process does at
+// a time. A broker that binds many services at once would else keep itself waiting,
+// and sleep between its attempts.
+var locking = make(chan struct{}, 1)
+
 // lockDir takes the kernel lock on a directory, trying again until ctx ends:
 // a holder that is stopped must not take its waiters along. The directory that
 // is locked is the one at the path: the lock on a deleted one excludes nobody.
 func lockDir(ctx context.Context, dir string) (unlock func(), err error) {
+	select {
+	case locking <- struct{}{}:
+	case <-ctx.Done():
+		return nil, &fs.PathError{Op: "lock", Path: dir, Err: context.Cause(ctx)}
+	}
+	release, err := tryDir(ctx, dir)
+	if err != nil {
+		<-locking
+		return nil, err
+	}
+	return func() { release(); <-locking }, nil
+}
+
+// tryDir is lockDir for who has the turn.
+func tryDir(ctx context.Context, dir string) (unlock func(), err error) {
 	for wait := time.Millisecond; ; wait = min(2*wait, 20*time.Millisecond) {
 		f, err := os.Open(dir)
 		if err != nil {

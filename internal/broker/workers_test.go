@@ -1,0 +1,46 @@
+package broker
+
+import (
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+)
+
+// TestWorkers: so many at once and no more, all in their turn, and nobody is left
+// when there is nothing to do.
+func TestWorkers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var w workers
+		var under sync.WaitGroup
+		var mu sync.Mutex
+		var began []int
+		gate := make(chan struct{})
+		const n = 5*maxEffects + 1
+		for round := range 2 { // the second finds them idle
+			began = nil
+			for i := range n {
+				w.do(&under, func() {
+					mu.Lock()
+					began = append(began, i)
+					mu.Unlock()
+					<-gate
+				})
+			}
+			for i := range n {
+				synctest.Wait()
+				if want := min(n, maxEffects+i); len(began) != want {
+					t.Fatalf("round %d: %d have begun when %d are done, want %d", round, len(began), i, want)
+				}
+				gate <- struct{}{}
+			}
+			under.Wait()
+			if !slices.IsSorted(began[maxEffects:]) { // the first have begun together
+				t.Errorf("round %d: not in their turn: %d", round, began)
+			}
+			if w.busy != 0 || w.queue != nil {
+				t.Errorf("round %d: %d are busy, %d wait", round, w.busy, len(w.queue))
+			}
+		}
+	})
+}
