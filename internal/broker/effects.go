@@ -124,9 +124,13 @@ func (b *Broker) left(s *service) Left {
 
 // bind holds the endpoint, or gets a copy of the listener of who serves there.
 func (b *Broker) bind(ctx context.Context, as Service, l *launch.Broker, left Left) func(*service) supervise.Event {
-	if left.File != nil {
+	defer left.Close()
+	if f := left.File; f != nil {
+		left.File = nil
 		// Where it leads nowhere any more, everything begins anew.
-		if h, err := l.Inherit(ctx, left.File, left.Inode, b.config.Holder); err == nil {
+		if h, err := l.Inherit(ctx, f, left.Inode, b.config.Holder); err == nil && left.Same {
+			return b.resume(ctx, as, l, h, &left)
+		} else if err == nil {
 			return b.inherited(ctx, as, l, h)
 		}
 	}
@@ -143,7 +147,7 @@ func (b *Broker) bind(ctx context.Context, as Service, l *launch.Broker, left Le
 			return supervise.Bound{}
 		}
 	}
-	return b.adopt(ctx, as, l, out.Place)
+	return b.adopt(ctx, as, l, out.Place, &left)
 }
 
 // stageOf is where a launch failed.
@@ -165,7 +169,7 @@ func (b *Broker) inherited(ctx context.Context, as Service, l *launch.Broker, h 
 			return supervise.Bound{}
 		}
 	}
-	adopted := b.adopt(ctx, as, l, h.Place)
+	adopted := b.adopt(ctx, as, l, h.Place, nil)
 	return func(s *service) supervise.Event {
 		a, ok := adopted(s).(supervise.Adopted)
 		switch {
@@ -189,25 +193,21 @@ func failedTo(e supervise.Event) func(*service) supervise.Event {
 var errUnknown = errors.New("somebody accepts at the endpoint, and no living generation is on record")
 
 // adopt finds out who serves, and gets a copy of its listener if it can hand it over.
-func (b *Broker) adopt(ctx context.Context, as Service, l *launch.Broker, place runtimedir.Place) func(*service) supervise.Event {
+// left is what is left of the service, or nil.
+func (b *Broker) adopt(ctx context.Context, as Service, l *launch.Broker, place runtimedir.Place, left *Left) func(*service) supervise.Event {
 	entries, err := launch.Generations(place.Dir)
 	e, ok := launch.Current(place.Dir, entries)
 	if err != nil || !ok || !e.Alive {
 		return failedTo(supervise.BindFailed{Reason: errUnknown.Error()})
 	}
-	handle, err := e.Open()
+	r, err := b.find(ctx, as, l, place, e, left.run(e.Number))
 	if err != nil {
 		return failedTo(supervise.BindFailed{Reason: err.Error()})
-	}
-	r := &run{place: place, entry: e, handle: handle, found: true}
-	if r.aid = b.aids.get(e.Dir); r.aid == nil { // else this broker has launched it, as a successor
-		r.aid = b.newAid(ctx, as, l)
-		r.aid.adopt(place, e)
 	}
 	backend := e.Record.Backend || !e.Record.Definition.Foreign
 	event := supervise.Adopted{Run: supervise.Run{Number: e.Number, Backend: backend, Ready: e.Record.WasReady}}
 	var held *launch.Holding
-	if backend {
+	if backend && r.hold == nil {
 		actx, cancel := context.WithTimeout(ctx, adoptWithin)
 		held, r.hold, err = l.Adopt(actx, place, e, b.config.Holder)
 		cancel()
@@ -218,6 +218,24 @@ func (b *Broker) adopt(ctx context.Context, as Service, l *launch.Broker, place 
 		b.follow(s, r)
 		return event
 	}
+}
+
+// find makes a generation that is there one to be followed; left is what is left of it,
+// or nil.
+func (b *Broker) find(ctx context.Context, as Service, l *launch.Broker, place runtimedir.Place, e launch.Entry, left *LeftRun) (*run, error) {
+	handle, err := e.Open()
+	if err != nil {
+		return nil, err
+	}
+	if left == nil {
+		left = &LeftRun{}
+	}
+	r := &run{place: place, entry: e, handle: handle, found: true, hold: holdOf(&left.Hold)}
+	if r.aid = b.aids.get(e.Dir); r.aid == nil { // else this broker has launched it, as a successor
+		r.aid = b.newAid(ctx, as, l)
+		r.aid.adopt(place, e, &left.Notify)
+	}
+	return r, nil
 }
 
 // adoptWithin bounds the wait for a daemon to hand its listener over. Its control
@@ -243,7 +261,7 @@ func (b *Broker) activate(ctx context.Context, as Service, l *launch.Broker, hel
 		}
 	}
 	if out.Launched == nil {
-		return b.adopt(ctx, as, l, out.Place)
+		return b.adopt(ctx, as, l, out.Place, nil)
 	}
 	there := proc.BootTime()
 	return func(s *service) supervise.Event {
@@ -280,7 +298,7 @@ func (b *Broker) succeeded(ctx context.Context, s *service, as Service, l *launc
 	if s.held != nil {
 		dir = s.held.Place
 	}
-	adopted := b.adopt(ctx, as, l, dir)
+	adopted := b.adopt(ctx, as, l, dir, nil)
 	return func(s *service) supervise.Event {
 		if a, ok := adopted(s).(supervise.Adopted); ok {
 			return supervise.Succeeded{Number: number, Run: a.Run}

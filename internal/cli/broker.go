@@ -50,32 +50,52 @@ itself, called ` + standing.Service + `: status, logs, why and stop take that na
 There is one in an instance; to start another is exit status 9, with who is there.`,
 		Example: `  fastbind broker
   fastbind broker install           start it with the session, by systemd or launchd
+  fastbind broker upgrade           go on with the version that is installed now
   fastbind stop ` + standing.Service,
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	onDemand := cmd.Flags().Bool("on-demand", false, "end when there is nothing to hold")
 	_ = cmd.Flags().MarkHidden("on-demand")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return a.beBroker(cmd.Context(), *onDemand) }
-	cmd.AddCommand(a.brokerInstallCommand(), a.brokerUninstallCommand())
+	try := cmd.Flags().Bool("check-handover", false, "say what a broker that becomes this program needs to know")
+	_ = cmd.Flags().MarkHidden("check-handover")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if *try {
+			a.print(standing.Try(thisProgram(), a.definitions()))
+			return nil
+		}
+		return a.beBroker(cmd.Context(), *onDemand)
+	}
+	cmd.AddCommand(a.brokerInstallCommand(), a.brokerUninstallCommand(), a.brokerUpgradeCommand())
 	return cmd
+}
+
+func thisProgram() standing.Program {
+	version, revision := buildVersion()
+	return standing.Program{Version: version, Build: revision}
 }
 
 // beBroker is the broker's process.
 func (a *app) beBroker(ctx context.Context, onDemand bool) error {
+	inheritance, err := standing.Inherit()
+	if err != nil {
+		return err
+	}
 	manager := &activation.Manager{}
 	if !onDemand { // else its launcher has handed something down, and no service manager
-		var err error
 		if manager, err = activation.Take(unit.SocketName); err != nil {
 			return err
 		}
+	}
+	if inheritance != nil {
+		manager.Sockets = inheritance.Sockets
 	}
 	by, err := a.brokerDefinition()
 	if err != nil {
 		return err
 	}
 	var legacy *standing.Legacy
-	if len(manager.Sockets) > 0 {
+	if len(manager.Sockets) > 0 && inheritance == nil {
 		// The service manager's broker is the one that is to stay, and has what another
 		// one holds.
 		legacy = standing.Claim(ctx, a.dirs, a.instance)
@@ -87,10 +107,12 @@ func (a *app) beBroker(ctx context.Context, onDemand bool) error {
 	defer stop()
 	hangups, unwatch := a.hangups()
 	defer unwatch()
-	version, _ := buildVersion()
+	program := thisProgram()
 	err = standing.Run(ctx, standing.Config{
-		Instance: a.instance, Env: a.dirs, Client: a.clientEnv, Version: version, By: by, OnDemand: onDemand,
+		Instance: a.instance, Env: a.dirs, Client: a.clientEnv, Version: program.Version, Build: program.Build, By: by, OnDemand: onDemand,
 		Read: a.definitions, Dir: a.configDir(), Reload: hangups, Manager: manager, Legacy: legacy, Serve: serveBroker, Say: a.sayer(),
+		Inheritance: inheritance, Upgraded: tellUpgraded,
+		Replacement: standing.Replacement{Path: by.Command[0], Args: append([]string{by.Command[0]}, a.args...), Env: os.Environ},
 	})
 	if errors.Is(err, fastbind.ErrAlreadyBound) {
 		return a.brokerThere(ctx, by)

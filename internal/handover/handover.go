@@ -180,7 +180,7 @@ func (h *Handover) set(k, v string) (err error) {
 
 func parseFD(s string) (int, error) {
 	fd, err := strconv.Atoi(s)
-	if err == nil && (fd < FirstFD || fd >= FirstFD+16) {
+	if err == nil && fd < FirstFD {
 		return 0, errors.New("no descriptor that a broker hands over")
 	}
 	return fd, err
