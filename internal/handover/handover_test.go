@@ -75,7 +75,7 @@ func TestDecodeRefuses(t *testing.T) {
 		// Never adopt what no broker hands over: standard output, say.
 		{golden + "\nlisten=2", "FASTBIND_HANDOVER: listen: no descriptor that a broker hands over"},
 		{golden + "\ncontrol=-1", "FASTBIND_HANDOVER: control: no descriptor that a broker hands over"},
-		{golden + "\nlife=19", "FASTBIND_HANDOVER: life: no descriptor that a broker hands over"},
+		{golden + "\nlife=0", "FASTBIND_HANDOVER: life: no descriptor that a broker hands over"},
 		{golden + "\nlife=", `FASTBIND_HANDOVER: life: strconv.Atoi: parsing "": invalid syntax`},
 		{golden + "\npid=x", `FASTBIND_HANDOVER: pid: strconv.Atoi: parsing "x": invalid syntax`},
 		{golden + "\ngeneration=-1", `FASTBIND_HANDOVER: generation: strconv.ParseUint: parsing "-1": invalid syntax`},
