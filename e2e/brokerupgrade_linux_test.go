@@ -386,8 +386,8 @@ func TestBrokerUpgradeCrashes(t *testing.T) {
 	pid := b.main("plain")
 	b.installFile([]byte("#!/bin/sh\ncase \"$*\" in *--check-handover*) exec "+filepath.Join(b.bin, "fastbind")+" \"$@\" ;; esac\nexit 3\n"), 0o755)
 	out, status := b.fb("broker", "upgrade")
-	if status == 0 {
-		t.Errorf("exit 0: %s", out)
+	if status != 4 || !strings.Contains(out, "ended without an answer") || !strings.Contains(out, "fastbind why fastbind-broker") {
+		t.Errorf("exit %d: %s", status, out)
 	}
 	_ = b.cmd.Wait()
 	if s := b.cmd.ProcessState; s.ExitCode() != 3 {
@@ -397,7 +397,7 @@ func TestBrokerUpgradeCrashes(t *testing.T) {
 	if now := b.main("plain"); now != pid {
 		t.Errorf("pid %d, was %d", now, pid)
 	}
-	b.mustFB("start", "held", "--wait", "ready")
+	b.mustFB("start", "held", "--wait", "bound")
 	b.mustAsk("held")
 	b.install(0)
 	b.start()

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 
 	"github.com/spf13/cobra"
@@ -74,11 +75,18 @@ func (a *app) upgrade(ctx context.Context) (from, to wire.Program, err error) {
 			Err: errors.New("no broker lives, the next one is of the version that is installed"), Status: -1}
 	}
 	defer c.Close()
-	if from, to, err = c.Upgrade(ctx); err != nil {
+	from, to, err = c.Upgrade(ctx)
+	switch {
+	case err == nil:
+		return from, to, nil
+	case !errors.Is(err, io.ErrUnexpectedEOF) || ctx.Err() != nil:
 		return from, to, a.brokerFault(ctx, b, err)
 	}
-	return from, to, nil
+	return from, to, &launch.Fault{Class: launch.LaunchFailed, Service: standing.Service, Instance: a.instance, Stage: launch.StageAdopt, Status: -1, Err: errUnanswered}
 }
+
+// errUnanswered: the connection was to be passed on to the program that takes over.
+var errUnanswered = errors.New("the connection has ended without an answer, and so has the broker, or the program that was to take over")
 
 // restartBroker upgrades the living broker; done is false if there is none.
 func (a *app) restartBroker(ctx context.Context, p *plan, r *restartReply) (done bool, err error) {
