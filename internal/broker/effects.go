@@ -230,7 +230,7 @@ func (b *Broker) find(ctx context.Context, as Service, l *launch.Broker, place r
 	if left == nil {
 		left = &LeftRun{}
 	}
-	r := &run{place: place, entry: e, handle: handle, found: true, hold: holdOf(&left.Hold)}
+	r := &run{place: place, entry: e, handle: handle, found: true, hold: holdOf(&left.Hold), status: left.Status}
 	if r.aid = b.aids.get(e.Dir); r.aid == nil { // else this broker has launched it, as a successor
 		r.aid = b.newAid(ctx, as, l)
 		r.aid.adopt(place, e, &left.Notify)

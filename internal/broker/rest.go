@@ -37,6 +37,7 @@ type LeftRun struct {
 	Number uint64
 	Hold   *os.File // the connection that is our hold on it, or nil
 	Notify *os.File // the socket that it notifies, or nil
+	Status string   // what it has said of itself there
 }
 
 // Files are all files of what is left, with nil ones.
@@ -173,7 +174,7 @@ func (s *service) passing() (l Left, err error) {
 		}
 	}
 	for number, r := range s.runs {
-		left := LeftRun{Number: number}
+		left := LeftRun{Number: number, Status: r.status}
 		if r.hold != nil {
 			left.Hold, err = r.hold.File()
 		}

@@ -135,6 +135,7 @@ type passedRun struct {
 	Number uint64      `json:"number"`
 	Hold   *descriptor `json:"hold,omitempty"`
 	Notify *descriptor `json:"notify,omitempty"`
+	Status string      `json:"status,omitempty"`
 }
 
 // A descriptor is one that is passed on, and by what it is recognized.
@@ -298,7 +299,7 @@ func (p *process) become(left map[string]broker.Left, asker syscall.Conn) error 
 			s.Listener = c.describe(l.File, listening)
 		}
 		for _, r := range l.Runs {
-			run := passedRun{Number: r.Number}
+			run := passedRun{Number: r.Number, Status: r.Status}
 			if r.Hold != nil {
 				run.Hold = c.describe(r.Hold, connected)
 			}
@@ -382,7 +383,7 @@ func Inherit() (*Inheritance, error) {
 			Run: supervise.Run{Number: s.Number, Backend: s.Backend, Ready: s.Ready}, Leaving: s.Leaving, Owed: s.Owed}
 		for _, r := range s.Runs {
 			of := " of generation " + strconv.FormatUint(r.Number, 10) + " of " + s.DirName
-			l.Runs = append(l.Runs, broker.LeftRun{Number: r.Number, Hold: i.take(r.Hold, "hold"+of), Notify: i.take(r.Notify, "notify socket"+of)})
+			l.Runs = append(l.Runs, broker.LeftRun{Number: r.Number, Status: r.Status, Hold: i.take(r.Hold, "hold"+of), Notify: i.take(r.Notify, "notify socket"+of)})
 		}
 		i.left[s.DirName] = l
 	}
