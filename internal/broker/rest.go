@@ -202,7 +202,7 @@ func (b *Broker) resume(ctx context.Context, as Service, l *launch.Broker, h *la
 		switch {
 		case err == nil && serves:
 			main = r
-			b.takeHold(ctx, l, r, left)
+			takeHold(ctx, r, left)
 		case err == nil:
 			leaving = append(leaving, r)
 		case serves:
@@ -235,17 +235,17 @@ func (b *Broker) resume(ctx context.Context, as Service, l *launch.Broker, h *la
 }
 
 // takeHold takes our hold on a backend that the former program had none on.
-func (b *Broker) takeHold(ctx context.Context, l *launch.Broker, r *run, left *Left) {
+func takeHold(ctx context.Context, r *run, left *Left) {
 	if r.hold != nil || !left.Run.Backend || left.Leaving {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, adoptWithin)
 	defer cancel()
-	held, hold, err := l.Adopt(ctx, r.place, r.entry, b.config.Holder)
+	f, hold, err := launch.TakeHold(ctx, r.place, r.entry)
 	if err != nil {
-		return // it dies, or is stopped; we have its listener
+		return // it dies, or is stopped
 	}
-	_ = held.Close()
+	_ = f.Close() // we have another copy
 	r.hold = hold
 }
 

@@ -259,6 +259,9 @@ func endOf(r record.Record) supervise.End {
 
 // converse watches what a backend says of itself, and takes our hold on it.
 func (b *Broker) converse(ctx context.Context, s *service, r *run) {
+	if r.launched != nil {
+		b.takePromised(ctx, s, r)
+	}
 	for ctx.Err() == nil {
 		c, err := launch.DialControl(ctx, r.place, r.entry.Name)
 		if err != nil {
@@ -278,6 +281,27 @@ func (b *Broker) converse(ctx context.Context, s *service, r *run) {
 		case <-ctx.Done():
 		case <-time.After(askAgain):
 		}
+	}
+}
+
+// takePromised takes our hold on a backend that was launched for it: without one it
+// would soon take the queue for its own, and shut the listener when it ends.
+func (b *Broker) takePromised(ctx context.Context, s *service, r *run) {
+	f, hold, err := launch.TakeHold(ctx, r.place, r.entry)
+	if err != nil {
+		return // it dies, or is stopped
+	}
+	_ = f.Close() // we have another copy
+	b.post(ctx, s.key, func(s *service) supervise.Event {
+		if r.ctx.Err() == nil {
+			r.hold = hold
+		} else {
+			_ = hold.Close()
+		}
+		return nil
+	})
+	if ctx.Err() != nil {
+		_ = hold.Close() // perhaps nobody has it
 	}
 }
 

@@ -69,6 +69,27 @@ func (b *Broker) Hold(ctx context.Context, holder string) (Outlook, error) {
 // It blocks until the daemon has answered, which a stopped one never does, or until
 // ctx ends.
 func (b *Broker) Adopt(ctx context.Context, place runtimedir.Place, e Entry, holder string) (*Holding, *control.Client, error) {
+	f, c, err := TakeHold(ctx, place, e)
+	if err != nil {
+		return nil, nil, err
+	}
+	h := &Holding{Place: place}
+	if h.sock, err = endpoint.TakeFile(f); err == nil {
+		// Under the lock the name leads to the listener that current's generation has.
+		if h.Inode, err = b.markHeld(ctx, place, holder); err != nil {
+			_ = h.Close()
+		}
+	}
+	if err != nil {
+		_ = c.Close()
+		return nil, nil, err
+	}
+	return h, c, nil
+}
+
+// TakeHold is what Adopt asks the generation, for who has its listener already: the
+// file is another copy. It blocks as Adopt does.
+func TakeHold(ctx context.Context, place runtimedir.Place, e Entry) (*os.File, *control.Client, error) {
 	// One that was launched a moment ago has nothing to hand over yet. Who has heard
 	// enough is hung up on, so the hold gets a connection of its own.
 	c, err := DialControl(ctx, place, e.Name)
@@ -83,29 +104,12 @@ func (b *Broker) Adopt(ctx context.Context, place runtimedir.Place, e Entry, hol
 	if c, err = DialControl(ctx, place, e.Name); err != nil {
 		return nil, nil, err
 	}
-	h, err := b.adopt(ctx, c, place, holder)
+	f, err := c.Hold(ctx)
 	if err != nil {
 		_ = c.Close()
 		return nil, nil, err
 	}
-	return h, c, nil
-}
-
-func (b *Broker) adopt(ctx context.Context, c *control.Client, place runtimedir.Place, holder string) (*Holding, error) {
-	f, err := c.Hold(ctx)
-	if err != nil {
-		return nil, err
-	}
-	h := &Holding{Place: place}
-	if h.sock, err = endpoint.TakeFile(f); err != nil {
-		return nil, err
-	}
-	// Under the lock the name leads to the listener that current's generation has.
-	if h.Inode, err = b.markHeld(ctx, place, holder); err != nil {
-		_ = h.Close()
-		return nil, err
-	}
-	return h, nil
+	return f, c, nil
 }
 
 // Inherit makes a holding of a listener that another broker has held, and takes f over

@@ -64,8 +64,10 @@ var brokerHelper = reexec.Helper("broker", func(args []string) {
 	reexec.Check(Run(ctx, Config{
 		Instance: "default", Env: envOf(dir), Client: os.Environ, Version: program.Version, By: Definition("default", path, nil),
 		Read: read, Dir: dir, Inheritance: inheritance,
-		Serve: func(ctx context.Context, ln net.Listener, c *Control) error { return wire.Serve(ctx, ln, c, program.Version) },
-		Say:   func(line string) { fmt.Fprintln(os.Stderr, line) },
+		Serve: func(ctx context.Context, ln net.Listener, c *Control) error {
+			return wire.Serve(ctx, ln, c, program.Version)
+		},
+		Say: func(line string) { fmt.Fprintln(os.Stderr, line) },
 		Upgraded: func(conn net.Conn, from, to Program) error {
 			return wire.TellUpgraded(conn, wire.Program(from), wire.Program(to))
 		},
