@@ -29,7 +29,7 @@ type standing struct {
 	log  string
 }
 
-// brokerBuild makes the program at the path another build of the command, as a package
+// install makes the program at the path another build of the command, as a package
 // manager does. Builds differ in what stands behind them in the file.
 func (b *standing) install(build int) {
 	b.t.Helper()
@@ -194,9 +194,9 @@ func (b *standing) children() map[int]string {
 // notice. How they end is still known, and another is launched for the next client.
 func TestBrokerUpgrades(t *testing.T) {
 	const upgrades = 20
-	plain, definitions := "", map[string]string{}
+	definitions := map[string]string{}
 	w := &world{t: t}
-	plain = "command = [\"" + w.plaind() + "\"]\n"
+	plain := "command = [\"" + w.plaind() + "\"]\n"
 	bin, err := build()
 	if err != nil {
 		t.Fatal(err)
@@ -236,8 +236,14 @@ func TestBrokerUpgrades(t *testing.T) {
 	for i := range upgrades {
 		b.install(1 + i%2)
 		loops.Go(func() {
-			if _, err := b.ask("held" + itoa(i)); err != nil {
-				t.Errorf("held%d: %v", i, err)
+			name := "held" + itoa(i)
+			if i%2 == 0 { // the command asks the broker, which may become another meanwhile
+				if out, status := b.fb("start", name); status != 0 {
+					t.Errorf("start %s: exit %d: %s", name, status, out)
+				}
+			}
+			if _, err := b.ask(name); err != nil {
+				t.Errorf("%s: %v", name, err)
 			}
 		})
 		out := b.mustFB("broker", "upgrade")

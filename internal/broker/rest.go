@@ -205,7 +205,7 @@ func (b *Broker) resume(ctx context.Context, as Service, l *launch.Broker, h *la
 			takeHold(ctx, r, left)
 		case err == nil:
 			leaving = append(leaving, r)
-		case serves:
+		case serves && errors.Is(err, proc.ErrGone) && !e.Alive:
 			dead = &run{place: h.Place, entry: e} // it is on record how it has ended
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"path/filepath"
 	"strings"
@@ -135,6 +136,15 @@ func (a *app) launchHeld(ctx context.Context, c *wire.Client, p *plan, ready boo
 	}
 	l := launched{place: before.status.Place}
 	got, err := c.Launch(ctx, p.def.Service, ready)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		// It has become another version meanwhile, or has hung up on too many.
+		again, aerr := a.living(ctx, p.def.Instance)
+		if again == nil || aerr != nil {
+			return l, a.brokerFault(ctx, p.broker, err)
+		}
+		defer again.Close()
+		got, err = again.Launch(ctx, p.def.Service, ready)
+	}
 	if err != nil {
 		return l, a.brokerFault(ctx, p.broker, err)
 	}

@@ -195,6 +195,7 @@ func (p *process) upgrade(ctx context.Context, asker syscall.Conn) error {
 	if err := p.judge(t); err != nil {
 		return err
 	}
+	p.Say("to be replaced by " + p.Replacement.Path + ": " + t.Program.String() + ", after " + p.program().String())
 	rest, cancel := context.WithTimeout(ctx, restWithin)
 	defer cancel()
 	return p.broker.Rest(rest, func(left map[string]broker.Left) error {
@@ -206,7 +207,6 @@ func (p *process) upgrade(ctx context.Context, asker syscall.Conn) error {
 		if !os.SameFile(before, now) || before.Size() != now.Size() || !before.ModTime().Equal(now.ModTime()) {
 			return errors.New(p.Replacement.Path + " has changed since it was tried; try again")
 		}
-		p.Say("executing " + p.Replacement.Path + ": " + t.Program.String() + ", in place of " + p.program().String())
 		return p.become(left, asker)
 	})
 }
