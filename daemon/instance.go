@@ -137,7 +137,7 @@ func (i *Instance) Lease(l control.Lease) (end func(), err error) { return i.lea
 func (i *Instance) Handover() (*control.Succession, error) { return i.giver.begin() }
 
 // Hold takes a standing broker, for the control endpoint.
-func (i *Instance) Hold() (*control.Succession, error) { return i.giver.hold() }
+func (i *Instance) Hold(holder string) (*control.Succession, error) { return i.giver.hold(holder) }
 
 // maxStacks bounds a dump of stacks: some thousand goroutines.
 const maxStacks = 1 << 20

@@ -302,8 +302,8 @@ func newInstance(h *handover.Handover, o options) *Instance {
 		need: newNeed(h.IdleExit),
 	}
 	i.giver = newGiver(i.need, func() bool { return isOwner(h) })
-	if h.Held {
-		i.giver.promised()
+	if h.Holder != "" {
+		i.giver.promised(h.Holder)
 	}
 	i.need.load() // until it is ready
 	if h.Dir != "" {

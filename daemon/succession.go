@@ -40,6 +40,7 @@ type giver struct {
 
 	mu      sync.Mutex // guards the fields below
 	tenure  generation.Tenure
+	holder  string        // the directory of the broker that holds, "" if not known
 	ln      *listener     // nil until bound
 	stop    func()        // ends a load whose result nobody needs any more
 	gone    chan struct{} // of the present successor: closed when it is gone; nil without one
@@ -83,19 +84,23 @@ func (g *giver) begin() (*control.Succession, error) {
 	gone := make(chan struct{})
 	g.tenure, g.gone = t, gone
 	g.release = g.need.succession() // it does not end by itself meanwhile
-	return &control.Succession{Listener: g.ln.ul, TakeOver: func() { g.takeOver(gone) }, End: func() { g.end(gone) }}, nil
+	return &control.Succession{Listener: g.ln.ul, TakeOver: func() string { return g.takeOver(gone) }, End: func() { g.end(gone) }}, nil
 }
 
-func (g *giver) takeOver(successor chan struct{}) {
+func (g *giver) takeOver(successor chan struct{}) (holder string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.gone != successor {
-		return
+		return ""
 	}
 	t, pause := g.tenure.Order()
 	if g.tenure = t; pause {
 		g.ln.pause()
 	}
+	if t.Hold == generation.NotHeld {
+		return ""
+	}
+	return g.holder
 }
 
 func (g *giver) end(successor chan struct{}) {
@@ -132,14 +137,14 @@ func (g *giver) end(successor chan struct{}) {
 }
 
 // hold gives the listener to a standing broker as well.
-func (g *giver) hold() (*control.Succession, error) {
+func (g *giver) hold(holder string) (*control.Succession, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	t, err := g.tenure.TakeHold()
 	if err != nil {
 		return nil, err
 	}
-	g.tenure = t
+	g.tenure, g.holder = t, holder
 	return &control.Succession{Listener: g.ln.ul, End: func() { g.loseHold(generation.Held) }}, nil
 }
 
@@ -149,12 +154,16 @@ func (g *giver) loseHold(was generation.Hold) {
 	g.tenure = g.tenure.LoseHold(was)
 }
 
-// promised says that the daemon was launched for a standing broker, which comes
-// for its hold within holdWithin, or never.
-func (g *giver) promised() {
+// promised says that a standing broker has the listener too: it has launched the
+// daemon, or holds what that has taken over. It comes for its hold within holdWithin,
+// or never.
+func (g *giver) promised(holder string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.tenure.Hold = generation.Promised
+	if g.tenure.Hold != generation.NotHeld {
+		return
+	}
+	g.tenure.Hold, g.holder = generation.Promised, holder
 	time.AfterFunc(holdWithin, func() { g.loseHold(generation.Promised) })
 }
 
@@ -168,10 +177,14 @@ const successorWithin = 2 * time.Second
 
 // ends says why the daemon is to end, and reports whether it is; then no successor
 // is taken any more. tell is called if it is, before anybody is refused for it: who
-// asks in vain finds on record why.
+// asks in vain finds on record why. A broker that is dead by then holds nothing,
+// whether or not we have seen the end of its connection: the queue is ours to serve.
 func (g *giver) ends(why generation.Reason, tell func()) (ends bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.tenure.Hold != generation.NotHeld && g.holder != "" && !launch.HolderLives(g.holder) {
+		g.tenure = g.tenure.LoseHold(g.tenure.Hold)
+	}
 	if g.tenure, ends = g.tenure.End(why); ends {
 		tell()
 	}
@@ -269,10 +282,13 @@ func (st *stand) takeOver(ctx context.Context) error {
 	defer st.old.Close()
 	// Listening again makes this process the one that the kernel shows to later
 	// clients (SO_PEERCRED in unix(7)).
-	err := launch.TakeOver(ctx, st.place(), st.old, st.handover.Succeeds, st.handover.GenDir, st.handover.Inode,
+	holder, err := launch.TakeOver(ctx, st.place(), st.old, st.handover.Succeeds, st.handover.GenDir, st.handover.Inode,
 		func() error { return endpoint.Relisten(st.listener) })
 	if err != nil {
 		return &stageError{launch.StageAdopt, errors.New("taking over: " + err.Error())}
+	}
+	if holder != "" {
+		st.inst.giver.promised(holder)
 	}
 	// Before the old one sees the end of the connection.
 	_ = st.inst.append(record.TookOverLine())

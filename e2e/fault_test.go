@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -76,6 +77,7 @@ var brokerRows = map[launch.Step]faultRow{
 	launch.StepProbeKeep:   {reach: stale},
 	launch.StepRestore:     {reach: nameless, alive: true},
 	launch.StepSucceed:     {skip: "only a successor asks it"},
+	launch.StepOwn:         {skip: "only a standing broker asks it"},
 	launch.StepAdmit:       {reach: stale},
 	launch.StepExecutable:  {reach: stale},
 	launch.StepPrepare:     {reach: stale},
@@ -126,6 +128,7 @@ var successorRows = map[launch.Step]faultRow{
 	launch.StepProbeKeep:   {skip: notOfSuccessor},
 	launch.StepRestore:     {skip: notOfSuccessor},
 	launch.StepSucceed:     {reach: outdated, alive: true},
+	launch.StepOwn:         {skip: "only a standing broker asks it"},
 	launch.StepAdmit:       {reach: outdated, alive: true},
 	launch.StepExecutable:  {reach: outdated, alive: true},
 	launch.StepPrepare:     {reach: outdated, alive: true},
@@ -191,6 +194,7 @@ var daemonRows = map[launch.Step]faultRow{
 	launch.StepProbeKeep:   {reach: stale},
 	launch.StepRestore:     {reach: nameless, alive: true},
 	launch.StepSucceed:     {skip: "only a successor asks it"},
+	launch.StepOwn:         {skip: "only a standing broker asks it"},
 	launch.StepAdmit:       {reach: stale},
 	launch.StepExecutable:  {reach: stale},
 	launch.StepPrepare:     {reach: stale},
@@ -228,6 +232,146 @@ func TestFaultMatrix(t *testing.T) {
 		}
 	}
 }
+
+const (
+	notOfHolder   = "a broker that holds makes no generation"
+	notOfLauncher = "its listener is there already"
+)
+
+// holdRows has one row for each launch step of a standing broker that holds.
+var holdRows = map[launch.Step]faultRow{
+	launch.StepConnect:     {skip: "a broker begins with the lock"},
+	launch.StepPause:       {reach: busy},
+	launch.StepLock:        {reach: cold},
+	launch.StepVerifyDir:   {reach: stale},
+	launch.StepReconnect:   {reach: stale},
+	launch.StepProbeKeep:   {reach: stale},
+	launch.StepRestore:     {reach: nameless, alive: true},
+	launch.StepSucceed:     {skip: "only a successor asks it"},
+	launch.StepOwn:         {skip: notOfHolder},
+	launch.StepAdmit:       {skip: notOfHolder},
+	launch.StepExecutable:  {skip: notOfHolder},
+	launch.StepPrepare:     {skip: notOfHolder},
+	launch.StepUnlink:      {reach: stale},
+	launch.StepBind:        {reach: stale},
+	launch.StepVerifyBind:  {reach: stale},
+	launch.StepKeep:        {reach: stale},
+	launch.StepCurrent:     {skip: notOfHolder},
+	launch.StepListen:      {reach: stale},
+	launch.StepSpawn:       {skip: notOfHolder},
+	launch.StepAwaitBound:  {skip: notOfHolder},
+	launch.StepCloseCopies: {skip: notOfHolder},
+	launch.StepAbandon:     {skip: "reached only if a step fails; the sweep has it"},
+	launch.StepUnlock:      {reach: stale},
+	launch.StepDone:        {reach: stale},
+}
+
+// activateRows are those of a broker that launches for who waits.
+var activateRows = map[launch.Step]faultRow{
+	launch.StepConnect:     {skip: "who has the listener does not connect to it"},
+	launch.StepPause:       {skip: "reached only while somebody else has the lock; holdRows has it"},
+	launch.StepLock:        {reach: stale},
+	launch.StepVerifyDir:   {reach: stale},
+	launch.StepReconnect:   {skip: "who has the listener does not connect to it"},
+	launch.StepProbeKeep:   {skip: "who has the listener does not connect to it"},
+	launch.StepRestore:     {skip: "it is part of the look who owns"},
+	launch.StepSucceed:     {skip: "only a successor asks it"},
+	launch.StepOwn:         {reach: stale},
+	launch.StepAdmit:       {reach: stale},
+	launch.StepExecutable:  {reach: stale},
+	launch.StepPrepare:     {reach: stale},
+	launch.StepUnlink:      {skip: notOfLauncher},
+	launch.StepBind:        {skip: notOfLauncher},
+	launch.StepVerifyBind:  {skip: notOfLauncher},
+	launch.StepKeep:        {skip: notOfLauncher},
+	launch.StepCurrent:     {reach: stale},
+	launch.StepListen:      {skip: notOfLauncher},
+	launch.StepSpawn:       {reach: stale},
+	launch.StepAwaitBound:  {skip: notOfLauncher},
+	launch.StepCloseCopies: {reach: stale, alive: true},
+	launch.StepAbandon:     {skip: "reached only by a launch that fails; the sweep has it"},
+	launch.StepUnlock:      {reach: stale, alive: true},
+	launch.StepDone:        {reach: stale, alive: true},
+}
+
+// TestFaultMatrixOfBroker: R9, R37, I4. A standing broker that is killed before any of
+// its steps, while it binds and while it launches, leaves nothing that the next dial
+// trips over, and another broker holds after it.
+func TestFaultMatrixOfBroker(t *testing.T) {
+	for mode, rows := range map[string]map[launch.Step]faultRow{"hold": holdRows, "activate": activateRows} {
+		for _, step := range launch.Steps() {
+			row, ok := rows[step]
+			if !ok {
+				t.Errorf("step %q has no row to %s", step, mode)
+				continue
+			}
+			t.Run(mode+"/"+strings.ReplaceAll(step.String(), " ", "-"), func(t *testing.T) {
+				if row.skip != "" {
+					t.Skip(row.skip)
+				}
+				killBrokerAtStep(t, mode == "activate", step, row)
+			})
+		}
+	}
+}
+
+func killBrokerAtStep(t *testing.T, activates bool, step launch.Step, row faultRow) {
+	w := newWorld(t)
+	row.reach(t, w)
+	args := []string{"-kill-at=" + itoa(int(step))}
+	if activates {
+		args = append(args, "-second")
+	}
+	broker := w.startBroker(args...)
+	if activates {
+		w.eventually("the broker holds", func() bool { return w.holds("t") })
+		conn, err := net.Dial("unix", filepath.Join(w.service("t"), "sock"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+	}
+	err := broker.cmd.Wait()
+	if ws, ok := broker.cmd.ProcessState.Sys().(syscall.WaitStatus); err == nil || !ok || ws.Signal() != syscall.SIGKILL {
+		t.Fatalf("the broker did not meet step %q: %v", step, err)
+	}
+	if step == launch.StepPause {
+		return // somebody else holds the lock, and will until the test's end
+	}
+	if held, err := lock.Held(w.service("t")); held || err != nil {
+		t.Errorf("the launch lock outlives its holder (%v)", err)
+	}
+	if w.holds("t") {
+		t.Error("a broker that is dead holds")
+	}
+	pid := w.dial()
+	if again := w.dial(); again != pid {
+		t.Errorf("two daemons answer: %s and %s", pid, again)
+	}
+	w.oneOwner("t", row.keepless)
+
+	// The next broker holds whom it finds: that one's end is no gap.
+	next := w.startBroker()
+	w.eventually("another broker holds", func() bool { return w.holds("t") })
+	w.kill9("t")
+	if again := w.dial(); again == pid {
+		t.Errorf("%s answers after its death", pid)
+	}
+	if out, err := next.finish(); err != nil {
+		t.Errorf("the broker ended with %v: %s", err, out)
+	}
+}
+
+// startBroker starts a standing broker that holds the service t.
+func (w *world) startBroker(args ...string) *client {
+	w.t.Helper()
+	c := w.startCommand(w.command("standing", append(args, w.dir, filepath.Join(w.bin, "testprog"), "daemon")...))
+	w.t.Cleanup(func() { _ = c.cmd.Process.Kill() })
+	return c
+}
+
+// holds reports whether a living broker has said that it holds the service's endpoint.
+func (w *world) holds(name string) bool { return launch.Holder(w.service(name)) != "" }
 
 func killAtStep(t *testing.T, mode string, step launch.Step, row faultRow) {
 	w := newWorld(t)

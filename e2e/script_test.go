@@ -148,14 +148,17 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup:               func(env *testscript.Env) error { return setupScript(env, bin) },
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exit":      cmdExit,
-			"member":    cmdMember,
-			"waitphase": cmdWaitPhase,
-			"kill9":     func(ts *testscript.TestScript, _ bool, args []string) { signalService(ts, args, syscall.SIGKILL) },
-			"freeze":    func(ts *testscript.TestScript, _ bool, args []string) { signalService(ts, args, syscall.SIGSTOP) },
-			"thaw":      func(ts *testscript.TestScript, _ bool, args []string) { signalService(ts, args, syscall.SIGCONT) },
-			"interrupt": cmdInterrupt,
-			"follow":    cmdFollow,
+			"exit":           cmdExit,
+			"member":         cmdMember,
+			"waitphase":      cmdWaitPhase,
+			"waitheld":       cmdWaitHeld,
+			"waitgeneration": cmdWaitGeneration,
+			"kill9":          func(ts *testscript.TestScript, _ bool, args []string) { signalService(ts, args, syscall.SIGKILL) },
+			"freeze":         func(ts *testscript.TestScript, _ bool, args []string) { signalService(ts, args, syscall.SIGSTOP) },
+			"thaw":           func(ts *testscript.TestScript, _ bool, args []string) { signalService(ts, args, syscall.SIGCONT) },
+			"interrupt":      cmdInterrupt,
+			"follow":         cmdFollow,
+			"watch":          cmdWatch,
 		},
 	})
 }
@@ -281,6 +284,34 @@ func cmdWaitPhase(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Fatalf("%s is %s", args[0], last)
 }
 
+// waitheld NAME waits until a standing broker holds the service, or with ! until none
+// does.
+func cmdWaitHeld(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: [!] waitheld name")
+	}
+	for end := time.Now().Add(deadline); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+		if s, err := inspect(ts, args[0]); err == nil && s.Held != neg {
+			return
+		}
+	}
+	ts.Fatalf("%s: not held is still %v", args[0], !neg)
+}
+
+// waitgeneration NAME N waits until that generation of the service lives.
+func cmdWaitGeneration(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: waitgeneration name number")
+	}
+	for end := time.Now().Add(deadline); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+		s, err := inspect(ts, args[0])
+		if err == nil && s.Alive() && strconv.FormatUint(s.Shown.Number, 10) == args[1] {
+			return
+		}
+	}
+	ts.Fatalf("%s has no living generation %s", args[0], args[1])
+}
+
 // signalService signals the daemon of a service by handle and waits until the
 // signal has done its work: a process that dies or stops still accepts and
 // answers for a moment.
@@ -366,15 +397,30 @@ func cmdFollow(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) < 3 {
 		ts.Fatalf("usage: follow name regexp command...")
 	}
-	re, err := regexp.Compile(args[1])
+	followed(ts, []string{"fastbind", "logs", "-f", args[0]}, args[1], args[2:])
+}
+
+// cmdWatch runs a command while events -f follows, and fails unless a line of it matches:
+// watch regexp command...
+func cmdWatch(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: watch regexp command...")
+	}
+	followed(ts, []string{"fastbind", "events", "-f", "-n", "0"}, args[0], args[1:])
+}
+
+// followed runs a command while another one follows something, until a line of that one
+// matches; then it interrupts it.
+func followed(ts *testscript.TestScript, follower []string, pattern string, command []string) {
+	re, err := regexp.Compile(pattern)
 	ts.Check(err)
-	cmd := scriptCommand(ts, []string{"fastbind", "logs", "-f", args[0]})
+	cmd := scriptCommand(ts, follower)
 	out, err := cmd.StdoutPipe()
 	ts.Check(err)
 	ts.Check(cmd.Start())
 	stop := time.AfterFunc(deadline, func() { _ = cmd.Process.Kill() })
 	defer stop.Stop()
-	ts.Check(ts.Exec(args[2], args[3:]...))
+	ts.Check(ts.Exec(command[0], command[1:]...))
 	seen := false
 	lines := bufio.NewScanner(out)
 	for !seen && lines.Scan() {

@@ -164,6 +164,9 @@ type soak struct {
 	build int
 	crowd []*soakClient
 
+	broker  *soakBroker // the standing broker, nil without one
+	brokers *rand.Rand  // what befalls it, nil unless FASTBIND_BROKER asks for it
+
 	gate    sync.RWMutex // held shared by holders with a connection, alone in a calm
 	holders sync.WaitGroup
 	ended   chan struct{}
@@ -188,6 +191,12 @@ type miss struct {
 	began, ended time.Time
 	pid          int // that had answered, 0 if none had
 	err          error
+}
+
+// A soakBroker is a process that holds.
+type soakBroker struct {
+	*soakClient
+	stdin io.Closer
 }
 
 // A soakClient is a process that dials.
@@ -235,6 +244,9 @@ func TestSoak(t *testing.T) {
 		}
 	})
 	s.install()
+	if os.Getenv("FASTBIND_BROKER") == "1" {
+		s.brokers = rand.New(rand.NewPCG(seed, 1<<32))
+	}
 	// A launch of a process that was started with signals ignored, as by nohup, catches
 	// them for a moment; the goroutine that os/signal begins for that never ends.
 	caught := make(chan os.Signal, 1)
@@ -374,7 +386,9 @@ func (s *soak) explained(text string, began, ended time.Time) bool {
 
 func (s *soak) do(step soakStep) {
 	began := time.Now()
+	s.befall()
 	s.release(step)
+	s.befall()
 	for _, t := range step.troubles {
 		time.Sleep(t.after)
 		for _, c := range troubles {
@@ -426,6 +440,59 @@ func (s *soak) begin(cmd *exec.Cmd) *soakClient {
 		close(c.exited)
 	}()
 	return c
+}
+
+// befall starts a standing broker, kills it, ends it or replaces it, or leaves it alone.
+func (s *soak) befall() {
+	if s.brokers == nil {
+		return
+	}
+	switch n := s.brokers.IntN(8); {
+	case s.broker == nil && n < 4:
+		s.startHolding()
+	case s.broker == nil:
+	case n == 0:
+		s.killBroker()
+	case n == 1:
+		s.killBroker()
+		s.startHolding()
+	case n == 2:
+		s.endBroker()
+	}
+}
+
+func (s *soak) startHolding() {
+	cmd := s.command("standing", "-idle="+soakIdle.String(), "-hang-after="+soakHangAfter.String(), s.dir, s.tool, "daemon")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.broker = &soakBroker{s.begin(cmd), in}
+	s.count("brokers that were started")
+}
+
+// killBroker may cost those their connection who wait in a queue that nobody else has.
+func (s *soak) killBroker() {
+	s.strike("kill", "kill -9 of the broker", s.broker.cmd.Process.Pid)
+	_ = s.broker.cmd.Process.Kill()
+	<-s.broker.exited
+	s.broker = nil
+	s.count("brokers that were killed")
+}
+
+// endBroker ends it as a stop does. Who waits in its queue is told like after a kill.
+func (s *soak) endBroker() {
+	if s.broker == nil {
+		return
+	}
+	s.strike("kill", "end of the broker", s.broker.cmd.Process.Pid)
+	_ = s.broker.stdin.Close()
+	<-s.broker.exited
+	if !s.broker.cmd.ProcessState.Success() {
+		s.broken("the broker ended with %v: %s", s.broker.cmd.ProcessState, s.broker.out.String())
+	}
+	s.broker = nil
+	s.count("brokers that were ended")
 }
 
 // judge looks at how a client's dial ended.
@@ -779,6 +846,7 @@ func (s *soak) calm() {
 	if s.failed() {
 		return
 	}
+	s.endBroker()
 	s.eventually("every daemon without clients has ended", func() bool { return len(s.alive()) == 0 })
 	if held, err := lock.Held(s.service("t")); held || err != nil && !errors.Is(err, fs.ErrNotExist) {
 		s.broken("nobody lives, and the launch lock is held (%v)", err)
@@ -814,7 +882,7 @@ func (s *soak) bounded() {
 	kept := 0
 	for _, n := range names {
 		switch n.Name() {
-		case "sock", "keep", "current":
+		case "sock", "keep", "current", "holder":
 			continue
 		}
 		files, _ := os.ReadDir(filepath.Join(s.service("t"), n.Name()))

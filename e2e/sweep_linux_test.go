@@ -55,6 +55,10 @@ type scene struct {
 	// of its role.
 	follow bool
 
+	// broker: the target is a standing broker, which is killed only, with
+	// FASTBIND_BROKER=1.
+	broker bool
+
 	// keepless: nobody may have lived to link keep.
 	keepless bool
 }
@@ -129,6 +133,9 @@ func TestSyscallSweep(t *testing.T) {
 	two := make(chan struct{}, 2)
 	for i, s := range scenes {
 		t.Run(s.name, func(t *testing.T) {
+			if s.broker && os.Getenv("FASTBIND_BROKER") != "1" {
+				t.Skip("not asked for: FASTBIND_BROKER=1")
+			}
 			t.Parallel()
 			two <- struct{}{}
 			defer func() { <-two }()
@@ -218,6 +225,9 @@ func (s scene) all(t *testing.T, base run, sum *tally) {
 		}
 	}
 	each(base.calls, func(i int) cut { return cut{kill: i} })
+	if s.broker {
+		return
+	}
 	for _, f := range sorted(base.can) {
 		each(base.can[f], func(i int) cut { return cut{nr: f.nr, errno: f.errno, nth: i} })
 	}
@@ -230,6 +240,12 @@ func (s scene) sample(t *testing.T, base run, r *rand.Rand, sum *tally) {
 	defer func() { sum.put(s, n) }()
 	fs := sorted(base.can)
 	for range each {
+		if s.broker {
+			c := cut{kill: 1 + r.IntN(base.calls)}
+			got, _ := s.cut(t, c)
+			n.add(c, got)
+			continue
+		}
 		f := fs[r.IntN(len(fs))]
 		for _, c := range []cut{{kill: 1 + r.IntN(base.calls)}, {nr: f.nr, errno: f.errno, nth: 1 + r.IntN(base.can[f])}} {
 			got, _ := s.cut(t, c)
@@ -589,7 +605,7 @@ func (w *world) litter(name string) (left []string) {
 	}
 	for _, e := range list(w.service(name)) {
 		switch {
-		case e.Name() == "sock", e.Name() == "keep", e.Name() == "current":
+		case e.Name() == "sock", e.Name() == "keep", e.Name() == "current", e.Name() == "holder":
 		case e.IsDir():
 			// The dead are kept for a while, for what they have to say.
 			dir := filepath.Join(w.service(name), e.Name())

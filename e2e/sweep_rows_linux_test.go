@@ -32,7 +32,17 @@ var scenes = []scene{
 	{name: "fastbind stop", whole: true, target: role{0, 1}, reach: living, command: stopCommand, keeps: true},
 	{name: "daemon that is stopped", target: role{1, 1}, command: dialCommand, act: stopCommand, keeps: true},
 	{name: "fastbind start of a foreign", target: role{0, 1}, command: startForeign, next: nextForeign},
+	{name: "broker that binds", target: role{0, 1}, command: brokerUntil("held"), broker: true},
+	{name: "broker that binds after a death", target: role{0, 1}, reach: stale, command: brokerUntil("held"), broker: true},
+	{name: "broker that adopts", target: role{0, 1}, reach: living, command: brokerUntil("held"), broker: true, keeps: true},
+	{name: "broker that launches", target: role{0, 1}, reach: stale, command: brokerUntil("served"), broker: true},
 	{name: "trampoline", whole: true, target: role{1, 1}, command: startForeign, next: nextForeign, follow: true},
+}
+
+func brokerUntil(what string) func(*world) *exec.Cmd {
+	return func(w *world) *exec.Cmd {
+		return w.command("standing", "-until="+what, w.dir, filepath.Join(w.bin, "testprog"), "daemon")
+	}
 }
 
 func dialCommand(w *world) *exec.Cmd {

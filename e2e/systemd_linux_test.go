@@ -31,7 +31,11 @@ type managed struct {
 // oddDir is what a path can have that systemd could take for something else.
 const oddDir = `100% %h $HOME ${USER} $$ {a;b} #ü`
 
-func newManaged(t *testing.T) *managed {
+func newManaged(t *testing.T) *managed { return newManagedOf(t, "./standin") }
+
+// newManagedOf has a system of its own with the command that the package is, and
+// other programs beside it.
+func newManagedOf(t *testing.T, command string, others ...string) *managed {
 	t.Helper()
 	systemdns.Need(t)
 	dir, err := os.MkdirTemp("/tmp", "fb")
@@ -43,14 +47,81 @@ func newManaged(t *testing.T) *managed {
 	if err := errors.Join(os.Mkdir(filepath.Dir(m.exe), 0o755), os.Chmod(dir, 0o755)); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("go", "build", "-o", m.exe, "./standin")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+	for i, pkg := range append([]string{command}, others...) {
+		to := m.exe
+		if i > 0 {
+			to = filepath.Join(dir, filepath.Base(pkg))
+		}
+		cmd := exec.Command("go", "build", "-o", to, pkg)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
 	}
 	m.s = systemdns.Boot(t, dir)
 	m.login()
 	return m
+}
+
+// TestSystemdBroker: the command itself under a real systemd: it takes over from a
+// broker that was launched on demand, holds over its own death, and is removed.
+func TestSystemdBroker(t *testing.T) {
+	m := newManagedOf(t, "../cmd/fastbind", "./standin", "./testdata/plaind")
+	bin := filepath.Dir(filepath.Dir(m.exe))
+	sock := systemdns.RuntimeDir + "/fastbind/default/web/sock"
+	ask := func() string { // as a client that knows nothing of fastbind: a refusal is a failure
+		t.Helper()
+		return m.do(bin+"/standin", "ask", sock, "GET / HTTP/1.1\n")
+	}
+	pid := func() string { return m.property(service, "MainPID") }
+	served := func(when string) {
+		t.Helper()
+		if out := ask(); !strings.Contains(out, "GET /") {
+			t.Fatalf("%s: %q", when, out)
+		}
+	}
+	file := systemdns.Home + "/.config/fastbind/web.toml"
+	m.do("mkdir", "-p", filepath.Dir(file))
+	m.do("sh", "-c", `printf 'command = ["`+bin+`/plaind", "-http"]\nhold = true\nown_scope = true\n' >`+file)
+
+	m.do(m.exe, "start", "web", "--wait", "ready")
+	demanded := strings.Split(m.do(m.exe, "status", "fastbind-broker"), "\t")[4]
+	m.do(m.exe, "stop", "web")
+	m.do(m.exe, "broker", "install")
+	m.expect(service, "ActiveState=active", "SubState=running", "StatusText=holding 1 service")
+	m.eventually("the broker that was launched on demand has ended", func() bool { return !m.lives(demanded) })
+	if got := strings.Split(m.do(m.exe, "status", "fastbind-broker"), "\t")[4]; got != pid() {
+		t.Errorf("the broker is %s, and the service manager's %s", got, pid())
+	}
+	served("after the manager's broker has taken over")
+	daemon := strings.Split(m.do(m.exe, "status", "web"), "\t")[4]
+	if c := m.cgroup(daemon); !strings.HasSuffix(c, ".scope") {
+		t.Errorf("the daemon is in %s, want a scope of its own", c)
+	}
+	m.do(m.exe, "stop", "web")
+
+	// Nobody runs, and the broker is killed: its listeners are in systemd's keeping.
+	before := pid()
+	m.kill9(before)
+	served("while the killed broker is started again")
+	m.eventually("there is another broker", func() bool { p := pid(); return p != "0" && p != before })
+	m.becomes(service, "ActiveState=active")
+	m.do(m.exe, "stop", "web")
+	m.do("systemctl", "--user", "restart", service)
+	served("after a restart of the unit")
+	daemon = strings.Split(m.do(m.exe, "status", "web"), "\t")[4]
+
+	m.do("systemctl", "--user", "stop", service)
+	served("without a broker")
+	if !m.lives(daemon) {
+		t.Error("the daemon has ended with the broker")
+	}
+	m.do(m.exe, "start", "web", "--json") // hold: through the manager's socket
+	m.expect(service, "ActiveState=active")
+	m.do(m.exe, "broker", "uninstall")
+	if state, _ := m.s.User("systemctl", "--user", "is-active", service); state == "active" || !m.lives(daemon) {
+		t.Error("uninstall has left the broker, or ended the daemon")
+	}
 }
 
 // TestSystemdSessions: R21. A daemon that a session launches, without a broker of

@@ -402,7 +402,7 @@ func TestTakeoverGivenUp(t *testing.T) {
 	}
 	defer f.Close()
 	for range 3 { // what the test's process does, a successor would
-		if err := c.TakeOver(t.Context()); err != nil {
+		if _, err := c.TakeOver(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -459,7 +459,7 @@ func TestTakeoverWithoutCurrent(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	if err := c.TakeOver(t.Context()); err != nil {
+	if _, err := c.TakeOver(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	dir := filepath.Join(place.Dir, "99.0.0.0")

@@ -37,7 +37,7 @@ var build = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	built = dir
-	cmd := exec.Command("go", "build", "-o", dir+"/", "../internal/testprog", "../cmd/fastbind")
+	cmd := exec.Command("go", "build", "-o", dir+"/", "../internal/testprog", "../cmd/fastbind", "./testdata/standing")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	out, err := cmd.CombinedOutput()
 	if err != nil {

@@ -246,7 +246,25 @@ func (a *aid) ended(pid int, exit proc.Exit) launch.Ending {
 	if r != nil && r.moved() {
 		return launch.Ending{Lives: true}
 	}
-	return a.why(exit)
+	why := a.why(exit)
+	if r == nil { // nobody follows it, or only to find it dead
+		go a.close(true)
+	}
+	return why
+}
+
+// followed notes that the generation is.
+func (a *aid) followed(r *run) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.run = r
+}
+
+// unused gives the aid up if there is no generation that it was made for.
+func (a *aid) unused() {
+	if a.dir == "" {
+		a.undo()
+	}
 }
 
 // why says what limits, and the daemon's own words, have to do with an exit.

@@ -20,6 +20,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fastbind/fastbind/internal/broker/backlog"
 	"github.com/fastbind/fastbind/internal/broker/limit"
 	"github.com/fastbind/fastbind/internal/broker/poller"
 	"github.com/fastbind/fastbind/internal/broker/supervise"
@@ -76,6 +77,7 @@ type Broker struct {
 	ctx      context.Context          // of Run
 	schedule supervise.Schedule
 	looks    looks
+	blind    bool // the system does not tell who waits in a queue
 
 	claim    sync.Once
 	found    limit.Available // once claim is done
@@ -117,6 +119,7 @@ func (b *Broker) Run(ctx context.Context, services []Service) error {
 	defer close(b.ended)
 	defer b.feed.end()
 	defer b.aids.close()
+	defer b.forget()
 	defer b.under.Wait()
 	defer cancel()
 	defer b.poll.Close()
@@ -124,6 +127,8 @@ func (b *Broker) Run(ctx context.Context, services []Service) error {
 	if b.config.Same {
 		b.raise(ctx)
 	}
+	_, err := backlog.Dump()
+	b.blind = err != nil
 	for _, s := range services {
 		if s.Limits != (limit.Wanted{}) {
 			// Before there are children: who is alone in a cgroup can make room in it.
@@ -168,10 +173,27 @@ func (b *Broker) Run(ctx context.Context, services []Service) error {
 	}
 }
 
-// depart leaves everything to the daemons and the next broker.
+// depart leaves everything to the daemons and the next broker. Whoever still leaves its
+// queue to us is to learn that we hold it no longer before that is so.
 func (b *Broker) depart() {
 	for _, s := range b.services {
+		for _, r := range s.runs {
+			if r.hold != nil {
+				_ = r.hold.Close()
+			}
+		}
+	}
+	for _, s := range b.services {
 		b.next(s, supervise.Departed{})
+	}
+}
+
+// forget closes what nobody waits for any more.
+func (b *Broker) forget() {
+	for _, s := range b.services {
+		for _, r := range s.runs {
+			r.close()
+		}
 	}
 }
 
@@ -186,6 +208,7 @@ func (b *Broker) next(s *service, e supervise.Event) {
 	for _, f := range effects {
 		b.do(s, f)
 	}
+	b.part(s)
 	b.attend(s)
 	b.settle(s)
 }

@@ -39,7 +39,7 @@ func (b *Broker) do(s *service, e supervise.Effect) {
 	case supervise.Drain:
 		if r := s.runs[e.Number]; r != nil {
 			if entry, handle, err := r.known(); err == nil {
-				_ = launch.AskToEnd(entry, handle)
+				r.asked = launch.AskToEnd(entry, handle) == nil
 			}
 		}
 	case supervise.Capture:
@@ -53,11 +53,14 @@ func (b *Broker) do(s *service, e supervise.Effect) {
 		}
 		b.release(s)
 	case supervise.Release, supervise.HandOn:
-		b.unwatch(s)
+		if s.old == nil {
+			b.unwatch(s)
+		}
 		b.release(s)
 	case supervise.Forget:
+		l := s.launch
 		b.begin(s, func(ctx context.Context) func(*service) supervise.Event {
-			_, _ = s.launch.Reset(ctx)
+			_, _ = l.Reset(ctx)
 			return func(*service) supervise.Event { return nil }
 		})
 	case supervise.Watch:
@@ -91,25 +94,34 @@ func (b *Broker) unwatch(s *service) {
 	s.watched, s.queue = false, idle
 }
 
-// release closes our copy of the listener.
+// release closes the copy of the listener that we had before the event: not the one
+// that it has brought.
 func (b *Broker) release(s *service) {
-	if s.held != nil {
-		if b.config.Leave != nil {
-			b.config.Leave(s.launch.DirName(), s.held, b.ctx.Err() != nil)
-		}
-		_ = s.held.Close()
-		s.held = nil
+	if s.old == nil {
+		s.old, s.held = s.held, nil
 	}
+	b.part(s)
 }
 
-// keep makes h the copy that we have.
+// part closes the old copy.
+func (b *Broker) part(s *service) {
+	old := s.old
+	if s.old = nil; old == nil {
+		return
+	}
+	if again := s.held != nil && s.held.Inode == old.Inode; b.config.Leave != nil && !again {
+		b.config.Leave(s.launch.DirName(), old, b.ctx.Err() != nil)
+	}
+	_ = old.Close()
+}
+
+// keep makes h the copy that we have, from the event on that it has come with.
 func (b *Broker) keep(s *service, h *launch.Holding) {
 	if h == nil {
 		return
 	}
 	b.unwatch(s)
-	b.release(s)
-	if s.held = h; b.config.Keep != nil {
+	if s.old, s.held = s.held, h; b.config.Keep != nil {
 		b.config.Keep(s.launch.DirName(), h)
 	}
 }
@@ -193,49 +205,73 @@ func failedTo(e supervise.Event) func(*service) supervise.Event {
 var errUnknown = errors.New("somebody accepts at the endpoint, and no living generation is on record")
 
 // adopt finds out who serves, and gets a copy of its listener if it can hand it over.
-// left is what is left of the service, or nil.
 func (b *Broker) adopt(ctx context.Context, as Service, l *launch.Broker, place runtimedir.Place, left *Left) func(*service) supervise.Event {
-	entries, err := launch.Generations(place.Dir)
-	e, ok := launch.Current(place.Dir, entries)
-	if err != nil || !ok || !e.Alive {
-		return failedTo(supervise.BindFailed{Reason: errUnknown.Error()})
-	}
-	r, err := b.find(ctx, as, l, place, e, left.run(e.Number))
-	if err != nil {
-		return failedTo(supervise.BindFailed{Reason: err.Error()})
-	}
-	backend := e.Record.Backend || !e.Record.Definition.Foreign
-	event := supervise.Adopted{Run: supervise.Run{Number: e.Number, Backend: backend, Ready: e.Record.WasReady}}
-	var held *launch.Holding
-	if backend && r.hold == nil {
-		actx, cancel := context.WithTimeout(ctx, adoptWithin)
-		held, r.hold, err = l.Adopt(actx, place, e, b.config.Holder)
-		cancel()
-		event.Listener = err == nil
-	}
-	return func(s *service) supervise.Event {
-		b.keep(s, held)
-		b.follow(s, r)
-		return event
+	within, cancel := context.WithTimeout(ctx, adoptWithin)
+	defer cancel()
+	for {
+		entries, err := launch.Generations(place.Dir)
+		e, ok := launch.Serving(place.Dir, entries)
+		if err != nil || !ok {
+			return failedTo(supervise.BindFailed{Reason: errUnknown.Error()})
+		}
+		r, err := find(place, e, left.run(e.Number))
+		if err != nil {
+			return failedTo(supervise.BindFailed{Reason: err.Error()})
+		}
+		backend := e.Record.Backend || !e.Record.Definition.Foreign
+		event := supervise.Adopted{Run: supervise.Run{Number: e.Number, Backend: backend, Ready: e.Record.WasReady}}
+		var held *launch.Holding
+		if backend && r.hold == nil {
+			// A broker that was killed a moment ago is the holder until the daemon has
+			// seen its end, and a successor may be taking over: look again.
+			if held, r.hold, err = l.Adopt(within, place, e, b.config.Holder); err != nil && again(within) {
+				_ = r.handle.Close()
+				continue
+			}
+			event.Listener = err == nil
+		}
+		b.assist(ctx, as, l, r, left.run(e.Number))
+		return func(s *service) supervise.Event {
+			b.keep(s, held)
+			b.follow(s, r)
+			return event
+		}
 	}
 }
 
-// find makes a generation that is there one to be followed; left is what is left of it,
-// or nil.
-func (b *Broker) find(ctx context.Context, as Service, l *launch.Broker, place runtimedir.Place, e launch.Entry, left *LeftRun) (*run, error) {
+// again waits before an attempt is repeated, and reports whether there is time for it.
+func again(ctx context.Context) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(askAgain):
+		return true
+	}
+}
+
+// find makes a generation that is there one to be followed, but for its aid.
+func find(place runtimedir.Place, e launch.Entry, left *LeftRun) (*run, error) {
 	handle, err := e.Open()
 	if err != nil {
 		return nil, err
 	}
+	r := &run{place: place, entry: e, handle: handle, found: true}
+	if left != nil {
+		r.hold, r.status = holdOf(&left.Hold), left.Status
+	}
+	return r, nil
+}
+
+// assist gives a generation that was found its aid; left is what is left of it, or nil.
+func (b *Broker) assist(ctx context.Context, as Service, l *launch.Broker, r *run, left *LeftRun) {
+	if r.aid = b.aids.get(r.entry.Dir); r.aid != nil {
+		return // this broker has launched it, as a successor
+	}
 	if left == nil {
 		left = &LeftRun{}
 	}
-	r := &run{place: place, entry: e, handle: handle, found: true, hold: holdOf(&left.Hold), status: left.Status}
-	if r.aid = b.aids.get(e.Dir); r.aid == nil { // else this broker has launched it, as a successor
-		r.aid = b.newAid(ctx, as, l)
-		r.aid.adopt(place, e, &left.Notify)
-	}
-	return r, nil
+	r.aid = b.newAid(ctx, as, l)
+	r.aid.adopt(r.place, r.entry, &left.Notify)
 }
 
 // adoptWithin bounds the wait for a daemon to hand its listener over. Its control
@@ -246,7 +282,10 @@ const adoptWithin = 5 * time.Second
 func (b *Broker) activate(ctx context.Context, as Service, l *launch.Broker, held *launch.Holding) func(*service) supervise.Event {
 	began := proc.BootTime()
 	aid := b.newAid(ctx, as, l)
-	out, err := aid.aided().Activate(ctx, held)
+	within, cancel := context.WithTimeout(ctx, launchWithin)
+	out, err := aid.aided().Activate(within, held)
+	cancel()
+	aid.unused()
 	if err != nil {
 		failed := supervise.LaunchFailed{Reason: err.Error()}
 		if f, ok := errors.AsType[*launch.Fault](err); ok {
@@ -261,7 +300,14 @@ func (b *Broker) activate(ctx context.Context, as Service, l *launch.Broker, hel
 		}
 	}
 	if out.Launched == nil {
-		return b.adopt(ctx, as, l, out.Place, nil)
+		adopted := b.adopt(ctx, as, l, out.Place, nil)
+		return func(s *service) supervise.Event {
+			e := adopted(s)
+			if _, failed := e.(supervise.BindFailed); failed {
+				return supervise.Stranded{}
+			}
+			return e
+		}
 	}
 	there := proc.BootTime()
 	return func(s *service) supervise.Event {
@@ -273,10 +319,17 @@ func (b *Broker) activate(ctx context.Context, as Service, l *launch.Broker, hel
 	}
 }
 
+// launchWithin bounds the wait for the launch lock, and for a generation that was asked
+// to end to drain.
+const launchWithin = time.Minute
+
 // succeed has a successor take over from the generation that serves.
 func (b *Broker) succeed(ctx context.Context, as Service, l *launch.Broker, number uint64) func(*service) supervise.Event {
 	began := proc.BootTime()
-	if err := b.newAid(ctx, as, l).aided().Replace(ctx); err != nil {
+	aid := b.newAid(ctx, as, l)
+	err := aid.aided().Replace(ctx)
+	aid.unused()
+	if err != nil {
 		return func(s *service) supervise.Event {
 			s.failed(stageOf(err), err.Error())
 			return supervise.SuccessorFailed{Number: number, Reason: err.Error()}
@@ -285,20 +338,19 @@ func (b *Broker) succeed(ctx context.Context, as Service, l *launch.Broker, numb
 	there := proc.BootTime()
 	return func(s *service) supervise.Event {
 		s.launches(there - began)
-		as, l := s.Service, s.launch
+		var place runtimedir.Place
+		if s.held != nil {
+			place = s.held.Place
+		}
 		b.begin(s, func(ctx context.Context) func(*service) supervise.Event {
-			return b.succeeded(ctx, s, as, l, number)
+			return b.succeeded(ctx, as, l, place, number)
 		})
 		return nil
 	}
 }
 
-func (b *Broker) succeeded(ctx context.Context, s *service, as Service, l *launch.Broker, number uint64) func(*service) supervise.Event {
-	var dir runtimedir.Place
-	if s.held != nil {
-		dir = s.held.Place
-	}
-	adopted := b.adopt(ctx, as, l, dir, nil)
+func (b *Broker) succeeded(ctx context.Context, as Service, l *launch.Broker, place runtimedir.Place, number uint64) func(*service) supervise.Event {
+	adopted := b.adopt(ctx, as, l, place, nil)
 	return func(s *service) supervise.Event {
 		if a, ok := adopted(s).(supervise.Adopted); ok {
 			return supervise.Succeeded{Number: number, Run: a.Run}

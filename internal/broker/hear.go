@@ -18,9 +18,6 @@ import (
 // READY=1. It ends when the aid's socket is closed.
 func (b *Broker) hear(s *service, r *run, announced chan struct{}) {
 	a := r.aid
-	a.mu.Lock()
-	a.run = r
-	a.mu.Unlock()
 	if a.events == nil {
 		close(a.heard)
 		return
@@ -78,7 +75,7 @@ func (b *Broker) moveMain(s *service, r *run, to proc.ID) {
 		return
 	}
 	// Whoever looks for the generation finds it by that.
-	_ = s.launch.AppendRecord(r.place, r.entry, record.MainLines(to.PID, to.Start)...)
+	_ = r.aid.launch.AppendRecord(r.place, r.entry, record.MainLines(to.PID, to.Start)...)
 	b.under.Go(func() { b.awaitMain(r.ctx, s, r, h) })
 }
 
@@ -192,7 +189,7 @@ func (b *Broker) awaitReady(ctx context.Context, s *service, r *run, t sight, an
 		// No look can tell. Whoever waits is not to wait for ever for that.
 		r.aid.note(journal.Event{Kind: "fallback", Reason: "taken for ready, since nobody can tell: " + err.Error()})
 	}
-	_ = s.launch.AppendRecord(r.place, r.entry, record.PhaseLines(record.Ready, proc.BootTime())...)
+	_ = r.aid.launch.AppendRecord(r.place, r.entry, record.PhaseLines(record.Ready, proc.BootTime())...)
 	b.tell(s, supervise.Served{Number: r.entry.Number})
 }
 

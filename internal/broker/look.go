@@ -78,7 +78,7 @@ func (b *Broker) attend(s *service) {
 			_ = b.poll.Forget(s.held.Socket().FD())
 		}
 		s.queue = idle
-	case s.queue == idle && !s.watched:
+	case s.queue == idle && !s.watched && !b.blind:
 		if b.poll.Watch(s.held.Socket().FD(), s.key) == nil {
 			s.queue = armed
 		}
@@ -133,7 +133,15 @@ func (s *service) join(r *run, now time.Duration) {
 	}
 }
 
-// part takes our connection back, when it was accepted or nobody waits.
+// accepted reports whether our connection was.
+func (s stall) accepted() (bool, error) {
+	if s.ours == nil {
+		return false, nil
+	}
+	return backlog.Accepted(s.ours)
+}
+
+// part takes our connection back.
 func (r *run) part() {
 	if r.stall.ours == nil {
 		return
@@ -172,7 +180,7 @@ func (b *Broker) look(now time.Duration) {
 func (b *Broker) lookAt(s *service, r *run, now time.Duration) {
 	waits := s.seen(r, now)
 	r.stall.at = now + s.every()
-	if r.stall.For(now) == 0 { // it moves
+	if accepted, err := r.stall.accepted(); accepted || err != nil {
 		r.part()
 	}
 	switch {

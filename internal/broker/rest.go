@@ -198,11 +198,14 @@ func (b *Broker) resume(ctx context.Context, as Service, l *launch.Broker, h *la
 		if !serves && lr == nil {
 			continue
 		}
-		r, err := b.find(ctx, as, l, h.Place, e, lr)
+		r, err := find(h.Place, e, lr)
+		if err == nil {
+			b.assist(ctx, as, l, r, lr)
+		}
 		switch {
 		case err == nil && serves:
 			main = r
-			takeHold(ctx, r, left)
+			b.takeHoldAgain(ctx, r, left)
 		case err == nil:
 			leaving = append(leaving, r)
 		case serves && errors.Is(err, proc.ErrGone) && !e.Alive:
@@ -234,19 +237,24 @@ func (b *Broker) resume(ctx context.Context, as Service, l *launch.Broker, h *la
 	}
 }
 
-// takeHold takes our hold on a backend that the former program had none on.
-func takeHold(ctx context.Context, r *run, left *Left) {
+// takeHoldAgain takes our hold on a backend that the former program had none on.
+func (b *Broker) takeHoldAgain(ctx context.Context, r *run, left *Left) {
 	if r.hold != nil || !left.Run.Backend || left.Leaving {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, adoptWithin)
 	defer cancel()
-	f, hold, err := launch.TakeHold(ctx, r.place, r.entry)
+	c, err := launch.DialControl(ctx, r.place, r.entry.Name)
 	if err != nil {
-		return // it dies, or is stopped
+		return // it dies
+	}
+	f, err := c.Hold(ctx, b.config.Holder)
+	if err != nil {
+		_ = c.Close()
+		return // it ends, or is stopped
 	}
 	_ = f.Close() // we have another copy
-	r.hold = hold
+	r.hold = c
 }
 
 // holdOf is the hold that a connection is.

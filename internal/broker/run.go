@@ -10,6 +10,7 @@ import (
 	"github.com/fastbind/fastbind/internal/broker/backlog"
 	"github.com/fastbind/fastbind/internal/broker/supervise"
 	"github.com/fastbind/fastbind/internal/control"
+	"github.com/fastbind/fastbind/internal/journal"
 	"github.com/fastbind/fastbind/internal/launch"
 	"github.com/fastbind/fastbind/internal/proc"
 	"github.com/fastbind/fastbind/internal/record"
@@ -24,6 +25,7 @@ type run struct {
 	launched *launch.Generation // if this broker has
 	began    time.Duration      // boot-time clock when it was, 0 of one that was found
 	found    bool               // it serves already
+	asked    bool               // this broker has asked it to end
 	hold     *control.Client    // its end would end our hold; nil of a foreign daemon
 	aid      *aid
 	ctx      context.Context // ends with it, or with our interest in it
@@ -51,12 +53,22 @@ func (r *run) backend(s *service) bool {
 // follow watches a generation to its end.
 func (b *Broker) follow(s *service, r *run) {
 	if old := s.runs[r.entry.Number]; old != nil {
-		r.drop() // it is followed
+		if r.hold != nil { // it is watched: only the hold is new
+			if old.hold != nil {
+				_ = old.hold.Close()
+			}
+			old.hold = r.hold
+		}
+		if r.handle != nil {
+			_ = r.handle.Close()
+		}
 		return
 	}
 	ctx, end := context.WithCancel(s.ctx)
 	r.ctx, r.end = ctx, end
 	s.runs[r.entry.Number] = r
+	h := r.handle // as it was found
+	r.aid.followed(r)
 	if r.backend(s) {
 		r.looking.Go(func() { b.converse(ctx, s, r) })
 	} else {
@@ -70,19 +82,8 @@ func (b *Broker) follow(s *service, r *run) {
 	b.under.Go(r.looking.Wait)
 	if r.launched != nil && r.launched.Ended != nil {
 		b.under.Go(func() { b.awaitChild(ctx, s, r) })
-	} else if r.handle != nil {
-		h := r.handle
+	} else if h != nil {
 		b.under.Go(func() { b.awaitMain(ctx, s, r, h) })
-	}
-}
-
-// drop gives up what was had for a generation that is followed already.
-func (r *run) drop() {
-	if r.hold != nil {
-		_ = r.hold.Close()
-	}
-	if r.handle != nil {
-		_ = r.handle.Close()
 	}
 }
 
@@ -110,7 +111,7 @@ func (b *Broker) awaitMain(ctx context.Context, s *service, r *run, h *proc.Hand
 		return
 	}
 	exit := exitOf(h)
-	s.launch.RecordEnd(r.place, r.entry, h.PID(), exit, r.aid.why(exit))
+	r.aid.launch.RecordEnd(r.place, r.entry, h.PID(), exit, r.aid.why(exit))
 	b.over(s, r)
 }
 
@@ -134,6 +135,7 @@ func (b *Broker) over(s *service, r *run) {
 	r.end()
 	r.looking.Wait()
 	number := r.entry.Number
+	b.followHeir(s.ctx, s, r)
 	b.post(s.ctx, s.key, func(s *service) supervise.Event {
 		if s.runs[number] != r {
 			return nil
@@ -225,13 +227,24 @@ func (s *service) exited(r *run) supervise.Event {
 		s.failed(launch.StageServe, "its record cannot be read: "+err.Error())
 		return e
 	}
-	e.Asked = rec.Stopped
+	if e.Asked = rec.Stopped; r.asked {
+		reason := "asked to"
+		if rec.Killed {
+			reason = "killed: it did not end in time"
+		}
+		s.note(journal.Event{Kind: "stopped", Generation: r.entry.Number, PID: rec.PID, Reason: reason})
+	}
 	e.End = endOf(rec)
-	if f := launch.RecordedFault(rec); f != nil {
+	switch f := launch.RecordedFault(rec); {
+	case f != nil:
 		e.Reason = f.Error()
 		if !rec.Stopped {
 			s.failed(f.Stage, e.Reason)
 		}
+	case rec.Phase != record.Gone && !rec.Stopped:
+		// Its parent has not reaped it, and nobody else can tell.
+		e.Reason = "the process is gone, exit status unknown"
+		s.failed(launch.StageServe, e.Reason)
 	}
 	return e
 }
@@ -259,19 +272,26 @@ func endOf(r record.Record) supervise.End {
 
 // converse watches what a backend says of itself, and takes our hold on it.
 func (b *Broker) converse(ctx context.Context, s *service, r *run) {
-	if r.launched != nil {
-		b.takePromised(ctx, s, r)
-	}
+	unheld := r.launched != nil
 	for ctx.Err() == nil {
 		c, err := launch.DialControl(ctx, r.place, r.entry.Name)
 		if err != nil {
 			return // it is dead, or an outsider has deleted its endpoint
 		}
-		settled := false
+		settled, bound := false, false
 		_ = c.Watch(ctx, launch.Nonce(), func(id control.Identity) bool {
-			settled = b.says(s, r, id)
+			if bound = unheld && id.Phase != control.Phase(record.Launching); bound {
+				return true
+			}
+			settled = b.says(ctx, s, r, id)
 			return settled
 		})
+		if bound {
+			unheld = false
+			_ = c.Close()
+			b.takeHold(ctx, s, r)
+			continue
+		}
 		_ = c.Close()
 		if settled {
 			return
@@ -284,32 +304,54 @@ func (b *Broker) converse(ctx context.Context, s *service, r *run) {
 	}
 }
 
-// takePromised takes our hold on a backend that was launched for it: without one it
-// would soon take the queue for its own, and shut the listener when it ends.
-func (b *Broker) takePromised(ctx context.Context, s *service, r *run) {
-	f, hold, err := launch.TakeHold(ctx, r.place, r.entry)
+// takeHold makes true what a generation that we have launched was told: that we hold
+// its listener. One that is ending already keeps to it without that.
+func (b *Broker) takeHold(ctx context.Context, s *service, r *run) {
+	c, err := launch.DialControl(ctx, r.place, r.entry.Name)
 	if err != nil {
-		return // it dies, or is stopped
+		return
 	}
-	_ = f.Close() // we have another copy
+	within, cancel := context.WithTimeout(ctx, adoptWithin)
+	f, err := c.Hold(within, b.config.Holder)
+	cancel()
+	if err != nil {
+		_ = c.Close()
+		return
+	}
+	_ = f.Close() // we have it
 	b.post(ctx, s.key, func(s *service) supervise.Event {
-		if r.ctx.Err() == nil {
-			r.hold = hold
+		if s.runs[r.entry.Number] == r && r.hold == nil {
+			r.hold = c
 		} else {
-			_ = hold.Close()
+			_ = c.Close()
 		}
 		return nil
 	})
-	if ctx.Err() != nil {
-		_ = hold.Close() // perhaps nobody has it
+}
+
+// followHeir looks, when a backend ends, whether it has a successor that somebody else
+// has launched: that one has the listener, and takes its hold over.
+func (b *Broker) followHeir(ctx context.Context, s *service, r *run) {
+	entries, err := launch.Generations(r.place.Dir)
+	e, ok := launch.Serving(r.place.Dir, entries)
+	if err != nil || !ok || e.Record.Succeeds != r.entry.Name {
+		return
 	}
+	number := r.entry.Number
+	adopted := b.adopt(ctx, r.aid.service, r.aid.launch, r.place, nil)
+	b.post(ctx, s.key, func(s *service) supervise.Event {
+		if a, ok := adopted(s).(supervise.Adopted); ok && a.Run.Number != number {
+			return supervise.Succeeded{Number: number, Run: a.Run}
+		}
+		return nil
+	})
 }
 
 // askAgain is the time between two attempts at a control endpoint that is crowded.
 const askAgain = 100 * time.Millisecond
 
 // says tells what a backend says, and reports whether there is no more to hear.
-func (b *Broker) says(s *service, r *run, id control.Identity) bool {
+func (b *Broker) says(ctx context.Context, s *service, r *run, id control.Identity) bool {
 	number := r.entry.Number
 	switch id.Phase {
 	case control.Ready:
@@ -320,6 +362,7 @@ func (b *Broker) says(s *service, r *run, id control.Identity) bool {
 		if r.wasReady() {
 			b.tell(s, supervise.Served{Number: number})
 		}
+		b.followHeir(ctx, s, r)
 		b.tell(s, supervise.Leaving{Number: number})
 		return true
 	case control.Phase(record.Gone), control.Phase(record.Failed):

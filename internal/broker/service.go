@@ -51,6 +51,7 @@ type service struct {
 	launch  *launch.Broker
 	machine supervise.Machine
 	held    *launch.Holding // our copy of the listener, nil without one
+	old     *launch.Holding // the one before, until the event is dealt with that has brought held
 	watched bool            // by the poller, for the machine
 	queue   watchState      // of held, while a generation serves
 	runs    map[uint64]*run // the generations that have not ended, by number

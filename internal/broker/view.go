@@ -46,13 +46,16 @@ type View struct {
 	FailedAt    time.Time
 }
 
-// List returns the broker's services, by name. It asks the kernel and the daemons of
-// what the broker does not know, and blocks for no longer than a second for that.
-func (b *Broker) List(ctx context.Context) ([]View, error) {
+// List returns the broker's services, by name: those that are named, as far as it has
+// them, or all if there is no name. It asks the kernel and the daemons of what the broker
+// does not know, and blocks for no longer than a second for that.
+func (b *Broker) List(ctx context.Context, names ...string) ([]View, error) {
 	var list []sketch
 	err := b.call(ctx, func() {
-		for _, s := range b.names {
-			list = append(list, s.view())
+		for name, s := range b.names {
+			if len(names) == 0 || slices.Contains(names, name) {
+				list = append(list, s.view())
+			}
 		}
 	})
 	if err != nil {

@@ -8,9 +8,12 @@ import (
 	"net"
 	"path/filepath"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/fastbind/fastbind/internal/broker"
 	"github.com/fastbind/fastbind/internal/broker/standing"
 	"github.com/fastbind/fastbind/internal/broker/unit"
 	"github.com/fastbind/fastbind/internal/broker/wire"
@@ -82,14 +85,17 @@ func (a *app) summon(ctx context.Context, p *plan) (*wire.Client, error) {
 	if c != nil || err != nil || p.file == nil || !p.file.broker.hold || standing.Disabled(a.dirs, a.instance, p.def.Service) {
 		return c, err
 	}
-	if c, err = a.launchBroker(ctx); err == nil {
+	err = again(ctx, func() error {
+		if c, err = a.launchBroker(ctx); err != nil {
+			return err
+		}
 		// It may have read the files before this one was written.
-		err = c.Reload(ctx)
-	}
-	if err != nil {
-		if c != nil {
+		if err = c.Reload(ctx); err != nil {
 			_ = c.Close()
 		}
+		return err
+	})
+	if err != nil {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
@@ -98,6 +104,29 @@ func (a *app) summon(ctx context.Context, p *plan) (*wire.Client, error) {
 	}
 	return c, nil
 }
+
+// again does what asks a broker until it has an answer. One that is killed accepts for
+// a moment, and one that ends has a successor.
+func again(ctx context.Context, ask func() error) error {
+	var err error
+	for range askTimes {
+		if err = ask(); !errorsIsAny(err, io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE, broker.ErrEnded) {
+			break
+		}
+		select {
+		case <-time.After(askPause):
+		case <-ctx.Done():
+			return err
+		}
+	}
+	return err
+}
+
+// A broker that was killed is gone within a second, by far.
+const (
+	askTimes = 50
+	askPause = 20 * time.Millisecond
+)
 
 // launchBroker connects to the broker of the instance and has it launched if there is
 // none, by the service manager if that has been told to.
@@ -136,17 +165,8 @@ func (a *app) launchHeld(ctx context.Context, c *wire.Client, p *plan, ready boo
 	}
 	l := launched{place: before.status.Place}
 	got, err := c.Launch(ctx, p.def.Service, ready)
-	if errors.Is(err, io.ErrUnexpectedEOF) {
-		// It has become another version meanwhile, or has hung up on too many.
-		again, aerr := a.living(ctx, p.def.Instance)
-		if again == nil || aerr != nil {
-			return l, a.brokerFault(ctx, p.broker, err)
-		}
-		defer again.Close()
-		got, err = again.Launch(ctx, p.def.Service, ready)
-	}
 	if err != nil {
-		return l, a.brokerFault(ctx, p.broker, err)
+		return l, a.brokerFault(ctx, p.broker, err) // which keeps its cause
 	}
 	if got.Generation != 0 && (!before.alive || got.Generation != before.generation) {
 		l.generation = &launch.Generation{Number: got.Generation, PID: got.PID}
@@ -227,13 +247,16 @@ func (a *app) setEnabled(ctx context.Context, name string, enabled bool) error {
 	if name == standing.Service {
 		return &usageError{standing.Service + " is the broker itself", "see: fastbind broker --help"}
 	}
-	if f, err := a.file(name); enabled && (err != nil || f == nil) {
+	f, err := a.file(name)
+	switch {
+	case !enabled:
+	case err != nil || f == nil:
 		if err == nil {
 			err = &launch.Fault{Class: launch.NoService, Service: name, Instance: a.instance, Stage: launch.StagePolicy,
 				Err: errors.New("no file defines it"), Status: -1, Cure: "write " + filepath.Join(a.configDir(), name+fileSuffix)}
 		}
 		return err
-	} else if enabled && f.def.Bind == definition.BindDaemon {
+	case f.def.Bind == definition.BindDaemon:
 		return &fileError{path: f.path, field: "bind", text: `with "daemon" there is nothing that a broker could hold`}
 	}
 	ask, err := a.living(ctx, a.instance)
@@ -254,16 +277,19 @@ func (a *app) setEnabled(ctx context.Context, name string, enabled bool) error {
 	if err != nil {
 		return err
 	}
+	held := enabled && ask != nil && a.isHeld(a.broker(f.def))
 	if a.json {
-		a.print(switchReply{Schema: schema, Service: name, Instance: a.instance, Enabled: enabled, Held: enabled && ask != nil})
+		a.print(switchReply{Schema: schema, Service: name, Instance: a.instance, Enabled: enabled, Held: held})
 		return nil
 	}
 	text := map[bool]string{true: "enabled", false: "disabled"}[enabled]
 	switch {
 	case ask == nil:
 		text += "; no broker lives, the next one will know"
-	case enabled:
+	case held:
 		text += ", and held"
+	case enabled: // a foreign daemon hands nothing over
+		text += ", and watched; its endpoint will be held when what runs has ended"
 	default:
 		text += ", and held no more"
 	}

@@ -119,7 +119,8 @@ var (
 	errorMembers = []string{"stage", "status", "signal", "errno", "message", "log_tail", "log", "retry_at", "service", "instance",
 		"differences", "hint"}
 	serviceMembers = []string{"service", "instance", "variant", "phase", "generation", "pid", "version", "endpoint", "started_at",
-		"uptime_seconds", "connections", "leases", "ends_in_seconds", "log", "progress", "last_failure", "retry_at", "definition", "payoff", "sha256", "environment"}
+		"uptime_seconds", "connections", "leases", "ends_in_seconds", "log", "progress", "last_failure", "retry_at", "definition", "payoff", "sha256", "held_by",
+		"not_in_force", "limits", "environment"}
 )
 
 // object returns the members of v as JSON has them.
@@ -175,7 +176,8 @@ func TestServiceJSON(t *testing.T) {
 	v := view{
 		name: "web", instance: "ci", variant: "0123", known: true, phase: "loading", generation: 3, pid: 7, version: "1",
 		endpoint: "/s", started: time.Unix(1, 0), uptime: 90 * time.Second, alive: true, connections: new(int), log: "/l",
-		progress: &progressJSON{"index", &fraction}, retry: time.Unix(2, 0), file: &fileDefinition{path: "/f"},
+		progress: &progressJSON{"index", &fraction}, retry: time.Unix(2, 0), heldBy: 9,
+		file: &fileDefinition{path: "/f", broker: brokerFields{given: []string{"memory", "restart"}}},
 		failure: &launch.Fault{Class: launch.LaunchFailed, Service: "web", Instance: "ci", Stage: "load", Status: 0,
 			Signal: syscall.SIGKILL.String(), Err: syscall.ENOENT, Log: "/l", LogTail: []string{"x <y>"}, RetryAt: retry, Cure: "mend it",
 			Differences: []definition.Difference{{Field: "env", Have: "a"}}},
@@ -191,7 +193,7 @@ func TestServiceJSON(t *testing.T) {
 		`env: have a, want none, retry after ` + retry.Format(time.TimeOnly) + `","log_tail":["x <y>"],"log":"/l",` +
 		`"retry_at":"1970-01-01T00:00:03Z","service":"web","instance":"ci",` +
 		`"differences":[{"field":"env","have":"a","want":null}],"hint":"mend it"},` +
-		`"retry_at":"1970-01-01T00:00:02Z","definition":"/f","payoff":null,"sha256":null,"environment":null}` + "\n"
+		`"retry_at":"1970-01-01T00:00:02Z","definition":"/f","payoff":null,"sha256":null,"held_by":9,"not_in_force":["memory"],"limits":null,"environment":null}` + "\n"
 	if diff := cmp.Diff(want, b.String()); diff != "" {
 		t.Error(diff)
 	}
@@ -382,7 +384,7 @@ func TestLastLines(t *testing.T) {
 }
 
 func TestNearest(t *testing.T) {
-	for word, want := range map[string]string{"comand": "command", "stop-within": "stop_within", "envpolicy": "env_policy", "memory": "", strings.Repeat("x", 1000): ""} {
+	for word, want := range map[string]string{"comand": "command", "stop-within": "stop_within", "envpolicy": "env_policy", "memry": "memory", "mermaid": "", strings.Repeat("x", 1000): ""} {
 		if got := nearest(word, fileFields); got != want {
 			t.Errorf("nearest(%.20q) = %q, want %q", word, got, want)
 		}

@@ -46,7 +46,8 @@ func (a *app) doctorCommand() *cobra.Command {
 		Long: `Check what can be wrong outside of a service: which runtime directory is used and
 why others are not, owners, modes, path lengths and file systems, the state
 directory, definition files, records that cannot be read, left-over directories,
-and running services whose environment is not this shell's.
+running services whose environment is not this shell's, what would take them along
+when it ends, such as a logout, and on macOS whose privacy permissions they have.
 
 It changes nothing. With findings the exit status is 1. Without a terminal each
 check is one line of tab-separated fields: level, check, subject, message, hint.`,
@@ -81,6 +82,7 @@ check is one line of tab-separated fields: level, check, subject, message, hint.
 type doctor struct {
 	a      *app
 	checks []checkJSON
+	logind *logind // nil until it was asked
 }
 
 func (d *doctor) say(level, check, subject, message, hint string) {
@@ -448,6 +450,9 @@ func (d *doctor) services(ctx context.Context) {
 			d.say(levelNote, check, label, "nothing but its directory is left", "run: fastbind purge "+arg)
 		default:
 			d.say(levelOK, check, label, v.phase+", not running", "")
+		}
+		if v.alive {
+			d.lifetime(ctx, v, label)
 		}
 	}
 	for _, root := range d.a.dirs.Roots() {

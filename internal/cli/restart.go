@@ -72,13 +72,17 @@ func (a *app) restart(ctx context.Context, name string, ready bool, r *restartRe
 			return err
 		}
 	}
-	c, err := a.summon(ctx, p)
-	if err != nil {
-		return err
-	}
-	if c != nil {
+	held := false
+	err = again(ctx, func() error {
+		c, err := a.summon(ctx, p)
+		if held = c != nil; err != nil || !held {
+			return err
+		}
 		defer c.Close()
 		return a.restartHeld(ctx, c, p, ready, r)
+	})
+	if held || err != nil {
+		return err
 	}
 	old := p.broker
 	if p.stored != nil {

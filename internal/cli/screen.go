@@ -15,6 +15,7 @@ type screen struct {
 	w        *checked
 	terminal bool
 	colours  bool
+	width    int // of a table's lines, the rest is cut; 0: any
 }
 
 func newScreen(w io.Writer, plain bool) screen {
@@ -145,8 +146,16 @@ func (t table) print(s screen) {
 		}
 	}
 	row := func(r []string, colour func(int, string) string) {
+		room := s.width
 		for i, v := range r {
 			text := cell(v)
+			if s.width > 0 {
+				if room <= 0 {
+					break
+				}
+				text = clip(text, room)
+				room -= widths[i] + 2
+			}
 			pad := widths[i] - utf8.RuneCountInString(text)
 			if colour != nil {
 				text = s.paint(colour(i, v), text)

@@ -70,16 +70,21 @@ func (a *app) printStarted(ctx context.Context, p *plan, l launched) error {
 
 // run makes sure that a service runs as planned: by the broker that holds it, else by
 // this process.
-func (a *app) run(ctx context.Context, p *plan, ready bool) (launched, error) {
-	c, err := a.summon(ctx, p)
-	if err != nil {
-		return launched{}, err
+func (a *app) run(ctx context.Context, p *plan, ready bool) (l launched, err error) {
+	held := false
+	err = again(ctx, func() error {
+		c, err := a.summon(ctx, p)
+		if held = c != nil; err != nil || !held {
+			return err
+		}
+		defer c.Close()
+		l, err = a.launchHeld(ctx, c, p, ready)
+		return err
+	})
+	if held || err != nil {
+		return l, err
 	}
-	if c == nil {
-		return a.ensure(ctx, p, ready)
-	}
-	defer c.Close()
-	return a.launchHeld(ctx, c, p, ready)
+	return a.ensure(ctx, p, ready)
 }
 
 // warnIdle says which fields of the file nobody keeps of a service that this process

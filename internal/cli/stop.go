@@ -8,8 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/fastbind/fastbind/internal/broker"
 	"github.com/fastbind/fastbind/internal/broker/standing"
+	"github.com/fastbind/fastbind/internal/broker/wire"
 	"github.com/fastbind/fastbind/internal/launch"
 	"github.com/fastbind/fastbind/internal/record"
 )
@@ -166,8 +166,8 @@ func (a *app) stopHeld(ctx context.Context, b *launch.Broker, r *stopReply) (hel
 		return false, err
 	}
 	if err := c.Stop(ctx, b.Def.Service); err != nil {
-		if errors.Is(err, broker.ErrUnknown) || errors.Is(err, broker.ErrEnded) {
-			return false, nil // it holds it no more
+		if _, refused := errors.AsType[*wire.RefusedError](err); !refused && ctx.Err() == nil {
+			return false, nil // it holds it no more, or has ended
 		}
 		return true, a.brokerFault(ctx, b, err)
 	}

@@ -4,7 +4,10 @@ package cli
 
 import "golang.org/x/sys/unix"
 
-const getTermios = unix.TIOCGETA
+const (
+	getTermios = unix.TIOCGETA
+	setTermios = unix.TIOCSETA
+)
 
 func fileSystem(path string) string {
 	var st unix.Statfs_t

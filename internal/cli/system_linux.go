@@ -6,7 +6,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const getTermios = unix.TCGETS
+const (
+	getTermios = unix.TCGETS
+	setTermios = unix.TCSETS
+)
 
 // fileSystems are the names of common file systems (statfs(2)).
 var fileSystems = map[int64]string{

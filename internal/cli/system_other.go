@@ -16,3 +16,5 @@ func signalName(description string) string           { return description }
 func hangup(*net.UnixConn) (<-chan struct{}, func()) { return nil, func() {} }
 func isTerminal(*os.File) bool                       { return false }
 func fileSystem(string) string                       { return "" }
+func terminalSize(*os.File) (int, int)               { return 0, 0 }
+func byKeys(*os.File) func()                         { return func() {} }

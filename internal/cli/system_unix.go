@@ -93,3 +93,41 @@ func isTerminal(f *os.File) bool {
 	})
 	return terminal
 }
+
+// terminalSize is 0 if the terminal does not tell (ioctl_tty(2), TIOCGWINSZ).
+func terminalSize(f *os.File) (width, height int) {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return 0, 0
+	}
+	_ = conn.Control(func(fd uintptr) {
+		if size, err := unix.IoctlGetWinsize(int(fd), unix.TIOCGWINSZ); err == nil {
+			width, height = int(size.Col), int(size.Row)
+		}
+	})
+	return width, height
+}
+
+// byKeys makes the terminal hand over each key, unseen; Ctrl-C still interrupts
+// (termios(3), ICANON and ECHO). The function it returns undoes that.
+func byKeys(f *os.File) (restore func()) {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return func() {}
+	}
+	var was *unix.Termios
+	_ = conn.Control(func(fd uintptr) {
+		if was, err = unix.IoctlGetTermios(int(fd), getTermios); err != nil {
+			return
+		}
+		now := *was
+		now.Lflag &^= unix.ICANON | unix.ECHO
+		now.Cc[unix.VMIN], now.Cc[unix.VTIME] = 1, 0
+		err = unix.IoctlSetTermios(int(fd), setTermios, &now)
+	})
+	return func() {
+		if err == nil {
+			_ = conn.Control(func(fd uintptr) { _ = unix.IoctlSetTermios(int(fd), setTermios, was) })
+		}
+	}
+}

@@ -1,9 +1,7 @@
 package cli
 
 import (
-	"bufio"
 	"encoding/json"
-	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/fastbind/fastbind/internal/journal"
 	"github.com/fastbind/fastbind/internal/jsonlite"
 	"github.com/fastbind/fastbind/internal/launch"
 )
@@ -121,6 +118,8 @@ func (a *app) phrase(v view) string {
 	switch {
 	case !v.known:
 		return "defined by " + v.file.path + " and was never launched"
+	case !v.alive && v.heldBy != 0:
+		return "not running: the broker, pid " + number(v.heldBy) + ", holds its endpoint, and launches it for whoever connects"
 	case v.generation == 0:
 		return "not running"
 	case !v.alive:
@@ -166,6 +165,7 @@ type event struct {
 	when time.Time
 
 	Kind       string
+	Service    string
 	Generation uint64
 	PID        int
 	Reason     string
@@ -209,6 +209,7 @@ func parseEvent(line []byte) (e event, ok bool) {
 	}
 	e.when, _ = time.Parse(time.RFC3339Nano, text("time"))
 	e.Kind, e.Reason, e.Stage, e.Signal = text("event"), text("reason"), text("stage"), text("signal")
+	e.Service = text("service")
 	e.BoundAfter, e.After = number("bound_after_us"), number("after_us")
 	if n := number("generation"); n != nil {
 		e.Generation = uint64(max(*n, 0))
@@ -249,30 +250,10 @@ func (a *app) events(v view, n int) []event {
 	if path == "" {
 		return nil
 	}
-	var list []event
-	for _, p := range []string{path + ".1", path} {
-		f, err := openForReading(p)
-		if err != nil {
-			continue
-		}
-		s := bufio.NewScanner(io.LimitReader(f, 2*journal.MaxSize))
-		s.Buffer(nil, 1<<20)
-		for s.Scan() {
-			e, ok := parseEvent(s.Bytes())
-			if !ok {
-				continue
-			}
-			list = append(list, e)
-			if len(list) > 2*n+64 {
-				list = append(list[:0], list[len(list)-n:]...)
-			}
-		}
-		_ = f.Close()
-	}
-	list = list[max(0, len(list)-n):]
-	for i, j := 0, len(list)-1; i < j; i, j = i+1, j-1 {
-		list[i], list[j] = list[j], list[i]
-	}
+	j := &journalReader{path: path}
+	list := j.last(n)
+	j.close()
+	slices.Reverse(list)
 	return list
 }
 

@@ -94,7 +94,7 @@ func (s *fakeState) Handover() (*Succession, error) {
 	return s.succession, s.refuse
 }
 
-func (s *fakeState) Hold() (*Succession, error) { return s.Handover() }
+func (s *fakeState) Hold(string) (*Succession, error) { return s.Handover() }
 
 func (s *fakeState) Drain() {
 	s.mu.Lock()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"path/filepath"
 	"syscall"
 
 	"github.com/fastbind/fastbind/internal/jsonlite"
@@ -24,7 +25,14 @@ func (s *Server) handover(p *varlink.Peer, c varlink.Call) error {
 
 // hold answers Hold. The peer is the broker that holds the listener from then on,
 // until it hangs up.
-func (s *Server) hold(p *varlink.Peer, c varlink.Call) error { return share(p, c, s.state.Hold) }
+func (s *Server) hold(p *varlink.Peer, c varlink.Call) error {
+	f := varlink.FieldsOf(c.Parameters)
+	holder := f.TextOrNull("holder")
+	if f.Err != nil || holder != "" && !filepath.IsAbs(holder) || len(holder) >= maxPath {
+		return p.Fail(c, varlink.InvalidParameter, "parameter", "holder")
+	}
+	return share(p, c, func() (*Succession, error) { return s.state.Hold(holder) })
+}
 
 // share gives the peer a copy of the listener, which goes along with the reply's
 // first byte (SCM_RIGHTS, unix(7)).
@@ -70,8 +78,11 @@ func takeOver(p *varlink.Peer, c varlink.Call) error {
 	if !ok || succession.TakeOver == nil {
 		return p.Fail(c, errNoHandover, "reason", "the listener was not handed over on this connection")
 	}
-	succession.TakeOver()
-	return p.Reply(c, false, jsonlite.Object().Append)
+	holder := succession.TakeOver()
+	if holder == "" {
+		return p.Reply(c, false, jsonlite.Object().Append)
+	}
+	return p.Reply(c, false, jsonlite.Object(jsonlite.Member{Name: "holder", Value: jsonlite.String(holder)}).Append)
 }
 
 // A Succession is a handover that is under way, or a broker's hold.
@@ -80,8 +91,9 @@ type Succession struct {
 	Listener syscall.Conn
 
 	// TakeOver stops the daemon's accepting and returns when nothing is accepted
-	// any more; nil of a hold.
-	TakeOver func()
+	// any more; nil of a hold. holder is the directory of the broker that holds the
+	// listener as well, "" if none does.
+	TakeOver func() (holder string)
 
 	// End says that the successor's connection has ended. If the successor has
 	// taken over, the daemon drains; else it goes on alone, and accepts again.
@@ -92,23 +104,25 @@ type Succession struct {
 // caller's. The daemon takes this connection for the successor's life: until it
 // is closed it neither ends by itself nor refuses anybody.
 func (c *Client) Handover(ctx context.Context) (*os.File, error) {
-	return c.share(ctx, "io.fastbind.Daemon.Handover")
+	return c.share(ctx, varlink.Call{Method: "io.fastbind.Daemon.Handover"})
 }
 
 // Hold asks the daemon for its listener, as the standing broker that holds it. The
 // file is the caller's. Until this connection is closed, the daemon leaves its queue
-// to the caller when it ends, and does not shut the listener down.
-func (c *Client) Hold(ctx context.Context) (*os.File, error) {
-	return c.share(ctx, "io.fastbind.Daemon.Hold")
+// to the caller when it ends, and does not shut the listener down. holder is the
+// directory of the broker's generation, whose life lock shows that the broker lives.
+func (c *Client) Hold(ctx context.Context, holder string) (*os.File, error) {
+	return c.share(ctx, varlink.Call{Method: "io.fastbind.Daemon.Hold",
+		Parameters: jsonlite.Object(jsonlite.Member{Name: "holder", Value: jsonlite.String(holder)})})
 }
 
-func (c *Client) share(ctx context.Context, method string) (*os.File, error) {
+func (c *Client) share(ctx context.Context, request varlink.Call) (*os.File, error) {
 	conn, ok := c.wire.Conn().(*net.UnixConn)
 	if !ok {
 		return nil, errors.New("the connection carries no descriptors")
 	}
 	r := &rightsReader{conn: conn}
-	err := c.of(c.wire.AskThrough(ctx, r, varlink.Call{Method: method}, false, nil))
+	err := c.of(c.wire.AskThrough(ctx, r, request, false, nil))
 	if err == nil && r.file == nil {
 		err = errors.New("the daemon replied without its listener")
 	}
@@ -120,10 +134,16 @@ func (c *Client) share(ctx context.Context, method string) (*os.File, error) {
 }
 
 // TakeOver orders the daemon, which has handed its listener over on this
-// connection, to accept no more, and returns when it does not. The end of the
-// connection says that the takeover is done, or given up.
-func (c *Client) TakeOver(ctx context.Context) error {
-	return c.ask(ctx, varlink.Call{Method: "io.fastbind.Daemon.TakeOver"}, false, nil)
+// connection, to accept no more, and returns when it does not. holder is the
+// directory of the broker that holds the listener as well, "" if none does. The end
+// of the connection says that the takeover is done, or given up.
+func (c *Client) TakeOver(ctx context.Context) (holder string, err error) {
+	err = c.ask(ctx, varlink.Call{Method: "io.fastbind.Daemon.TakeOver"}, false, func(v jsonlite.Value) (bool, error) {
+		f := varlink.FieldsOf(v)
+		holder = f.TextOrNull("holder")
+		return false, f.Err
+	})
+	return holder, err
 }
 
 // A rightsReader reads a stream and keeps the first descriptor that comes along;

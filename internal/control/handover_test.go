@@ -25,10 +25,11 @@ type fakeSuccession struct {
 func (f *fakeSuccession) of(ln *net.UnixListener) *Succession {
 	f.endedCh = make(chan struct{}, 8)
 	return &Succession{Listener: ln,
-		TakeOver: func() {
+		TakeOver: func() string {
 			f.mu.Lock()
 			defer f.mu.Unlock()
 			f.taken++
+			return "/holder"
 		},
 		End: func() {
 			f.mu.Lock()
@@ -84,7 +85,7 @@ func TestHandover(t *testing.T) {
 	if _, err := c.Handover(t.Context()); remoteName(err) != errHandoverRefused {
 		t.Errorf("a second handover on the connection: %v", err)
 	}
-	if err := c.TakeOver(t.Context()); err != nil {
+	if holder, err := c.TakeOver(t.Context()); err != nil || holder != "/holder" {
 		t.Error(err)
 	}
 	if taken, ended := f.seen(); taken != 1 || ended != 0 {
@@ -114,7 +115,7 @@ func TestHandoverRefused(t *testing.T) {
 	if f, err := c.Handover(t.Context()); remoteName(err) != errHandoverRefused || f != nil {
 		t.Errorf("%v, %v", f, err)
 	}
-	if err := c.TakeOver(t.Context()); remoteName(err) != errNoHandover {
+	if _, err := c.TakeOver(t.Context()); remoteName(err) != errNoHandover {
 		t.Errorf("to take over what was not handed over: %v", err)
 	}
 	// The connection is usable, and no descriptor was left.

@@ -37,7 +37,7 @@ type State interface {
 
 	// Hold makes the asking peer the standing broker that holds the listener, of
 	// which there is at most one.
-	Hold() (*Succession, error)
+	Hold(holder string) (*Succession, error)
 }
 
 // A Server answers on one control endpoint, within the bounds of a

@@ -7,4 +7,6 @@ import (
 	"net"
 )
 
+const rdHup = 0 // no listener is ever shut down
+
 func shut(*net.UnixListener) error { return errors.ErrUnsupported }

@@ -43,3 +43,7 @@ func Relisten(*net.UnixListener) error { return errors.ErrUnsupported }
 func (s *Socket) Listener() (*net.UnixListener, error) { return nil, errors.ErrUnsupported }
 
 func Shut(*net.UnixListener) error { return errors.ErrUnsupported }
+
+func (s *Socket) Copy() (*Socket, error) { return nil, errors.ErrUnsupported }
+
+func (s *Socket) Discard() error { return errors.ErrUnsupported }

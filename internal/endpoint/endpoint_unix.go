@@ -196,6 +196,18 @@ func (s *Socket) Discard() error {
 	return sysError("close", fileName(fd), unix.Close(fd))
 }
 
+// IsShut reports whether the kernel refuses newcomers: somebody has shut the socket
+// down, in whichever process.
+func (s *Socket) IsShut() bool {
+	for {
+		fds := []unix.PollFd{{Fd: int32(s.fd), Events: rdHup}}
+		n, err := unix.Poll(fds, 0)
+		if err != unix.EINTR {
+			return err == nil && n > 0 && fds[0].Revents&(rdHup|unix.POLLHUP) != 0
+		}
+	}
+}
+
 // Shut makes the kernel refuse newcomers; see the function of that name.
 func (s *Socket) Shut() error {
 	return sysError("shutdown", fileName(s.fd), unix.Shutdown(s.fd, unix.SHUT_RD))

@@ -21,6 +21,7 @@ func (s *state) forgetGens() {
 		pr := &s.procs[i]
 		meant[pr.gen], meant[pr.old] = true, true
 	}
+	meant[s.bro.run] = true
 	// What its launcher left before the fork is dead.
 	for i := range s.gens {
 		if g := &s.gens[i]; g.used && g.life == unspawned && !meant[i+1] {
@@ -94,6 +95,7 @@ func (s *state) forgetGens() {
 		pr := &s.procs[i]
 		pr.gen, pr.old, pr.before = number[pr.gen], number[pr.old], number[pr.before]
 	}
+	s.bro.run = number[s.bro.run]
 	for i := range s.dirs {
 		d := &s.dirs[i]
 		d.current = number[d.current]
@@ -110,7 +112,7 @@ func (s *state) forgetDirs() {
 		if d == s.path {
 			continue
 		}
-		s.dirs[i].current = 0
+		s.dirs[i].current, s.dirs[i].holder = 0, false
 		open := s.stray.dir == d
 		for j := range s.procs {
 			open = open || s.procs[j].dir == d
@@ -152,6 +154,8 @@ func (s *state) forgetSocks() {
 			f(&s.dirs[i].sock)
 			f(&s.dirs[i].keep)
 		}
+		f(&s.bro.held)
+		f(&s.bro.inode)
 		f(&s.stray.sock)
 		for i := range s.procs {
 			f(&s.procs[i].sock)

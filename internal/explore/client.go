@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/fastbind/fastbind/internal/generation"
 	"github.com/fastbind/fastbind/internal/launch"
 	"github.com/fastbind/fastbind/internal/record"
 )
@@ -25,10 +26,15 @@ func (x *explorer) stepProc(s *state, p int) {
 		return // it is over, or waits for its answer, or for the takeover that it drives
 	}
 	mode, first := launch.BrokerBinds, launch.StepConnect
-	if p == upgrader {
+	switch p {
+	case upgrader:
 		mode, first = launch.Succeeds, launch.StepLock
 		if pr.status == unborn && x.config.NoUpgrade {
 			return
+		}
+	case broker:
+		if pr.status == unborn {
+			return // see stepBroker
 		}
 	}
 	start := func(w *world) {
@@ -124,6 +130,10 @@ func (x *explorer) next(w *world, p int, o launch.Outcome) {
 	if pr.m.Step != launch.StepDone {
 		return
 	}
+	if p == broker {
+		w.decide()
+		return
+	}
 	switch pr.m.Result {
 	case launch.Attached, launch.Launched:
 		switch {
@@ -178,6 +188,9 @@ func (w *world) connect(p int, name id) (o launch.Outcome, done bool) {
 	pr.look = 0
 	switch {
 	case !w.listens(k):
+		if w.bro.held == k && w.named(k) && p != broker {
+			w.breaks("I3", "a connect is refused although a broker holds the endpoint")
+		}
 		return launch.Refused, true
 	case queued(w.socks[k-1].queue) >= w.rules.backlog:
 		return launch.Busy, true
@@ -221,6 +234,8 @@ func (w *world) effect(p int, step launch.Step) launch.Outcome {
 		d.sock = d.keep
 	case launch.StepSucceed:
 		return w.succeed(p)
+	case launch.StepOwn:
+		return w.own(p)
 	case launch.StepAdmit:
 		return w.admit(p)
 	case launch.StepPrepare:
@@ -264,6 +279,9 @@ func (w *world) effect(p int, step launch.Step) launch.Outcome {
 		}
 		d.current = pr.gen
 	case launch.StepListen:
+		if p == broker {
+			w.dir(pr.dir).holder = true
+		}
 		w.socks[pr.sock-1].listening = true
 	case launch.StepCloseCopies:
 		pr.sock, pr.gen, pr.inode = 0, 0, 0
@@ -297,6 +315,11 @@ func (w *world) prepare(p int) {
 	o := &w.gens[g-1]
 	o.onDisk, o.launcher, o.launchedS, o.old = true, uint8(p+1), w.active(), w.procs[p].old
 	w.procs[p].gen = g
+	if p == broker {
+		o.tenure.Hold = generation.Promised
+		w.procs[p].sock = w.bro.held // a copy
+		w.bro.run = g
+	}
 }
 
 // spawn forks. The launcher returns from it after the child's exec.

@@ -71,7 +71,7 @@ func (x *explorer) stepGen(s *state, g id) {
 		x.whyEnd(s, g, do)
 	case ending:
 		do("begin to end", progress, func(w *world, o *gen) {
-			t, ends := x.rules.ends(o.tenure, o.reason)
+			t, ends := x.rules.ends(x.rules.heldStill(w.state, g), o.reason)
 			o.tenure, o.reason, o.life = t, 0, serving
 			if ends {
 				o.life, o.phase = awaiting, phDraining
@@ -91,7 +91,7 @@ func (x *explorer) stepGen(s *state, g id) {
 		case generation.DrainRefuse:
 			drains("refuse newcomers", false)
 		case generation.DrainHandOn:
-			drains("leave the queue to its successor", false)
+			drains("leave the queue to who has it", false)
 		}
 	case draining:
 		if o.sock == 0 || s.socks[o.sock-1].queue == 0 {
@@ -138,6 +138,18 @@ func (x *explorer) stepGen(s *state, g id) {
 				w.end(c, false)
 			})
 		}
+	}
+	if o.holdLost && o.tenure.Hold == generation.Held {
+		do("see the end of its broker's connection", progress, func(w *world, o *gen) {
+			o.holdLost = false
+			o.tenure = x.rules.loseHold(o.tenure, generation.Held)
+		})
+	}
+	if o.tenure.Hold == generation.Promised && s.bro.held != o.sock {
+		do("wait for its broker no longer", progress, func(w *world, o *gen) {
+			o.holdLost = false
+			o.tenure = o.tenure.LoseHold(generation.Promised)
+		})
 	}
 	if o.lost {
 		do("see the end of its successor's connection", progress, func(w *world, o *gen) { x.rules.lose(w, g) })
@@ -210,7 +222,11 @@ func (x *explorer) whyEnd(s *state, g id, do func(string, kind, func(*world, *ge
 	if o.tenure.Heir == generation.HeirLoads || o.tenure.Heir == generation.HeirOrdered {
 		need.Heirs = 1
 	}
-	if _, why := need.Due(); why == generation.EndedIdle && s.left.idles > 0 && x.faulty(s) {
+	// Who has just taken over without a word of the old one waits for its first
+	// connection for generation.FirstGrace. A broker that holds its listener asks for
+	// its hold before that.
+	asked := o.unheard && s.bro.held == o.sock && o.sock != 0 && o.tenure.Hold == generation.NotHeld
+	if _, why := need.Due(); why == generation.EndedIdle && !asked && s.left.idles > 0 && x.faulty(s) {
 		do("is idle", option, func(w *world, o *gen) {
 			w.left.idles--
 			end(generation.EndItself)(w, o)
@@ -230,6 +246,9 @@ func end(w *world, g id, how generation.Drain) {
 	if how == generation.DrainHandOn {
 		o.gate = o.gate.HandOn()
 		o.life = lingering
+		if o.tenure.Heir == generation.NoHeir {
+			o.sock = 0 // the broker's copy alone decides what becomes of the queue
+		}
 		return
 	}
 	if o.sock != 0 {
@@ -351,11 +370,15 @@ func takeStep(w *world, g id, step launch.TakeStep) launch.Outcome {
 	case launch.TakeOrder:
 		old := &w.gens[o.old-1]
 		if !old.alive() || !o.linked {
+			o.unheard = true
 			return launch.OK
 		}
 		t, pause := w.rules.order(old.tenure)
 		if old.tenure = t; pause {
 			old.gate = old.gate.Pause()
+		}
+		if old.tenure.Hold != generation.NotHeld {
+			o.tenure.Hold, o.holdLost = generation.Promised, old.holdLost
 		}
 	case launch.TakeAccept:
 	case launch.TakeCurrent:

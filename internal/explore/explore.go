@@ -33,6 +33,7 @@ type Config struct {
 	Deletions uint8 // by an outsider
 	Failures  uint8 // of one effect each
 	Idles     uint8 // daemons that find themselves idle
+	Brokers   uint8 // standing brokers, one after the other
 	Spent     bool  // begin with two launches that have failed just now
 	Strays    uint8 // forks in a client's program that copy its descriptors
 	Backlog   int   // connections that a queue holds
@@ -90,6 +91,8 @@ func (l label) String() string {
 		b.WriteString("fork copy: ")
 	case upgrader:
 		b.WriteString("upgrader: ")
+	case broker:
+		b.WriteString("broker: ")
 	default:
 		b.WriteString(clientNames[l.who] + ": ")
 	}
@@ -118,6 +121,15 @@ type rules struct {
 	taken    func(*world, id)
 	takeStep func(*world, id, launch.TakeStep) launch.Outcome
 	accepts  func(*gen) bool
+	holds    func(generation.Tenure) (generation.Tenure, error)
+	adopt    func(*world) // a broker asks who serves for the listener
+
+	heldStill func(*state, id) generation.Tenure // of a daemon that comes to end
+	loseHold  func(generation.Tenure, generation.Hold) generation.Tenure
+	server    func(*state) id // who serves, as a broker finds it
+	mark      func(*world)
+	asked     func(*gen) bool // whether a daemon can be asked for a hold
+	blind     bool            // a broker does not watch its names
 
 	upgraderDrives bool // a takeover goes on only while the upgrader lives
 	ignoresLock    bool // a takeover waits for no lock
@@ -134,6 +146,8 @@ func realRules() *rules {
 		next: launch.Machine.Next, step: step, take: launch.Taking.Next,
 		order: generation.Tenure.Order, part: generation.Tenure.Lose, ends: generation.Tenure.End, drain: generation.Tenure.Drain,
 		end: end, lose: lose, taken: taken, takeStep: takeStep, accepts: accepts,
+		holds: generation.Tenure.TakeHold, adopt: adopt, heldStill: (*state).heldStill,
+		mark: mark, loseHold: generation.Tenure.LoseHold, server: (*state).server, asked: asked,
 		fused: true,
 	}
 }
@@ -213,7 +227,7 @@ func (x *explorer) search() Report {
 func (x *explorer) first() []state {
 	c := x.config
 	var cold state
-	cold.left = faults{c.Kills, c.Deletions, c.Failures, c.Idles, c.Strays}
+	cold.left = faults{c.Kills, c.Deletions, c.Failures, c.Idles, c.Strays, c.Brokers}
 	for p := c.Clients; p < numClients; p++ {
 		cold.procs[p].status = final
 	}
@@ -297,6 +311,7 @@ func (x *explorer) expand(s *state) {
 			})
 		}
 	}
+	x.stepBroker(s)
 	if s.stray != (stray{}) {
 		x.try(s, label{who: 's', what: "exec"}, progress, func(w *world) {
 			d := w.stray.dir
@@ -331,6 +346,7 @@ func (x *explorer) meddle(s *state) {
 		do("deletes current", func(w *world, d *dir) { d.current = 0 })
 	}
 	gone := func(w *world) {
+		w.at().holder = false
 		w.path = 0
 		for i := range w.gens {
 			w.gens[i].onDisk = false

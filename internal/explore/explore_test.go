@@ -27,6 +27,19 @@ var searches = []search{
 	{"deletion, a failure", Config{Clients: 2, NoUpgrade: true, Deletions: 1, Failures: 1}, false},
 	{"spent budget", Config{Clients: 3, NoUpgrade: true, Failures: 1, Spent: true}, false},
 
+	{"broker", Config{Clients: 2, NoUpgrade: true, Idles: 1, Brokers: 1}, false},
+	{"brokers, a kill", Config{Clients: 1, NoUpgrade: true, Idles: 1, Brokers: 2, Kills: 1}, false},
+	{"broker, a failure", Config{Clients: 1, NoUpgrade: true, Idles: 1, Brokers: 1, Failures: 1}, false},
+	{"broker, upgrade", Config{Clients: 1, Idles: 1, Brokers: 1}, false},
+
+	{"brokers, a kill, a crowd", Config{Clients: 2, NoUpgrade: true, Idles: 1, Brokers: 2, Kills: 1}, true},
+	{"brokers, two kills", Config{Clients: 1, NoUpgrade: true, Idles: 1, Brokers: 2, Kills: 2}, true},
+	{"broker, a deletion", Config{Clients: 1, NoUpgrade: true, Idles: 1, Brokers: 1, Deletions: 1}, true},
+	{"broker, a kill, a deletion", Config{Clients: 1, NoUpgrade: true, Idles: 1, Brokers: 1, Kills: 1, Deletions: 1}, true},
+	{"broker, connect in two parts, a fork copy", Config{Clients: 1, NoUpgrade: true, Idles: 1, Brokers: 2, Kills: 1, Strays: 1, Split: true}, true},
+	{"broker, upgrade, a kill", Config{Clients: 1, Idles: 1, Brokers: 1, Kills: 1}, true},
+	{"broker, upgrade, a failure", Config{Clients: 1, Idles: 1, Brokers: 1, Failures: 1}, true},
+
 	{"crowd, two kills", Config{Clients: 3, NoUpgrade: true, Idles: 1, Kills: 2}, true},
 	{"crowd, upgrade", Config{Clients: 3, Idles: 1}, true},
 	{"upgrade, a kill", Config{Clients: 2, Idles: 1, Kills: 1}, true},
@@ -40,7 +53,7 @@ var searches = []search{
 
 // everything is too large to be searched: its first layers are, and random walks go
 // through the rest.
-var everything = Config{Clients: 3, Idles: 1, Kills: 2, Deletions: 1, Failures: 1, Strays: 1, Split: true}
+var everything = Config{Clients: 3, Idles: 1, Brokers: 2, Kills: 2, Deletions: 1, Failures: 1, Strays: 1, Split: true}
 
 func long() bool { return os.Getenv("FASTBIND_LONG") == "1" }
 
@@ -98,6 +111,7 @@ func TestExplore(t *testing.T) {
 		launch.StepProbeKeep:  {launch.OK, launch.Absent, launch.Refused, launch.Busy},
 		launch.StepRestore:    {launch.OK},
 		launch.StepSucceed:    {launch.OK, launch.Absent},
+		launch.StepOwn:        {launch.OK, launch.InUse, launch.Moved},
 		launch.StepAdmit:      {launch.OK, launch.Forbidden},
 		launch.StepPrepare:    {launch.OK, launch.Moved},
 		launch.StepBind:       {launch.OK, launch.Moved},
@@ -152,6 +166,7 @@ func TestFused(t *testing.T) {
 		{Clients: 2, NoUpgrade: true, Idles: 1, Kills: 1},
 		{Clients: 1, Idles: 1, Kills: 1},
 		{Clients: 1, NoUpgrade: true, Deletions: 1},
+		{Clients: 1, NoUpgrade: true, Idles: 1, Brokers: 1, Kills: 1},
 	} {
 		c.Warm, c.Backlog = true, 1
 		ends := func(fused bool) (ends []string, states int) {

@@ -13,7 +13,8 @@ import (
 // accepts them, or will when it has loaded.
 func (s *state) owns(g *gen) bool {
 	pending := g.old != 0 && !g.wasReady && g.life <= taking
-	return g.alive() && g.life <= awaiting && !pending && s.listens(g.sock) && s.named(g.sock) &&
+	leaves := g.life == awaiting && g.tenure.Hold != generation.NotHeld && !g.tenure.Stranded // to the broker, and says so
+	return g.alive() && g.life <= awaiting && !pending && !leaves && s.listens(g.sock) && s.named(g.sock) &&
 		g.gate.Accept() == generation.AcceptNext
 }
 
@@ -44,6 +45,8 @@ func (w *world) check() {
 	}
 	d := w.at()
 	switch {
+	case w.bro.state == broHolding && w.named(w.bro.held) && d.lock == 0 && !d.holder:
+		w.breaks("R32", "an endpoint is held, and who only looks cannot know: it would launch a daemon")
 	case launches > 1:
 		w.breaks("I1", "two launches at a time")
 	case d.sock != d.keep && w.listens(d.sock) && w.listens(d.keep):
@@ -54,7 +57,7 @@ func (w *world) check() {
 // isQuiet reports whether nothing is left to do: every dial has ended, no lock is
 // held, and what lives is a daemon that serves at the path, if any.
 func (s *state) isQuiet() bool {
-	for p := range numProcs {
+	for p := range broker {
 		waits := p == upgrader && s.procs[p].m.Step == launch.StepDone // in a mutant
 		if st := s.procs[p].status; st == running && !waits || st == unborn && p != upgrader {
 			return false
@@ -62,9 +65,9 @@ func (s *state) isQuiet() bool {
 	}
 	for i := range s.gens {
 		g := &s.gens[i]
-		if g.alive() && (g.life != serving || !s.owns(g) || g.open != 0 || g.tenure.Heir != generation.NoHeir || g.lost) {
+		if g.alive() && (g.life != serving || !s.owns(g) || g.open != 0 || g.tenure.Heir != generation.NoHeir || g.lost || g.holdLost) {
 			return false
 		}
 	}
-	return s.at().lock == 0 && s.stray == (stray{})
+	return s.at().lock == 0 && s.stray == (stray{}) && s.atRest()
 }

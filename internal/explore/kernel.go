@@ -12,8 +12,9 @@ import (
 // dropped silently.
 const (
 	numClients = 3
-	upgrader   = numClients // the process that starts a successor, once
-	numProcs   = numClients + 1
+	upgrader   = numClients     // the process that starts a successor, once
+	broker     = numClients + 1 // the standing broker, one at a time
+	numProcs   = numClients + 2
 	numGens    = 6
 	numSocks   = 5
 	numDirs    = 2
@@ -44,11 +45,12 @@ type state struct {
 	socks [numSocks]sock
 	gens  [numGens]gen // by number, the oldest first
 	procs [numProcs]proc
+	bro   bro
 	stray stray
 }
 
 // faults are the disturbances that may still come.
-type faults struct{ kills, deletions, failures, idles, strays uint8 }
+type faults struct{ kills, deletions, failures, idles, strays, brokers uint8 }
 
 // A dir is a directory inode and the names in it.
 type dir struct {
@@ -56,6 +58,7 @@ type dir struct {
 	sock, keep id
 	current    id
 	removed    bool // nothing can be made in it any more
+	holder     bool // its link to the holder names a broker that lives
 }
 
 // A sock is a socket inode. It lives while a process has a descriptor of it.
@@ -95,6 +98,9 @@ type gen struct {
 	tenure   generation.Tenure
 	gate     generation.Gate
 	lost     bool // its successor's connection has ended
+	hold     bool // a broker's connection for its hold is open
+	holdLost bool // it has ended
+	unheard  bool // whom it has succeeded died without a word who holds
 	old      id   // whom it is to succeed
 	linked   bool // its connection to the old one is open
 	taking   launch.Taking
@@ -212,7 +218,7 @@ func (s *state) heldBut(k id) bool {
 			return true
 		}
 	}
-	return false
+	return s.bro.held == k
 }
 
 // willServe reports whether somebody has the socket who serves it, or is about to
@@ -221,9 +227,13 @@ func (s *state) willServe(k id) bool {
 	for i := range s.gens {
 		g := &s.gens[i]
 		ceded := g.gate.Handed || g.gate.Paused && s.at().current != id(i+1) // its successor is the owner
-		if g.sock == k && g.alive() && g.life != failing && !ceded {
+		leaves := g.life == awaiting && g.tenure.Hold != generation.NotHeld && !g.tenure.Stranded
+		if g.sock == k && g.alive() && g.life != failing && !ceded && !leaves {
 			return true
 		}
+	}
+	if s.bro.held == k && k != 0 {
+		return true // who waits there is launched for
 	}
 	for i := range s.procs {
 		if pr := &s.procs[i]; pr.sock == k && (pr.gen == 0 || s.gens[pr.gen-1].life == unspawned) {
@@ -416,6 +426,9 @@ func (w *world) killProc(p int) {
 	w.procs[p].sock, w.procs[p].dir = 0, 0
 	w.closeDir(pr.dir, uint8(p+1), true)
 	w.end(p, true)
+	if p == broker {
+		w.brokerGone()
+	}
 }
 
 // die ends a generation's process.
@@ -427,7 +440,7 @@ func (w *world) die(g id) {
 		w.dropCopy(d)
 	}
 	w.closeDir(o.takeDir, lockGen+g, true)
-	o.life, o.sock, o.takeDir = dead, 0, 0
+	o.life, o.sock, o.takeDir, o.hold, o.holdLost = dead, 0, 0, false, false
 	if o.linked {
 		o.linked = false
 		w.gens[o.old-1].lost = true

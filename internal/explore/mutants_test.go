@@ -45,6 +45,7 @@ func takes(r *rules, step launch.TakeStep, effect func(w *world, g id) launch.Ou
 }
 
 var (
+	one     = Config{Clients: 1, NoUpgrade: true, Backlog: 1}
 	two     = Config{Clients: 2, NoUpgrade: true, Backlog: 1}
 	upgrade = Config{Clients: 1, Warm: true, Backlog: 1}
 )
@@ -60,6 +61,8 @@ func faulty(c *Config)  { c.Failures = 1 }
 func idle(c *Config)    { c.Idles, c.Warm = 1, true }
 func splits(c *Config)  { c.Split = true }
 func strays(c *Config)  { c.Strays = 1 }
+func brokers(c *Config) { c.Brokers = 1 }
+func another(c *Config) { c.Brokers = 2 }
 
 var mutants = []mutant{
 	{"launch without the lock", "I1", two, func(r *rules) {
@@ -237,6 +240,102 @@ var mutants = []mutant{
 			}
 			lose(w, g)
 		}
+	}},
+
+	{"activate without the lock", "I1", two.with(brokers).with(meddler), func(r *rules) {
+		was := r.step
+		r.step = func(w *world, p int, s launch.Step) (launch.Outcome, bool) {
+			if s == launch.StepLock && p == broker && w.procs[p].m.Mode == launch.Activates {
+				w.procs[p].dir = w.path
+				return launch.OK, true
+			}
+			return was(w, p, s)
+		}
+	}},
+	{"hold without the lock", "I1", one.with(brokers), func(r *rules) {
+		was := r.step
+		r.step = func(w *world, p int, s launch.Step) (launch.Outcome, bool) {
+			if s == launch.StepLock && p == broker && w.procs[p].m.Mode == launch.Holds {
+				w.mkdir()
+				w.procs[p].dir = w.path
+				return launch.OK, true
+			}
+			return was(w, p, s)
+		}
+	}},
+	{"activate without a look who owns", "I1", two.with(brokers).with(meddler), func(r *rules) {
+		does(r, launch.StepOwn, func(*world, int) launch.Outcome { return launch.OK })
+	}},
+	{"activate beside a successor that loads", "I1", upgrade.with(brokers).with(kill), func(r *rules) {
+		r.server = func(s *state) id {
+			if c := s.at().current; c != 0 && c != foreign && s.gens[c-1].alive() {
+				return c
+			}
+			return 0
+		}
+	}},
+	{"say who holds after listening", "R32", one.with(brokers), func(r *rules) {
+		does(r, launch.StepListen, func(w *world, p int) launch.Outcome {
+			w.socks[w.procs[p].sock-1].listening = true
+			return launch.OK
+		})
+	}},
+	{"shut a listener that a broker holds", "I3", one.with(idle).with(brokers), func(r *rules) {
+		r.drain = func(t generation.Tenure, late bool) (generation.Tenure, generation.Drain) {
+			t.Hold = generation.NotHeld
+			return t.Drain(late)
+		}
+	}},
+	{"leave the queue to a broker that is dead", "I3", one.with(idle).with(another).with(kill), func(r *rules) {
+		r.heldStill = func(s *state, g id) generation.Tenure { return s.gens[g-1].tenure }
+	}},
+	{"take the queue back after it was left to the broker", "I1", one.with(idle).with(another).with(kill), func(r *rules) {
+		r.loseHold = func(t generation.Tenure, was generation.Hold) generation.Tenure {
+			if t.Hold == was {
+				t.Hold = generation.NotHeld
+			}
+			return t
+		}
+	}},
+	{"launch for a broker without saying so", "I1", one.with(idle).with(brokers), func(r *rules) {
+		does(r, launch.StepPrepare, func(w *world, p int) launch.Outcome {
+			if w.path == 0 {
+				return launch.Moved
+			}
+			if w.prepare(p); p == broker {
+				w.gens[w.procs[p].gen-1].tenure.Hold = generation.NotHeld
+			}
+			return launch.OK
+		})
+	}},
+	{"take over and do not ask who holds", "I3", upgrade.with(idle).with(brokers), func(r *rules) {
+		r.order = func(t generation.Tenure) (generation.Tenure, bool) {
+			t, pause := t.Order()
+			t.Hold = generation.NotHeld
+			return t, pause
+		}
+	}},
+	{"give a hold while a successor takes over", "I3", upgrade.with(idle).with(brokers), func(r *rules) {
+		r.holds = func(t generation.Tenure) (generation.Tenure, error) {
+			heir := t.Heir
+			t.Heir = generation.NoHeir
+			t, err := t.TakeHold()
+			t.Heir = heir
+			return t, err
+		}
+		r.asked = func(*gen) bool { return true }
+	}},
+	{"do not see that no name leads to the listener", "I4", one.with(brokers).with(meddler), func(r *rules) { r.blind = true }},
+	{"undo an activation by removing the names", "I1", one.with(brokers).with(faulty), func(r *rules) {
+		does(r, launch.StepAbandon, func(w *world, p int) launch.Outcome {
+			if w.procs[p].m.Mode == launch.Activates {
+				d := w.dir(w.procs[p].dir)
+				w.removeName(w.procs[p].dir, &d.sock)
+				w.removeName(w.procs[p].dir, &d.keep)
+			}
+			w.abandon(p)
+			return launch.OK
+		})
 	}},
 }
 

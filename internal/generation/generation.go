@@ -52,15 +52,20 @@ var (
 	errEnding  = errors.New("the daemon is ending")
 	errHeir    = errors.New("there is a successor already")
 	errHeld    = errors.New("another broker holds the listener already")
+	errTaken   = errors.New("a successor is taking over: ask that one")
 )
 
-// TakeHold gives the listener to a standing broker as well, or says why not.
+// TakeHold gives the listener to a standing broker as well, or says why not. Whom a
+// successor has ordered to accept no more gives nothing: the successor asks in the
+// same moment whether there is a hold, which it goes on with.
 func (t Tenure) TakeHold() (Tenure, error) {
 	switch {
 	case !t.Bound:
 		return t, errUnbound
 	case t.Ending:
 		return t, errEnding
+	case t.Heir == HeirOrdered, t.Heir == HeirTook:
+		return t, errTaken
 	case t.Hold == Held:
 		return t, errHeld
 	}
@@ -69,9 +74,10 @@ func (t Tenure) TakeHold() (Tenure, error) {
 }
 
 // LoseHold says that a broker's connection has ended, or that the one that was
-// promised has not come: the queue is the generation's alone again.
+// promised has not come: the queue is the generation's alone again. It is not if the
+// generation has said that it ends: the next one may have the queue by then.
 func (t Tenure) LoseHold(was Hold) Tenure {
-	if t.Hold == was {
+	if t.Hold == was && !t.Ending {
 		t.Hold = NotHeld
 	}
 	return t

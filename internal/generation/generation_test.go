@@ -49,6 +49,22 @@ func TestTenure(t *testing.T) {
 			}
 			todo = append(todo, e)
 		}
+		h, err := s.TakeHold()
+		if want := s.Bound && !s.Ending && s.Hold != Held && s.Heir != HeirOrdered && s.Heir != HeirTook; (err == nil) != want || err != nil && h != s || err == nil && h.Hold != Held {
+			t.Errorf("%+v takes a hold: %+v, %v", s, h, err)
+		}
+		for _, was := range []Hold{Promised, Held} {
+			l := s.LoseHold(was)
+			if lost := s.Hold == was && !s.Ending; (l.Hold == NotHeld) != (lost || s.Hold == NotHeld) {
+				t.Errorf("%+v loses the hold %d: %+v", s, was, l)
+			}
+			todo = append(todo, l)
+		}
+		if !s.Bound && s.Hold == NotHeld {
+			p := s
+			p.Hold = Promised
+			todo = append(todo, p)
+		}
 		now, soon := s.Drain(false)
 		then, late := s.Drain(true)
 		if now.Refusing != (s.Refusing || soon == DrainRefuse) || then.Refusing != (s.Refusing || late == DrainRefuse) {
@@ -60,7 +76,9 @@ func TestTenure(t *testing.T) {
 		switch {
 		case late == DrainAwait:
 			t.Errorf("%+v waits for ever", s)
-		case s.Heir == NoHeir && soon != DrainRefuse, s.Heir == HeirTook && soon != DrainHandOn:
+		case s.Heir == NoHeir && s.Hold != NotHeld && !s.Stranded && soon != DrainHandOn:
+			t.Errorf("%+v drains what a broker holds: %d", s, soon)
+		case s.Heir == NoHeir && (s.Hold == NotHeld || s.Stranded) && soon != DrainRefuse, s.Heir == HeirTook && soon != DrainHandOn:
 			t.Errorf("%+v drains: %d", s, soon)
 		case !s.Stranded && s.Heir != NoHeir && (soon == DrainRefuse || late == DrainRefuse):
 			t.Errorf("%+v shuts a listener that its heir has", s)
@@ -69,7 +87,7 @@ func TestTenure(t *testing.T) {
 		}
 		bound, loaded := s, s
 		bound.Bound, loaded.Loaded = true, s.Bound
-		todo = append(todo, bound, loaded, b, o)
+		todo = append(todo, bound, loaded, b, o, h)
 	}
 	if len(seen) < 30 {
 		t.Errorf("%d tenures are too few to show anything", len(seen))

@@ -50,9 +50,9 @@ type Handover struct {
 	// Without Control and Life it makes its own, in its generation's directory.
 	Listen, Control, Life int
 
-	// Held: a standing broker has the listener as well, and will say so at the
-	// control endpoint.
-	Held bool
+	// Holder is the directory of the standing broker's generation that has the
+	// listener as well, and will say so at the control endpoint; "" if none has.
+	Holder string
 
 	// PID is the process the variable is meant for, 0 for the first that reads
 	// it. The trampoline knows it, and foreign daemons' children, who inherit
@@ -98,8 +98,8 @@ func (h Handover) Encode() string {
 	fd("listen", h.Listen)
 	fd("control", h.Control)
 	fd("life", h.Life)
-	if h.Held {
-		add("held", "true")
+	if h.Holder != "" {
+		add("holder", h.Holder)
 	}
 	if h.PID != 0 {
 		add("pid", strconv.Itoa(h.PID))
@@ -164,8 +164,8 @@ func (h *Handover) set(k, v string) (err error) {
 		h.Control, err = parseFD(v)
 	case "life":
 		h.Life, err = parseFD(v)
-	case "held":
-		h.Held = v == "true"
+	case "holder":
+		h.Holder = v
 	case "pid":
 		h.PID, err = strconv.Atoi(v)
 	case "version":

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/fastbind/fastbind/internal/control"
 	"github.com/fastbind/fastbind/internal/endpoint"
@@ -21,7 +22,8 @@ type Holding struct {
 	Place runtimedir.Place
 	Inode record.Inode // of both names
 
-	sock *endpoint.Socket
+	sock   *endpoint.Socket
+	holder string // the directory of the broker's generation
 }
 
 // Socket is the listener; it stays the holding's.
@@ -39,10 +41,48 @@ func Holder(dir string) string {
 	if err != nil || !filepath.IsAbs(holder) {
 		return ""
 	}
-	if alive, err := lock.Held(filepath.Join(holder, runtimedir.LifeName)); err != nil || !alive {
+	if !HolderLives(holder) {
 		return ""
 	}
 	return holder
+}
+
+// HolderLives reports whether the broker lives whose generation has the directory. A
+// fault of the file system is taken for no.
+func HolderLives(holder string) bool {
+	alive, err := lock.Held(filepath.Join(holder, runtimedir.LifeName))
+	return err == nil && alive
+}
+
+// leaves reports whether a generation has said that it accepts nobody any more. Its
+// process may live for a while.
+func leaves(e Entry) bool { return e.Record.Phase == record.Draining || e.Record.Phase.Final() }
+
+// Serving returns the living generation that serves in a service's directory, or will:
+// the one that current names; if that is dead or leaves, a successor of it that
+// loads, for the listener is that one's too; and where an outsider has deleted current,
+// the newest that has the listener at the endpoint's name.
+func Serving(dir string, entries []Entry) (Entry, bool) {
+	find := func(is func(Entry) bool) (Entry, bool) {
+		if i := slices.IndexFunc(entries, func(e Entry) bool { return e.Alive && is(e) }); i >= 0 {
+			return entries[i], true
+		}
+		return Entry{}, false
+	}
+	name := current(dir)
+	if name == "" {
+		return find(func(e Entry) bool {
+			return isNamed(dir, e.Record.Inode) && (e.Record.Succeeds == "" || e.Record.TookOver)
+		})
+	}
+	e, ok := find(func(e Entry) bool { return e.Name == name })
+	if ok && !leaves(e) {
+		return e, true
+	}
+	if heir, loads := find(func(e Entry) bool { return e.Record.Succeeds == name && !leaves(e) }); loads {
+		return heir, true
+	}
+	return e, ok
 }
 
 // Hold binds the service's endpoint and listens, and launches nobody: Outlook.Held
@@ -55,6 +95,9 @@ func (b *Broker) Hold(ctx context.Context, holder string) (Outlook, error) {
 	with := *b
 	with.holder = holder
 	o, err := with.Ensure(ctx, Holds, StepLock, proc.BootTime())
+	if o.Held != nil {
+		o.Held.holder = holder
+	}
 	if o.Conn != nil {
 		_ = o.Conn.Close()
 		o.Conn = nil
@@ -69,27 +112,6 @@ func (b *Broker) Hold(ctx context.Context, holder string) (Outlook, error) {
 // It blocks until the daemon has answered, which a stopped one never does, or until
 // ctx ends.
 func (b *Broker) Adopt(ctx context.Context, place runtimedir.Place, e Entry, holder string) (*Holding, *control.Client, error) {
-	f, c, err := TakeHold(ctx, place, e)
-	if err != nil {
-		return nil, nil, err
-	}
-	h := &Holding{Place: place}
-	if h.sock, err = endpoint.TakeFile(f); err == nil {
-		// Under the lock the name leads to the listener that current's generation has.
-		if h.Inode, err = b.markHeld(ctx, place, holder); err != nil {
-			_ = h.Close()
-		}
-	}
-	if err != nil {
-		_ = c.Close()
-		return nil, nil, err
-	}
-	return h, c, nil
-}
-
-// TakeHold is what Adopt asks the generation, for who has its listener already: the
-// file is another copy. It blocks as Adopt does.
-func TakeHold(ctx context.Context, place runtimedir.Place, e Entry) (*os.File, *control.Client, error) {
 	// One that was launched a moment ago has nothing to hand over yet. Who has heard
 	// enough is hung up on, so the hold gets a connection of its own.
 	c, err := DialControl(ctx, place, e.Name)
@@ -104,30 +126,50 @@ func TakeHold(ctx context.Context, place runtimedir.Place, e Entry) (*os.File, *
 	if c, err = DialControl(ctx, place, e.Name); err != nil {
 		return nil, nil, err
 	}
-	f, err := c.Hold(ctx)
+	h, err := b.adopt(ctx, c, place, e, holder)
 	if err != nil {
 		_ = c.Close()
 		return nil, nil, err
 	}
-	return f, c, nil
+	return h, c, nil
+}
+
+func (b *Broker) adopt(ctx context.Context, c *control.Client, place runtimedir.Place, e Entry, holder string) (*Holding, error) {
+	f, err := c.Hold(ctx, holder)
+	if err != nil {
+		return nil, err
+	}
+	h := &Holding{Place: place, holder: holder}
+	if h.sock, err = endpoint.TakeFile(f); err != nil {
+		return nil, err
+	}
+	// Which inode the listener has, its generation has written: a name may lead to
+	// another one by now.
+	r, err := record.Read(filepath.Join(e.Dir, record.FileName))
+	if err == nil {
+		h.Inode = r.Inode
+		err = b.markHeld(ctx, h)
+	}
+	if err != nil {
+		_ = h.Close()
+		return nil, err
+	}
+	return h, nil
 }
 
 // Inherit makes a holding of a listener that another broker has held, and takes f over
 // whatever it returns; inode is that of its names. Whoever serves from it serves on.
-// The error is ErrMoved if the endpoint's name does not lead to it any more.
+// It fails if the endpoint's names do not lead to it any more.
 //
 // It blocks until it has had the launch lock, or until ctx ends.
 func (b *Broker) Inherit(ctx context.Context, f *os.File, inode record.Inode, holder string) (*Holding, error) {
-	h := &Holding{Inode: inode}
+	h := &Holding{Inode: inode, holder: holder}
 	var err error
 	if h.sock, err = endpoint.TakeFile(f); err != nil {
 		return nil, err
 	}
 	if h.Place, err = b.find(); err == nil {
-		var at record.Inode
-		if at, err = b.markHeld(ctx, h.Place, holder); err == nil && at != inode {
-			err = ErrMoved
-		}
+		err = b.markHeld(ctx, h)
 	}
 	if err != nil {
 		_ = h.Close()
@@ -156,8 +198,7 @@ func (b *Broker) LetGo(ctx context.Context, holder string) error {
 	return os.Remove(path)
 }
 
-// ErrMoved says that an endpoint's name leads to another listener.
-var ErrMoved = errors.New("the endpoint's name leads to another listener")
+var errElsewhere = errors.New("the endpoint's names do not lead to the listener that was handed over")
 
 // Activate launches a daemon that inherits a copy of the held listener, with whoever
 // waits in its queue. With Result Attached it launched nobody: somebody accepts from

@@ -8,25 +8,27 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/fastbind/fastbind/internal/endpoint"
 	"github.com/fastbind/fastbind/internal/lock"
 	"github.com/fastbind/fastbind/internal/record"
 	"github.com/fastbind/fastbind/internal/runtimedir"
 )
 
 // own looks, under the launch lock, whether the held listener is the endpoint's and
-// nobody accepts from it. A deleted name is put back from the other one.
+// nobody accepts from it, or will. A deleted name is put back from the other one.
 func (s *system) own() Outcome {
 	entries, err := Generations(s.place.Dir)
 	if err != nil {
 		return s.fault(StagePrepare, err)
 	}
 	at := s.leads(runtimedir.SockName)
-	if !at && !s.leads(runtimedir.KeepName) {
+	if !at && !s.leads(runtimedir.KeepName) || s.b.held.sock.IsShut() {
 		return Moved
 	}
-	// One that drains has left its queue to us.
-	if e, ok := Current(s.place.Dir, entries); ok && e.Alive && e.Record.Phase != record.Draining {
+	switch e, ok := Serving(s.place.Dir, entries); {
+	case !ok, leaves(e): // its queue is ours
+	case e.Record.Stopped:
+		return Busy // it is about to drain
+	default:
 		return InUse
 	}
 	if at {
@@ -57,22 +59,21 @@ func (s *system) listenHeld() Outcome {
 	return OK
 }
 
-// markHeld says who holds, under the launch lock, and returns the inode of the
-// endpoint's name.
-func (b *Broker) markHeld(ctx context.Context, place runtimedir.Place, holder string) (record.Inode, error) {
-	dir, err := b.lockDir(ctx, place)
+// markHeld says who holds, under the launch lock, if the endpoint's names lead to the
+// listener.
+func (b *Broker) markHeld(ctx context.Context, h *Holding) error {
+	dir, err := b.lockDir(ctx, h.Place)
 	if err != nil {
-		return record.Inode{}, err
+		return err
 	}
 	if dir == nil {
-		return record.Inode{}, b.fault(LaunchFailed, StageDirectory, fs.ErrNotExist)
+		return b.fault(LaunchFailed, StageDirectory, fs.ErrNotExist)
 	}
 	defer func() { _ = lock.Release(dir) }()
-	inode, err := endpoint.Inode(place.Sock())
-	if err != nil {
-		return record.Inode{}, err
+	if !isNamed(h.Place.Dir, h.Inode) {
+		return errElsewhere
 	}
-	return inode, lead(dir, place.Dir, runtimedir.HolderName, holder)
+	return lead(dir, h.Place.Dir, runtimedir.HolderName, h.holder)
 }
 
 // dropHeld undoes a hold that came to nothing.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/fastbind/fastbind/internal/journal"
@@ -30,8 +31,8 @@ type Hook struct {
 // Preparing is the generation that is about to be forked.
 type Preparing struct {
 	Number uint64
-	Dir  string // its directory, whose name is the generation's
-	Addr string // the same, by a path that is short enough for a socket address
+	Dir    string // its directory, whose name is the generation's
+	Addr   string // the same, by a path that is short enough for a socket address
 }
 
 // An Aid is what a hook adds to one launch. Nil functions and zero values add nothing.
@@ -108,7 +109,9 @@ func (b *Broker) recordEnd(place runtimedir.Place, path string, pid int, exit pr
 	if err != nil || r.Phase == record.Gone {
 		return
 	}
-	if exit.Known && exit.Code == 0 && exit.Signal == 0 && r.Definition.Foreign && !r.Backend {
+	// However a foreign daemon ends that was asked to, it is what was asked for.
+	clean := exit.Known && exit.Code == 0 && exit.Signal == 0
+	if r.Definition.Foreign && !r.Backend && (clean || r.Stopped) {
 		_ = record.Append(path, record.PhaseLines(record.Gone, proc.BootTime())...)
 		return
 	}
@@ -129,4 +132,30 @@ func (b *Broker) recordEnd(place runtimedir.Place, path string, pid int, exit pr
 		f.Stage, f.Cause = r.Failure.Stage, r.Failure.Cause
 	}
 	b.Note(place.Root, failedEvent(r.Generation, pid, f))
+}
+
+// exitCause is the first line about a process that said nothing itself.
+func exitCause(stage string, exit proc.Exit) string {
+	if stage == StageAdopt {
+		return "the process ended before it adopted its listener"
+	}
+	if exit.Known && exit.Signal == 0 && (exit.Code == 126 || exit.Code == 127) {
+		return "the program could not be executed, or says so by its exit status"
+	}
+	return "the process ended"
+}
+
+func failedEvent(generation uint64, pid int, f record.Failure) journal.Event {
+	e := journal.Event{Kind: "failed", Generation: generation, PID: pid, Reason: f.Cause,
+		Fields: []journal.Field{{Key: "stage", Value: f.Stage}}}
+	if f.Status >= 0 {
+		e.Fields = append(e.Fields, journal.Field{Key: "status", Value: strconv.Itoa(f.Status), Number: true})
+	}
+	if f.Signal != "" {
+		e.Fields = append(e.Fields, journal.Field{Key: "signal", Value: f.Signal})
+	}
+	if f.Errno != 0 {
+		e.Fields = append(e.Fields, journal.Field{Key: "errno", Value: strconv.Itoa(int(f.Errno)), Number: true})
+	}
+	return e
 }

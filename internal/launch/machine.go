@@ -215,6 +215,8 @@ func (m Machine) Next(o Outcome) Machine {
 		case InUse, Moved:
 			// Somebody accepts, or other names were made, and these may be anybody's.
 			return m.finish(Attached)
+		case Busy:
+			return m.release(StepPause)
 		}
 
 	case StepAdmit:

@@ -11,8 +11,6 @@ import (
 
 	"github.com/fastbind/fastbind/internal/endpoint"
 	"github.com/fastbind/fastbind/internal/handover"
-	"github.com/fastbind/fastbind/internal/record"
-	"github.com/fastbind/fastbind/internal/runtimedir"
 )
 
 // A Hand is what a daemon that was started by hand holds after its launch.
@@ -40,9 +38,7 @@ func executable(string) error { return errors.ErrUnsupported }
 
 func leadCurrent(*os.File, string, string) error { return errors.ErrUnsupported }
 
-func (b *Broker) markHeld(context.Context, runtimedir.Place, string) (record.Inode, error) {
-	return record.Inode{}, errors.ErrUnsupported
-}
+func (b *Broker) markHeld(context.Context, *Holding) error { return errors.ErrUnsupported }
 
 // CreateLife makes a generation's life lock.
 func CreateLife(string) (*os.File, error) { return nil, errors.ErrUnsupported }

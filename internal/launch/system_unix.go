@@ -874,8 +874,16 @@ func (s *system) handover() handover.Handover {
 		Dir: s.place.Dir, Addr: s.place.Addr, GenDir: g.name, Inode: g.inode,
 		Listen: handover.None, Control: handover.None, Life: handover.None,
 		Version: s.b.Def.Version, StopWithin: s.b.Def.StopWithin, IdleExit: s.b.Def.IdleExit,
-		Succeeds: s.succeeds(), Held: s.mode == Activates,
+		Succeeds: s.succeeds(), Holder: s.holder(),
 	}
+}
+
+// holder is the directory of the broker that has the listener as well, "" if none has.
+func (s *system) holder() string {
+	if s.mode != Activates {
+		return ""
+	}
+	return s.b.held.holder
 }
 
 // succeeds names the generation that is to hand over, "" if there is none.
@@ -1076,20 +1084,5 @@ func launchedEvent(g Generation, old *Entry) journal.Event {
 		return e
 	}
 	e.Fields = []journal.Field{{Key: "bound_after_us", Value: strconv.FormatInt(g.BoundAfter.Microseconds(), 10), Number: true}}
-	return e
-}
-
-func failedEvent(generation uint64, pid int, f record.Failure) journal.Event {
-	e := journal.Event{Kind: "failed", Generation: generation, PID: pid, Reason: f.Cause,
-		Fields: []journal.Field{{Key: "stage", Value: f.Stage}}}
-	if f.Status >= 0 {
-		e.Fields = append(e.Fields, journal.Field{Key: "status", Value: strconv.Itoa(f.Status), Number: true})
-	}
-	if f.Signal != "" {
-		e.Fields = append(e.Fields, journal.Field{Key: "signal", Value: f.Signal})
-	}
-	if f.Errno != 0 {
-		e.Fields = append(e.Fields, journal.Field{Key: "errno", Value: strconv.Itoa(int(f.Errno)), Number: true})
-	}
 	return e
 }

@@ -97,25 +97,28 @@ type takeover struct {
 	inode        record.Inode
 	accept       func() error
 
-	dir *os.File // the locked directory
-	err error
+	dir    *os.File // the locked directory
+	holder string
+	err    error
 }
 
 // TakeOver makes own the generation that serves: under the launch lock the old
 // one stops accepting, and current moves. accept is called in between, when
 // nobody else accepts any more. The caller then closes the connection to the old
-// one, which looks at current to know whether it was replaced. The error says why
-// the successor must not serve; an old one that has died is no error.
-func TakeOver(ctx context.Context, place runtimedir.Place, old *control.Client, oldName, own string, inode record.Inode, accept func() error) error {
+// one, which looks at current to know whether it was replaced. holder is the
+// directory of the broker that holds the listener as well, as far as the old one could
+// tell. The error says why the successor must not serve; an old one that has died is no
+// error.
+func TakeOver(ctx context.Context, place runtimedir.Place, old *control.Client, oldName, own string, inode record.Inode, accept func() error) (holder string, err error) {
 	s := takeover{place: place, old: old, oldName: oldName, own: own, inode: inode, accept: accept}
 	var t Taking
 	for t.Step != TakeDone {
 		t = t.Next(s.do(ctx, t.Step))
 	}
 	if t.Taken {
-		return nil
+		return s.holder, nil
 	}
-	return s.err
+	return "", s.err
 }
 
 func (s *takeover) do(ctx context.Context, step TakeStep) Outcome {
@@ -133,7 +136,7 @@ func (s *takeover) do(ctx context.Context, step TakeStep) Outcome {
 			return Absent
 		}
 	case TakeOrder:
-		s.err = orderTakeOver(ctx, s.place, s.old, s.oldName)
+		s.holder, s.err = orderTakeOver(ctx, s.place, s.old, s.oldName)
 	case TakeAccept:
 		s.err = s.accept()
 	case TakeCurrent:
@@ -157,32 +160,32 @@ func (s *takeover) do(ctx context.Context, step TakeStep) Outcome {
 // owner, and is left to who finds it hung.
 const orderWithin = 5 * time.Second
 
-// orderTakeOver returns nil when the old generation does not accept any more, or
+// orderTakeOver returns without an error when the old generation does not accept any more, or
 // is dead. That its connection has ended does not prove that: two that accept
 // would be worse than a successor that gives up.
-func orderTakeOver(ctx context.Context, place runtimedir.Place, old *control.Client, oldName string) error {
+func orderTakeOver(ctx context.Context, place runtimedir.Place, old *control.Client, oldName string) (holder string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, orderWithin)
 	defer cancel()
-	err := old.TakeOver(ctx)
+	holder, err = old.TakeOver(ctx)
 	if err == nil {
-		return nil
+		return holder, nil
 	}
 	if _, refused := errors.AsType[*control.RemoteError](err); refused || ctx.Err() != nil {
-		return err
+		return "", err
 	}
 	r, readErr := record.Read(filepath.Join(place.Dir, oldName, record.FileName))
 	if readErr != nil {
-		return nil // its directory goes after its death only
+		return "", nil // its directory goes after its death only
 	}
 	h, openErr := Entry{Record: r}.Open()
 	if openErr != nil {
-		return nil
+		return "", nil
 	}
 	defer h.Close()
 	if h.Wait(ctx) != nil {
-		return errors.New("generation " + oldName + " has closed its control connection, and lives: " + err.Error())
+		return "", errors.New("generation " + oldName + " has closed its control connection, and lives: " + err.Error())
 	}
-	return nil
+	return "", nil
 }
 
 // isNamed reports whether a name of the endpoint leads to the listener. A cleaner

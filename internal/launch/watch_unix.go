@@ -102,17 +102,6 @@ func (c *child) verdict(b *Broker, place runtimedir.Place, stage string, cause e
 	b.recordEnd(place, c.record, c.pid, exit, stage, cause, why)
 }
 
-// exitCause is the first line about a process that said nothing itself.
-func exitCause(stage string, exit proc.Exit) string {
-	if stage == StageAdopt {
-		return "the process ended before it adopted its listener"
-	}
-	if exit.Known && exit.Signal == 0 && (exit.Code == 126 || exit.Code == 127) {
-		return "the program could not be executed, or says so by its exit status"
-	}
-	return "the process ended"
-}
-
 // setExit notes how the process ended.
 func (f *Fault) setExit(exit proc.Exit) {
 	f.Status = -1

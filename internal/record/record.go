@@ -329,9 +329,10 @@ func LimitLines(place string, limits []string) []Line {
 	return known(l)
 }
 
-// MainLines are the lines that say which process is the generation's main one.
+// MainLines are the lines that say which process is the generation's main one. A start
+// of 0 is unknown, and takes the former one's back.
 func MainLines(pid int, start uint64) []Line {
-	return known([]Line{Int("pid", pid), Int("start", start)})
+	return []Line{Int("pid", pid), Int("start", start)}
 }
 
 // InodeLine is the line that names the bound endpoint's inode.

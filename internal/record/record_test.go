@@ -120,6 +120,26 @@ func TestGolden(t *testing.T) {
 	}
 }
 
+// TestBrokersLines: what a standing broker adds is read as it was written, the last
+// main process counts.
+func TestBrokersLines(t *testing.T) {
+	path := filepath.Join(t.TempDir(), FileName)
+	full().write(t, path)
+	limits := []string{"memory 64M: in force, scope", "tasks 100: not in force: \"why\"\nnot"}
+	lines := append(LimitLines(`1 scope user "a.scope" "/b/a.scope"`, limits), NotifyLine("/run/x/msg"))
+	lines = append(lines, append(MainLines(12, 345), MainLines(67, 0)...)...)
+	if err := Append(path, lines...); err != nil {
+		t.Fatal(err)
+	}
+	r, err := Read(path)
+	if err != nil || r.Place != `1 scope user "a.scope" "/b/a.scope"` || !slices.Equal(r.Limits, limits) || r.Notify != "/run/x/msg" || r.PID != 67 || r.Start != 0 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if l := LimitLines("", nil); len(l) != 0 {
+		t.Errorf("of nothing: %v", l)
+	}
+}
+
 // TestMajorRefused: an unknown major version is refused naming both.
 func TestMajorRefused(t *testing.T) {
 	for _, major := range []string{"0", "2", "1.1", "01", "x", "", " 1"} {

@@ -42,6 +42,23 @@ func TestVM(t *testing.T) {
 		root.write("init", 0o755, plainInit)
 		boot(t, kernel, root, "/init", []string{"TestMemoryLimit", "TestTasksLimit", "TestDelegated", "TestDelegatedToMore", "TestOwnCgroup", "TestSweep", "TestPopulated"})
 	})
+	t.Run("broker", func(t *testing.T) {
+		root := newRoot(t, exe)
+		for name, pkg := range map[string]string{"broker.test": "..", "programs/testprog": "../../testprog",
+			"programs/plaind": "../../../e2e/testdata/plaind", "programs/notifyd": "../testdata/notifyd"} {
+			args := []string{"build", "-o", root.path(name), pkg}
+			if name == "broker.test" {
+				args = []string{"test", "-c", "-o", root.path(name), pkg}
+			}
+			build := exec.Command("go", args...)
+			build.Env = append(build.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+			if out, err := build.CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+		}
+		root.write("init", 0o755, brokerInit)
+		boot(t, kernel, root, "/init", []string{"TestMemoryLimit", "TestPlace", "TestLimits"})
+	})
 	t.Run("systemd", func(t *testing.T) {
 		const systemd = "/usr/lib/systemd/systemd"
 		if _, err := os.Stat(systemd); err != nil {
@@ -176,15 +193,23 @@ func fileExists(path string) bool {
 
 const tests = "/limit.test -test.v -test.run '^(TestOwnCgroup|TestSweep|TestPopulated|TestMemoryLimit|TestTasksLimit|TestDelegated.*|TestManager.+)$'"
 
-const plainInit = `#!/bin/sh
+const (
+	plainInit = mounts + tests + ending
+
+	// brokerInit has the standing broker launch daemons under limits.
+	brokerInit = mounts + "FASTBIND_TEST_PROGRAMS=/programs /broker.test -test.v -test.run '^(TestMemoryLimit|TestPlace|TestLimits)$'" + ending
+
+	mounts = `#!/bin/sh
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
-` + tests + `
+`
+	ending = `
 echo status $?
 poweroff -f
 `
+)
 
 // systemd makes systemd the first process, of a system with a message bus and the
 // manager of user 1000.

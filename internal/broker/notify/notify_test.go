@@ -660,6 +660,48 @@ func TestFinish(t *testing.T) {
 	}
 }
 
+// TestSettle: who settles goes on when everything that was said before has been taken,
+// and the reception goes on too.
+func TestSettle(t *testing.T) {
+	s := mustBind(t, filepath.Join(tempDir(t), FileName))
+	d := start(t, s)
+	d.do("say READY=1")
+	d.do("say STOPPING=1")
+	settled := make(chan struct{})
+	go func() {
+		defer close(settled)
+		s.Settle(context.Background()) // begun before Receive, as likely as not
+	}()
+	events := s.Receive(Generation{Main: d.id}, AccessMain)
+	wantState(t, next(t, events), Ready)
+	select {
+	case <-settled:
+		t.Fatal("settled before the last event was taken")
+	case <-time.After(50 * time.Millisecond):
+	}
+	wantState(t, next(t, events), Stopping)
+	<-settled
+	for range 3 {
+		s.Settle(context.Background()) // nothing is left
+	}
+	d.do("say STATUS=on")
+	if e := next(t, events); e.Status == nil || *e.Status != "on" {
+		t.Errorf("%+v", e)
+	}
+
+	d.do("say READY=1") // nobody takes that
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer cancel()
+	s.Settle(ctx)
+	if ctx.Err() == nil {
+		t.Error("settled, and an event was not taken")
+	}
+	go func() { _ = s.Close() }()
+	s.Settle(context.Background()) // ends with the socket
+	s.Finish()
+	s.Settle(context.Background())
+}
+
 // TestPath: mode, length, what is there already, and the alias of a directory
 // with a long name.
 func TestPath(t *testing.T) {

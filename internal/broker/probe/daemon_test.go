@@ -269,6 +269,50 @@ func TestAccept(t *testing.T) {
 	}
 }
 
+// TestUnaccepted: a connection that is in the queue when nobody asks any more is the
+// caller's, who can tell it from those of others; one that was accepted is not.
+func TestUnaccepted(t *testing.T) {
+	for _, sign := range []string{"accept", "http /"} {
+		t.Run(sign, func(t *testing.T) {
+			var left []*net.UnixConn
+			target := Target{Network: "unix", Address: filepath.Join(tempDir(t), "sock"),
+				Unaccepted: func(c *net.UnixConn) { left = append(left, c) }}
+			ln := hold(t, target.Address)
+			d := start(t, ln)
+			parsed, err := Parse(sign)
+			must(t, err)
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				_ = New(parsed, target).Await(ctx)
+			}()
+			waitPending(t, ln, 1)
+			cancel()
+			<-done
+			if len(left) != 1 {
+				t.Fatalf("%d connections", len(left))
+			}
+			defer left[0].Close()
+			inode, err := backlog.InodeOf(left[0])
+			must(t, err)
+			if waiting, err := backlog.Waiting(ln); err != nil || len(waiting) != 1 || waiting[0] != inode {
+				t.Errorf("in the queue are %v, %v, and ours is %d", waiting, err, inode)
+			}
+			d.do("close 1")
+			if sign == "accept" {
+				result := await(t, sign, target)
+				waitPending(t, ln, 1)
+				d.do("accept 1")
+				must(t, <-result)
+				if len(left) != 1 {
+					t.Error("one that was accepted is given up too")
+				}
+			}
+		})
+	}
+}
+
 // TestAcceptOneAtATime: a daemon that serves its first client and accepts nobody
 // else meanwhile is ready, which only the listener shows.
 func TestAcceptOneAtATime(t *testing.T) {

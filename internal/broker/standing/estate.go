@@ -95,9 +95,9 @@ func (l *Legacy) receive(ctx context.Context) {
 		return
 	}
 	defer l.conn.Close()
+	_ = l.conn.SetReadDeadline(time.Now().Add(passWithin))
 	stop := context.AfterFunc(ctx, func() { _ = l.conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
-	_ = l.conn.SetReadDeadline(time.Now().Add(passWithin))
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	_ = receiveFiles(l.conn, l.add)
@@ -172,8 +172,7 @@ func (e *estate) serve(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	if e.ln != nil {
-		stop := context.AfterFunc(ctx, func() { _ = e.ln.Close() })
-		defer stop()
+		defer e.ln.Close()
 		wg.Go(e.accept)
 	}
 	for {

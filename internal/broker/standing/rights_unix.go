@@ -40,6 +40,12 @@ func receiveFiles(conn *net.UnixConn, each func(label string, f *os.File)) error
 	data, oob := make([]byte, 4096), make([]byte, unix.CmsgSpace(16*4))
 	for {
 		n, oobn, flags, _, err := conn.ReadMsgUnix(data, oob)
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
 		received, bad := filesIn(oob[:oobn])
 		files, text = append(files, received...), append(text, data[:n]...)
 		for len(files) > 0 {
@@ -51,10 +57,8 @@ func receiveFiles(conn *net.UnixConn, each func(label string, f *os.File)) error
 			files, text = files[1:], rest
 		}
 		switch {
-		case err == io.EOF || err == nil && n == 0 && oobn == 0:
+		case n == 0 && oobn == 0:
 			return nil
-		case err != nil:
-			return err
 		case bad || flags&unix.MSG_CTRUNC != 0 || len(text) > maxLabel || len(files) > 16:
 			return errLabel
 		}

@@ -34,8 +34,6 @@ import (
 	"github.com/fastbind/fastbind/internal/runtimedir"
 )
 
-const deadline = 2 * time.Minute
-
 // brokerHelper is a broker's process. Arguments: its directory, the path by which it
 // is executed, and that of the daemons' program.
 var brokerHelper = reexec.Helper("broker", func(args []string) {

@@ -15,7 +15,8 @@ type (
 
 	// Launch starts a generation that inherits the listener, of which we keep a
 	// copy, by the launch protocol and under its lock. Answered with [Launched],
-	// [LaunchFailed], or [Adopted] if somebody else has bound meanwhile.
+	// [LaunchFailed], [Adopted] if somebody else has bound meanwhile, or [Stranded]
+	// if nobody has and the listener is not the endpoint's any more.
 	Launch struct{ Why Why }
 
 	// Succeed starts a successor beside the generation that serves. Answered with

@@ -32,8 +32,9 @@ type (
 	Inherited struct{ Run Run }
 
 	// Stranded says that no name leads to our listener any more, or to that of whom
-	// we follow, nor to anybody else's: both were deleted. It does not come while a
-	// Bind or Launch is under way.
+	// we follow, nor to anybody else's: both were deleted, or somebody has shut the
+	// listener down. It does not come while a Bind is under way, nor while a Launch
+	// is but as its answer.
 	Stranded struct{}
 
 	// Adopted says that somebody accepts at the endpoint whom this broker has not

@@ -71,7 +71,7 @@ func (s *step) stranded() {
 	switch {
 	case s.State == Following: // a client's, which may end as it likes
 		s.clear()
-	case s.Listener && s.State != Launching:
+	case s.Listener:
 		s.strand()
 		s.drop(Release{})
 	default:

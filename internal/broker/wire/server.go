@@ -7,7 +7,6 @@ import (
 	"net"
 	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -23,7 +22,7 @@ import (
 // Broker is what the server asks: a broker.Broker, and whoever knows what it is to
 // hold. All of it is called concurrently.
 type Broker interface {
-	List(context.Context) ([]broker.View, error)
+	List(ctx context.Context, names ...string) ([]broker.View, error)
 	Metrics(context.Context) (broker.Metrics, error)
 	Subscribe() (*broker.Subscription, error)
 	Request(ctx context.Context, name string, verb supervise.Verb) (supervise.Answer, error)
@@ -312,15 +311,14 @@ type serviceReply struct {
 
 // view is what the broker has of a service.
 func (s *server) view(name string) (broker.View, error) {
-	list, err := s.broker.List(s.ctx)
-	if err != nil {
+	list, err := s.broker.List(s.ctx, name)
+	switch {
+	case err != nil:
 		return broker.View{}, err
-	}
-	i, ok := slices.BinarySearchFunc(list, name, func(v broker.View, name string) int { return strings.Compare(v.Name, name) })
-	if !ok {
+	case len(list) == 0:
 		return broker.View{}, broker.ErrUnknown
 	}
-	return list[i], nil
+	return list[0], nil
 }
 
 type describeReply struct {

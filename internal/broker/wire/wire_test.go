@@ -46,7 +46,14 @@ type fake struct {
 	subs    []*fakeSubscription
 }
 
-func (f *fake) List(context.Context) ([]broker.View, error)     { return f.views, f.err }
+func (f *fake) List(_ context.Context, names ...string) ([]broker.View, error) {
+	list := f.views
+	if len(names) > 0 {
+		list = slices.DeleteFunc(slices.Clone(list), func(v broker.View) bool { return !slices.Contains(names, v.Name) })
+	}
+	return list, f.err
+}
+
 func (f *fake) Metrics(context.Context) (broker.Metrics, error) { return f.metrics, f.err }
 func (f *fake) Subscribe() (*broker.Subscription, error)        { return nil, broker.ErrSubscriptions }
 func (f *fake) Enable(_ context.Context, n string) error        { return f.change("enable " + n) }
