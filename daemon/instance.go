@@ -207,7 +207,9 @@ func (i *Instance) heal() {
 	}
 	if _, err := os.Lstat(filepath.Join(i.dir, runtimedir.LifeName)); os.IsNotExist(err) {
 		if f, err := launch.CreateLife(i.dir); err == nil {
+			i.mu.Lock()
 			i.life = f // the old file's lock goes with its last descriptor
+			i.mu.Unlock()
 		}
 	}
 }

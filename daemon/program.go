@@ -398,6 +398,9 @@ func (st *stand) live(ctx context.Context, p program) error {
 	st.inst.connections = ln.count
 	st.inst.mu.Unlock()
 
+	if st.handover != nil {
+		handover.Keep(st.kept)
+	}
 	st.inst.giver.bound(ln, st.inst.stop)
 	if st.old != nil {
 		defer st.old.Close() // gives the succession up, unless it was taken over
@@ -437,6 +440,15 @@ func (st *stand) live(ctx context.Context, p program) error {
 		st.inst.Ready()
 	}
 	return st.serve(ctx, p, ln, state, stranded)
+}
+
+// kept is what the daemon stands on.
+func (st *stand) kept() handover.Kept {
+	st.inst.mu.Lock()
+	defer st.inst.mu.Unlock()
+	h := *st.handover
+	h.Succeeds = "" // that is done
+	return handover.Kept{Handover: h, Listener: st.listener, ControlListener: st.control, LifeLock: st.inst.life}
 }
 
 func (i *Instance) later() bool {

@@ -103,7 +103,7 @@ func TestBrokerUpgrade(t *testing.T) {
 	cancel()
 	wg.Wait()
 	t.Logf("%d brokers, %d requests, %d cut off by %d stops of the daemon", len(pids), asked, cut, upgrades/2)
-	if len(pids) != upgrades || asked < upgrades || cut > clients*upgrades/2 {
+	if len(pids) != 1 || asked < upgrades || cut > clients*upgrades/2 {
 		t.Errorf("%d brokers, %d requests, %d cut off", len(pids), asked, cut)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -80,13 +81,16 @@ func (a *aids) drop(dir string) {
 	delete(a.of, dir)
 }
 
+func (a *aids) all() []*aid {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Collect(maps.Values(a.of))
+}
+
 // close closes those that are left when the broker ends, and waits for those that are
 // being closed.
 func (a *aids) close() {
-	a.mu.Lock()
-	left := slices.Collect(maps.Values(a.of))
-	a.mu.Unlock()
-	for _, x := range left {
+	for _, x := range a.all() {
 		x.close(false)
 	}
 }
@@ -186,8 +190,9 @@ func (a *aid) receive(main proc.ID) {
 	}
 }
 
-// adopt makes the aid of a generation that somebody else has launched.
-func (a *aid) adopt(place runtimedir.Place, e launch.Entry) {
+// adopt makes the aid of a generation that somebody else has launched. socket is the one
+// that it notifies, if that is left, which it takes over.
+func (a *aid) adopt(place runtimedir.Place, e launch.Entry, left **os.File) {
 	a.number, a.dir = e.Number, e.Dir
 	if p, err := limit.ParsePlace(e.Record.Place); err == nil && (p.By != limit.None || a.service.Limits != (limit.Wanted{})) {
 		if a.service.Limits == (limit.Wanted{}) {
@@ -198,7 +203,15 @@ func (a *aid) adopt(place runtimedir.Place, e launch.Entry) {
 	}
 	// The name is the one that the daemon was told, as long as it leads to where it did.
 	if path := filepath.Join(place.Addr, e.Name, notify.FileName); e.Record.Notify == path {
-		if socket, err := notify.Bind(path); err == nil {
+		socket, err := (*notify.Socket)(nil), error(nil)
+		if f := *left; f != nil {
+			*left = nil
+			socket, err = notify.Adopt(path, f)
+		}
+		if socket == nil {
+			socket, err = notify.Bind(path)
+		}
+		if err == nil {
 			a.socket = socket
 			a.receive(e.ID())
 		}

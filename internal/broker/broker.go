@@ -17,7 +17,6 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,7 +31,6 @@ import (
 	"github.com/fastbind/fastbind/internal/journal"
 	"github.com/fastbind/fastbind/internal/launch"
 	"github.com/fastbind/fastbind/internal/proc"
-	"github.com/fastbind/fastbind/internal/record"
 	"github.com/fastbind/fastbind/internal/runtimedir"
 )
 
@@ -47,7 +45,7 @@ type Config struct {
 
 	// These pass listeners on from one broker to the next, by the name of the
 	// service's directory. They are called by the loop and do not block; each may be
-	// nil. Left returns what the broker before has left, once; the file is the
+	// nil. Left returns what the broker before has left, once; the files are the
 	// caller's. Keep is told of every listener that the broker has from now on, Leave
 	// that it has it no more, or, with departs, that it ends. The holding is the
 	// broker's.
@@ -55,16 +53,13 @@ type Config struct {
 	Keep  func(dirName string, h *launch.Holding)
 	Leave func(dirName string, h *launch.Holding, departs bool)
 
+	// Same: this process was the broker before, and has executed another program. Its
+	// children are that one's.
+	Same bool
+
 	// Claim finds out what daemons can be limited with; nil: limit.Claim, of the
 	// user's systemd managers. It is called once, when something is to be limited.
 	Claim func(context.Context) limit.Available
-}
-
-// Left is a listener that the broker before has left, and the inode of its names. It
-// is zero if there is none.
-type Left struct {
-	File  *os.File
-	Inode record.Inode
 }
 
 // A Broker holds the services of one user and instance. Run is called once; the
@@ -148,6 +143,9 @@ func (b *Broker) Run(ctx context.Context, services []Service) error {
 	defer cancel()
 	defer b.poll.Close()
 	b.ctx = ctx
+	if b.config.Same {
+		b.raise(ctx)
+	}
 	_, err := backlog.Dump()
 	b.blind = err != nil
 	for _, s := range services {
@@ -161,6 +159,9 @@ func (b *Broker) Run(ctx context.Context, services []Service) error {
 	defer b.spare.Close()
 	defer b.quiet.Stop()
 	b.set(services)
+	if b.config.Same {
+		b.disown(ctx)
+	}
 	b.under.Go(func() { b.pollAll(ctx) })
 	if b.files != nil {
 		defer b.files.Close()

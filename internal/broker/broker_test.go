@@ -626,3 +626,26 @@ func TestNoStartOrder(t *testing.T) {
 		})
 	}
 }
+
+// TestIdleExitLongAfter: a backend that was launched for a broker knows that it is held
+// for as long as it runs: when it ends by itself the queue stays ours, and nobody is
+// launched before somebody comes.
+func TestIdleExitLongAfter(t *testing.T) {
+	w := newWorld(t)
+	s := w.backend("idle")
+	s.Definition.IdleExit = 11 * time.Second // longer than a daemon waits for a broker to come
+	w.run(s)
+	if _, err := w.broker.Request(t.Context(), "idle", supervise.VerbReady); err != nil {
+		t.Fatal(err)
+	}
+	w.eventually("it has ended", func() bool { return len(w.living("idle")) == 0 })
+	time.Sleep(500 * time.Millisecond) // for a launch that is not to come
+	if n := w.execs(); n != 1 {
+		t.Errorf("%d launches, though nobody came", n)
+	}
+	conn, err := net.Dial("unix", w.sock("idle"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.Close()
+}

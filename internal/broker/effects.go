@@ -164,9 +164,13 @@ func (b *Broker) counted(s *service) (bound func()) {
 
 // bind holds the endpoint, or gets a copy of the listener of who serves there.
 func (b *Broker) bind(ctx context.Context, as Service, l *launch.Broker, left Left) func(*service) supervise.Event {
-	if left.File != nil {
+	defer left.Close()
+	if f := left.File; f != nil {
+		left.File = nil
 		// Where it leads nowhere any more, everything begins anew.
-		if h, err := l.Inherit(ctx, left.File, left.Inode, b.config.Holder); err == nil {
+		if h, err := l.Inherit(ctx, f, left.Inode, b.config.Holder); err == nil && left.Same {
+			return b.resume(ctx, as, l, h, &left)
+		} else if err == nil {
 			return b.inherited(ctx, as, l, h)
 		}
 	}
@@ -183,7 +187,7 @@ func (b *Broker) bind(ctx context.Context, as Service, l *launch.Broker, left Le
 			return supervise.Bound{}
 		}
 	}
-	return b.adopt(ctx, as, l, out.Place)
+	return b.adopt(ctx, as, l, out.Place, &left)
 }
 
 // stageOf is where a launch failed.
@@ -205,7 +209,7 @@ func (b *Broker) inherited(ctx context.Context, as Service, l *launch.Broker, h 
 			return supervise.Bound{}
 		}
 	}
-	adopted := b.adopt(ctx, as, l, h.Place)
+	adopted := b.adopt(ctx, as, l, h.Place, nil)
 	return func(s *service) supervise.Event {
 		a, ok := adopted(s).(supervise.Adopted)
 		switch {
@@ -229,7 +233,7 @@ func failedTo(e supervise.Event) func(*service) supervise.Event {
 var errUnknown = errors.New("somebody accepts at the endpoint, and no living generation is on record")
 
 // adopt finds out who serves, and gets a copy of its listener if it can hand it over.
-func (b *Broker) adopt(ctx context.Context, as Service, l *launch.Broker, place runtimedir.Place) func(*service) supervise.Event {
+func (b *Broker) adopt(ctx context.Context, as Service, l *launch.Broker, place runtimedir.Place, left *Left) func(*service) supervise.Event {
 	within, cancel := context.WithTimeout(ctx, adoptWithin)
 	defer cancel()
 	for {
@@ -238,28 +242,23 @@ func (b *Broker) adopt(ctx context.Context, as Service, l *launch.Broker, place 
 		if err != nil || !ok {
 			return failedTo(supervise.BindFailed{Reason: errUnknown.Error()})
 		}
-		handle, err := e.Open()
+		r, err := find(place, e, left.run(e.Number))
 		if err != nil {
 			return failedTo(supervise.BindFailed{Reason: err.Error()})
 		}
-		r := &run{place: place, entry: e, handle: handle, found: true}
 		backend := e.Record.Backend || !e.Record.Definition.Foreign
 		event := supervise.Adopted{Run: supervise.Run{Backend: backend, Ready: e.Record.WasReady}}
 		var held *launch.Holding
-		if backend {
+		if backend && r.hold == nil {
 			// A broker that was killed a moment ago is the holder until the daemon has
 			// seen its end, and a successor may be taking over: look again.
 			if held, r.hold, err = l.Adopt(within, place, e, b.config.Holder); err != nil && again(within) {
-				_ = handle.Close()
+				_ = r.handle.Close()
 				continue
 			}
 			event.Listener = err == nil
 		}
-		if r.aid = b.aids.get(e.Dir); r.aid == nil { // else this broker has launched it, as a successor
-			r.aid = b.newAid(ctx, as, l)
-			r.aid.adopt(place, e)
-			r.aid.made()
-		}
+		b.assist(ctx, as, l, r, left.run(e.Number))
 		return func(s *service) supervise.Event {
 			b.keep(s, held)
 			b.follow(s, r)
@@ -277,6 +276,31 @@ func again(ctx context.Context) bool {
 	case <-time.After(askAgain):
 		return true
 	}
+}
+
+// find makes a generation that is there one to be followed, but for its aid.
+func find(place runtimedir.Place, e launch.Entry, left *LeftRun) (*run, error) {
+	handle, err := e.Open()
+	if err != nil {
+		return nil, err
+	}
+	r := &run{place: place, entry: e, handle: handle, found: true}
+	if left != nil {
+		r.hold, r.status = holdOf(&left.Hold), left.Status
+	}
+	return r, nil
+}
+
+// assist gives a generation that was found its aid; left is what is left of it, or nil.
+func (b *Broker) assist(ctx context.Context, as Service, l *launch.Broker, r *run, left *LeftRun) {
+	if r.aid = b.aids.get(r.entry.Dir); r.aid != nil {
+		return // this broker has launched it, as a successor
+	}
+	if left == nil {
+		left = &LeftRun{}
+	}
+	r.aid = b.newAid(ctx, as, l)
+	r.aid.adopt(r.place, r.entry, &left.Notify)
 }
 
 // adoptWithin bounds the wait for a daemon to hand its listener over. Its control
@@ -310,7 +334,7 @@ func (b *Broker) activate(ctx context.Context, as Service, l *launch.Broker, hel
 		if !held.Leads() {
 			b.deny(ctx, l, held, &launch.Fault{Stage: launch.StageConnect, Err: errDeleted})
 		}
-		adopted := b.adopt(ctx, as, l, out.Place)
+		adopted := b.adopt(ctx, as, l, out.Place, nil)
 		return func(s *service) supervise.Event {
 			e := adopted(s)
 			if _, failed := e.(supervise.BindFailed); failed {
@@ -373,7 +397,7 @@ func (b *Broker) succeed(ctx context.Context, as Service, l *launch.Broker, numb
 }
 
 func (b *Broker) succeeded(ctx context.Context, as Service, l *launch.Broker, place runtimedir.Place, number uint64) func(*service) supervise.Event {
-	adopted := b.adopt(ctx, as, l, place)
+	adopted := b.adopt(ctx, as, l, place, nil)
 	return func(s *service) supervise.Event {
 		if a, ok := adopted(s).(supervise.Adopted); ok {
 			return supervise.Succeeded{Number: number, Run: a.Run}

@@ -367,7 +367,7 @@ func (b *Broker) followHeir(ctx context.Context, s *service, r *run) {
 		return
 	}
 	number := r.number
-	adopted := b.adopt(ctx, r.aid.service, r.aid.launch, r.place)
+	adopted := b.adopt(ctx, r.aid.service, r.aid.launch, r.place, nil)
 	b.post(ctx, s.key, func(s *service) supervise.Event {
 		if a, ok := adopted(s).(supervise.Adopted); ok && a.Run.Number != number {
 			return supervise.Succeeded{Number: number, Run: a.Run}

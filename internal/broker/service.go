@@ -176,7 +176,7 @@ func (b *Broker) letGo(s *service) {
 	}
 	done := make(chan struct{})
 	b.leaving[s.launch.DirName()] = done
-	b.under.Go(func() {
+	b.workers.do(&b.under, func() {
 		defer close(done)
 		ctx, cancel := context.WithTimeout(b.ctx, letGoWithin)
 		defer cancel()

@@ -50,36 +50,56 @@ itself, called ` + standing.Service + `: status, logs, why and stop take that na
 There is one in an instance; to start another is exit status 9, with who is there.`,
 		Example: `  fastbind broker
   fastbind broker install           start it with the session, by systemd or launchd
+  fastbind broker upgrade           go on with the version that is installed now
   fastbind stop ` + standing.Service,
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	onDemand := cmd.Flags().Bool("on-demand", false, "end when there is nothing to hold")
 	_ = cmd.Flags().MarkHidden("on-demand")
+	try := cmd.Flags().Bool("check-handover", false, "say what a broker that becomes this program needs to know")
+	_ = cmd.Flags().MarkHidden("check-handover")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if *onDemand {
-			return a.serveAsBroker(cmd.Context(), standing.Config{OnDemand: true})
+		if *try {
+			a.print(standing.Try(thisProgram(), a.definitions()))
+			return nil
 		}
-		return a.beBroker(cmd.Context())
+		//fastbindvet:ignore beforerun what this process has from its former program it must take before anything forks
+		inheritance, err := standing.Inherit()
+		switch {
+		case err != nil:
+			return err
+		case *onDemand:
+			return a.serveAsBroker(cmd.Context(), standing.Config{OnDemand: true, Inheritance: inheritance})
+		}
+		return a.beBroker(cmd.Context(), inheritance)
 	}
-	cmd.AddCommand(a.brokerInstallCommand(), a.brokerUninstallCommand())
+	cmd.AddCommand(a.brokerInstallCommand(), a.brokerUninstallCommand(), a.brokerUpgradeCommand())
 	return cmd
+}
+
+func thisProgram() standing.Program {
+	version, revision := buildVersion()
+	return standing.Program{Version: version, Build: revision}
 }
 
 // beBroker is the broker's process, started by hand or by a service manager.
 //
 //fastbindvet:ignore beforerun nobody has launched this process, so nobody waits for it yet
-func (a *app) beBroker(ctx context.Context) error {
+func (a *app) beBroker(ctx context.Context, inheritance *standing.Inheritance) error {
 	manager, err := activation.Take(unit.SocketName)
 	if err != nil {
 		return err
+	}
+	if inheritance != nil {
+		manager.Sockets = inheritance.Sockets
 	}
 	by, err := a.brokerDefinition()
 	if err != nil {
 		return err
 	}
 	var legacy *standing.Legacy
-	if len(manager.Sockets) > 0 {
+	if len(manager.Sockets) > 0 && inheritance == nil {
 		// The service manager's broker is the one that is to stay, and has what another
 		// one holds.
 		legacy = standing.Claim(ctx, a.dirs, a.instance)
@@ -87,7 +107,7 @@ func (a *app) beBroker(ctx context.Context) error {
 			return err
 		}
 	}
-	err = a.serveAsBroker(ctx, standing.Config{By: &by, Manager: manager, Legacy: legacy})
+	err = a.serveAsBroker(ctx, standing.Config{By: &by, Manager: manager, Legacy: legacy, Inheritance: inheritance})
 	if errors.Is(err, fastbind.ErrAlreadyBound) {
 		return a.brokerThere(ctx, by)
 	}
@@ -103,9 +123,14 @@ func (a *app) serveAsBroker(ctx context.Context, c standing.Config) error {
 	ctx, stop := a.notify(ctx, syscall.SIGTERM)
 	defer stop()
 	c.Instance, c.Env, c.Client = a.instance, a.dirs, a.clientEnv
-	c.Version, _ = buildVersion()
+	program := thisProgram()
+	c.Version, c.Build = program.Version, program.Build
 	c.Read, c.Dir, c.Reload = a.definitions, a.configDir, func() (<-chan struct{}, func()) { return a.ticks(syscall.SIGHUP) }
-	c.Serve, c.Say = serveBroker, a.sayer()
+	c.Serve, c.Say, c.Upgraded = serveBroker, a.sayer(), tellUpgraded
+	c.Replacement = func() (standing.Replacement, error) {
+		exe, err := a.installedSelf()
+		return standing.Replacement{Path: exe, Args: append([]string{exe}, a.args...), Env: os.Environ}, err
+	}
 	return standing.Run(ctx, c)
 }
 

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/fastbind/fastbind/internal/broker/standing"
 	"github.com/fastbind/fastbind/internal/broker/wire"
 	"github.com/fastbind/fastbind/internal/launch"
 )
@@ -28,7 +29,8 @@ the same.
 A daemon made with the SDK hands its listener over: its successor loads while it
 serves, then takes over, and nobody is refused or cut off before stop_within is
 over. If the successor fails, the old daemon serves on and the exit status is 4.
-Another daemon is stopped first. A service that is not running is started.`,
+Another daemon is stopped first. A service that is not running is started. The
+broker itself is upgraded; see fastbind broker upgrade.`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.completeNames(0),
 	}
@@ -64,6 +66,11 @@ func (a *app) restart(ctx context.Context, name string, ready bool, r *restartRe
 	p, err := a.plan(name, nil, nil)
 	if err != nil {
 		return err
+	}
+	if name == standing.Service {
+		if done, err := a.restartBroker(ctx, p, r); done || err != nil {
+			return err
+		}
 	}
 	held := false
 	err = again(ctx, func() error {

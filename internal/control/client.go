@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"strconv"
 	"unicode/utf8"
 
@@ -36,6 +37,16 @@ func NewClient(conn net.Conn) *Client {
 // Close closes the connection and ends a call that is under way. It does not
 // wait. A second Close does nothing.
 func (c *Client) Close() error { return c.wire.Close() }
+
+// File returns a copy of the connection's descriptor, close-on-exec, for another
+// NewClient: what the connection stands for lives on with it.
+func (c *Client) File() (*os.File, error) {
+	conn, ok := c.wire.Conn().(interface{ File() (*os.File, error) })
+	if !ok {
+		return nil, errors.ErrUnsupported
+	}
+	return conn.File()
+}
 
 // Identify returns what the daemon says of itself now. A nonce of at most
 // MaxNonce bytes of UTF-8, fresh for each call, makes sure that the reply was

@@ -78,8 +78,7 @@ func TestDecodeRefuses(t *testing.T) {
 		// Never adopt what no broker hands over: standard output, say.
 		{golden + "\nlisten=2", "FASTBIND_HANDOVER: listen: no descriptor that a broker hands over"},
 		{golden + "\ncontrol=-1", "FASTBIND_HANDOVER: control: no descriptor that a broker hands over"},
-		{golden + "\nlife=22", "FASTBIND_HANDOVER: life: no descriptor that a broker hands over"},
-		{golden + "\nfurther=x:22", "FASTBIND_HANDOVER: further: no descriptor that a broker hands over"},
+		{golden + "\nlife=0", "FASTBIND_HANDOVER: life: no descriptor that a broker hands over"},
 		{golden + "\nfurther=x", `FASTBIND_HANDOVER: further: strconv.Atoi: parsing "": invalid syntax`},
 		{golden + "\nlife=", `FASTBIND_HANDOVER: life: strconv.Atoi: parsing "": invalid syntax`},
 		{golden + "\npid=x", `FASTBIND_HANDOVER: pid: strconv.Atoi: parsing "x": invalid syntax`},
@@ -110,7 +109,7 @@ func TestRoundTrip(t *testing.T) {
 			PID: int(rapid.Int32().Draw(t, "pid")), Version: text.Draw(t, "version"), StopWithin: time.Duration(rapid.Int64().Draw(t, "stop within")), IdleExit: time.Duration(rapid.Int64().Draw(t, "idle exit")),
 		}
 		for range rapid.IntRange(0, 16).Draw(t, "further endpoints") {
-			want.Further = append(want.Further, Further{name.Draw(t, "name"), rapid.IntRange(FirstFD, FirstFD+maxFDs-1).Draw(t, "fd")})
+			want.Further = append(want.Further, Further{name.Draw(t, "name"), rapid.IntRange(FirstFD, 1<<20).Draw(t, "fd")})
 		}
 		got, err := Decode(want.Encode())
 		if diff := cmp.Diff(want, got); err != nil || diff != "" {
@@ -135,7 +134,7 @@ func FuzzDecode(f *testing.F) {
 			fds = append(fds, f.FD)
 		}
 		for _, fd := range fds {
-			if fd != None && (fd < FirstFD || fd >= FirstFD+maxFDs) {
+			if fd != None && fd < FirstFD {
 				t.Fatalf("descriptor %d", fd)
 			}
 		}

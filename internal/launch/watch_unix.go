@@ -88,7 +88,13 @@ func (c *child) awaitAdoption(def definition.Definition) (stage string, cause er
 
 // verdict writes how the dead child ended, as far as it did not say so itself.
 func (c *child) verdict(b *Broker, place runtimedir.Place, stage string, cause error) {
-	exit := c.ended()
+	exit, _ := c.handle.Exit()
+	if !exit.Known {
+		exit = c.ended()
+	}
+	// Reaped last: if this process executes another program before the end is on
+	// record, that one finds it.
+	defer c.ended()
 	why := c.aid.ended(c.pid, exit)
 	if why.Lives {
 		return

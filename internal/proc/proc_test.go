@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -724,5 +725,32 @@ func TestExitString(t *testing.T) {
 	}
 	if got, want := exitOf(syscall.WaitStatus(0x86)), (Exit{Known: true, Signal: syscall.SIGABRT, Core: true}); got != want {
 		t.Errorf("exitOf = %+v", got)
+	}
+}
+
+// TestChildren: those that live and those that have ended, and nobody else's.
+func TestChildren(t *testing.T) {
+	living, dead := startChild(t, waitFor(":"), nil), startChild(t, waitFor(":"), nil)
+	h := mustOpen(t, mustID(t, dead.pid))
+	dead.end()
+	mustWait(t, h)
+	list, err := Children()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pids []int
+	for _, id := range list {
+		pids = append(pids, id.PID)
+		if got, err := Of(id.PID); err != nil || got != id {
+			t.Errorf("%+v, and by its pid %+v, %v", id, got, err)
+		}
+	}
+	for _, c := range []*child{living, dead} {
+		if !slices.Contains(pids, c.pid) {
+			t.Errorf("%d is not among %d", c.pid, pids)
+		}
+	}
+	if slices.Contains(pids, os.Getpid()) || slices.Contains(pids, os.Getppid()) {
+		t.Errorf("%d", pids)
 	}
 }

@@ -133,7 +133,10 @@ type Socket struct {
 	events chan Event    // closed by deliver, or by Close if nothing was received
 	work   sync.WaitGroup
 
+	gate sync.Mutex // is held from the reading of a message until it is in the queue
+
 	mu       sync.Mutex // guards the fields below
+	queue    *queue     // once received
 	received bool
 	closed   bool
 	finished bool            // no more is to be received
@@ -239,6 +242,7 @@ func (s *Socket) Receive(g Generation, access Access) <-chan Event {
 		return s.events
 	}
 	q := newQueue()
+	s.queue = q
 	r := &receiver{socket: s, queue: q, judge: judge{generation: g, main: g.Main, all: access == AccessAll}}
 	s.work.Go(func() {
 		err := r.run()
@@ -283,6 +287,33 @@ func (s *Socket) Settle(ctx context.Context) {
 	case <-s.stop:
 	case <-ctx.Done():
 	}
+}
+
+// Pause leaves what is sent from now on with the kernel until resume is called, and
+// returns when all that was received before is taken, or will never be: who executes
+// another program then, with a copy of the descriptor for Adopt, loses nothing. The
+// error is ctx's; then there is no pause.
+func (s *Socket) Pause(ctx context.Context) (resume func(), err error) {
+	s.gate.Lock()
+	s.mu.Lock()
+	q := s.queue
+	if s.closed || s.finished {
+		q = nil
+	}
+	s.mu.Unlock()
+	if q == nil {
+		return s.gate.Unlock, nil
+	}
+	taken := make(chan struct{})
+	q.add(item{release: func() { close(taken) }})
+	select {
+	case <-taken:
+	case <-s.stop:
+	case <-ctx.Done():
+		s.gate.Unlock()
+		return nil, ctx.Err()
+	}
+	return s.gate.Unlock, nil
 }
 
 // hurry makes a read that would wait end, until rest: the receiver knows no other

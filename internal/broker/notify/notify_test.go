@@ -868,3 +868,79 @@ func TestParseKin(t *testing.T) {
 		}
 	}
 }
+
+// TestPause: what is sent during a pause stays with the kernel, for whoever has the
+// socket then; what was received before is taken before the pause begins.
+func TestPause(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "msg")
+	s, err := Bind(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	self, err := proc.Self()
+	if err != nil {
+		t.Fatal(err)
+	}
+	events := s.Receive(Generation{Main: self}, AccessAll)
+	say, err := net.Dial("unixgram", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer say.Close()
+	send := func(text string) {
+		t.Helper()
+		if _, err := say.Write([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	send("READY=1")
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	s.Settle(ctx) // it is received by then; nobody takes it
+	if _, err := s.Pause(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("a pause while something is not taken: %v", err)
+	}
+	if e := <-events; e.State != Ready {
+		t.Errorf("%+v", e)
+	}
+	resume, err := s.Pause(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	send("STATUS=during the pause")
+	select {
+	case e := <-events:
+		t.Errorf("received during the pause: %+v", e)
+	case <-time.After(50 * time.Millisecond):
+	}
+	f, err := s.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, err := Adopt(path, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	heard := next.Receive(Generation{Main: self}, AccessAll)
+	if e := <-heard; e.Status == nil || *e.Status != "during the pause" {
+		t.Errorf("%+v", e)
+	}
+	resume()
+	if err := next.Close(); err != nil {
+		t.Error(err)
+	}
+	if resume, err := s.Pause(t.Context()); err != nil { // of one that goes on
+		t.Error(err)
+	} else {
+		resume()
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if resume, err := s.Pause(t.Context()); err != nil { // of one that is closed
+		t.Error(err)
+	} else {
+		resume()
+	}
+}

@@ -45,15 +45,19 @@ func (r *receiver) run() error {
 			return os.NewSyscallError("recvmsg", err)
 		}
 		r.handle(d, euid)
+		r.socket.gate.Unlock()
 	}
 	return nil
 }
 
-// receive waits for a datagram. After Finish and Settle it does not wait, EAGAIN says
-// that there is none.
+// receive waits for a datagram; with one it has the gate, which the caller opens. After
+// Finish and Settle it does not wait, EAGAIN says that there is none.
 func (r *receiver) receive(text, oob []byte) (d datagram, err error) {
 	attempt := func(fd uintptr) bool {
-		d, err = receiveMessage(fd, text, oob)
+		r.socket.gate.Lock()
+		if d, err = receiveMessage(fd, text, oob); err != nil {
+			r.socket.gate.Unlock()
+		}
 		return err != syscall.EAGAIN
 	}
 	// With a deadline, Read does not even try.

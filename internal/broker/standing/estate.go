@@ -128,8 +128,10 @@ func (l *Legacy) close() []string {
 	defer l.mu.Unlock()
 	var labels []string
 	for dirName, left := range l.left {
-		labels = append(labels, label(dirName, left.Inode))
-		_ = left.File.Close()
+		if left.File != nil {
+			labels = append(labels, label(dirName, left.Inode))
+		}
+		left.Close()
 	}
 	clear(l.left)
 	return labels

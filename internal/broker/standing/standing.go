@@ -21,6 +21,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/fastbind/fastbind"
@@ -57,6 +58,7 @@ type Config struct {
 	Env      runtimedir.Env
 	Client   func() []string // the environment that the contracts select from
 	Version  string
+	Build    string // what it was built from
 
 	// By is how this process is launched again, or another one in its place; nil in one
 	// that was launched, which has been told.
@@ -78,6 +80,16 @@ type Config struct {
 
 	// Legacy is what [Claim] has returned; nil: of the broker that this one succeeds.
 	Legacy *Legacy
+
+	// Inheritance is what [Inherit] has returned, nil of a new process. Replacement says
+	// how another program is executed in place of this one; it is called when the broker
+	// loads, before the program at its path can be another one.
+	Inheritance *Inheritance
+	Replacement func() (Replacement, error)
+
+	// Upgraded tells who has asked for an upgrade, at the other end of conn, that this
+	// program has replaced the former.
+	Upgraded func(conn net.Conn, from, to Program) error
 
 	// Serve answers at a listener until ctx ends, and closes it.
 	Serve func(ctx context.Context, ln net.Listener, c *Control) error
@@ -128,13 +140,26 @@ func (backend) Load(ctx context.Context, inst *daemon.Instance) (*process, error
 		return nil, err
 	}
 	own := filepath.Base(inst.RuntimeDir())
-	p := &process{Config: c, inst: inst, dir: c.Dir(), woken: make(chan struct{}, 1), legacy: c.Legacy, estate: newEstate(c, filepath.Join(place.Addr, own))}
+	addr := filepath.Join(place.Addr, own)
+	if c.Inheritance != nil {
+		clearNames(addr)
+		c.Legacy = c.Inheritance.legacy()
+		for _, problem := range c.Inheritance.Problems {
+			c.Say(problem)
+		}
+	}
+	p := &process{Config: c, inst: inst, dir: c.Dir(), woken: make(chan struct{}, 1), legacy: c.Legacy, estate: newEstate(c, addr)}
+	if c.Replacement != nil {
+		if p.replacement, err = c.Replacement(); err != nil {
+			return nil, err
+		}
+	}
 	if p.legacy == nil {
 		p.legacy = claim(ctx, c.Env, c.Instance, own)
 	}
 	p.legacy.stored(slices.DeleteFunc(slices.Clone(c.Manager.Sockets), func(s activation.Socket) bool { return s.Name == unit.SocketName }))
 	p.broker, err = broker.New(broker.Config{Env: c.Env, Client: c.Client, Holder: inst.RuntimeDir(),
-		Left: p.legacy.take, Keep: p.estate.keep, Leave: p.estate.leave})
+		Left: p.legacy.take, Keep: p.estate.keep, Leave: p.estate.leave, Same: c.Inheritance != nil})
 	inst.ReadyLater()
 	return p, err
 }
@@ -144,14 +169,19 @@ func (backend) Serve(ctx context.Context, ln net.Listener, p *process) error { r
 // process is a broker that serves.
 type process struct {
 	*Config
-	inst   *daemon.Instance
-	dir    string // of the definition files
+	inst *daemon.Instance
+	dir  string // of the definition files
+
+	replacement Replacement // of this program, by another version
+
 	broker *broker.Broker
 	legacy *Legacy
 	estate *estate
 
 	woken   chan struct{} // holds a token when what is held may be another
 	reading sync.Mutex    // one reading of the files, until the broker has what they say
+
+	upgrading sync.Mutex // held during an upgrade
 
 	mu   sync.Mutex
 	have []File                    // what was read last
@@ -207,6 +237,13 @@ func (p *process) begin(ctx context.Context, services []broker.Service) {
 	p.inst.Ready()
 	if err := p.Manager.Ready(status); err != nil {
 		p.Say("the service manager does not hear: " + err.Error())
+	}
+	if i := p.Inheritance; i != nil {
+		reached(stepServes)
+		if i.asker != nil {
+			_ = p.Upgraded(i.asker, i.From, p.program()) // who has left does not hear it
+			_ = i.asker.Close()
+		}
 	}
 }
 
@@ -379,6 +416,13 @@ func (c *Control) Enable(ctx context.Context, name string) error {
 		}
 	}
 	return broker.ErrUnknown
+}
+
+// Upgrade has the program that is at the broker's path now executed in place of this
+// one, and returns only why not. Who asks gets the answer of that program at asker, a
+// copy of which it gets, when all is held that was.
+func (c *Control) Upgrade(ctx context.Context, asker syscall.Conn) error {
+	return c.p.upgrade(ctx, asker)
 }
 
 // Disable has a service not held any more, by later brokers too. What runs of it runs

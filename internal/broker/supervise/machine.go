@@ -135,6 +135,20 @@ func (m Machine) Busy() bool {
 	return m.heir != 0
 }
 
+// Owed reports whether nobody runs and somebody is to be launched, also if no client
+// comes for that.
+func (m Machine) Owed() bool {
+	switch m.State {
+	case Launching:
+		return true
+	case Backoff:
+		return !m.waiting
+	case Binding, Refusing:
+		return m.due
+	}
+	return false
+}
+
 // Leaving returns the generations that drain beside Run.
 func (m Machine) Leaving() []uint64 {
 	var numbers []uint64

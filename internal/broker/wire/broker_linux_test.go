@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -30,6 +31,8 @@ func (d defined) Disable(ctx context.Context, name string) error {
 }
 
 func (d defined) Reload(context.Context) error { return nil }
+
+func (d defined) Upgrade(context.Context, syscall.Conn) error { return nil }
 
 // TestBroker: a real broker, and a real daemon, from held to stopped.
 func TestBroker(t *testing.T) {

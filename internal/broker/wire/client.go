@@ -148,6 +148,13 @@ func (c *Client) Disable(ctx context.Context, service string) error {
 // Reload has the definition files read again.
 func (c *Client) Reload(ctx context.Context) error { return c.tell(ctx, "Reload") }
 
+// Upgrade has the broker execute the program that is at its path now, and returns when
+// that holds what was held. The client is of no more use then.
+func (c *Client) Upgrade(ctx context.Context) (from, to Program, err error) {
+	r, err := one[upgradeReply](ctx, c, "Upgrade")
+	return r.From, r.To, err
+}
+
 func (c *Client) tell(ctx context.Context, method string, parameters ...jsonlite.Member) error {
 	_, err := one[struct{}](ctx, c, method, parameters...)
 	return err

@@ -32,6 +32,10 @@ type Broker interface {
 	Enable(ctx context.Context, name string) error
 	Disable(ctx context.Context, name string) error
 	Reload(ctx context.Context) error
+
+	// Upgrade executes another program in place of this one, which answers at asker by
+	// TellUpgraded; it returns only why it does not.
+	Upgrade(ctx context.Context, asker syscall.Conn) error
 }
 
 // Bounds of a server beside those of package varlink.
@@ -102,6 +106,7 @@ func (s *server) methods() []varlink.Method {
 		s.method("Enable", about(s.enable)),
 		s.method("Disable", about(s.disable)),
 		s.method("Reload", s.reload),
+		s.method("Upgrade", s.upgrade),
 		s.method("Events", s.events),
 		s.method("Metrics", s.metrics),
 	}
@@ -252,6 +257,30 @@ func (s *server) disable(r *request) error {
 }
 
 func (s *server) reload(r *request) error { return r.done(s.wait(r, s.broker.Reload)) }
+
+func (s *server) upgrade(r *request) error {
+	var asker syscall.Conn
+	if !r.call.Oneway {
+		asker, _ = r.Conn().(syscall.Conn)
+	}
+	return r.done(s.wait(r, func(ctx context.Context) error { return s.broker.Upgrade(ctx, asker) }))
+}
+
+type upgradeReply struct {
+	From Program `json:"from"`
+	To   Program `json:"to"`
+}
+
+// TellUpgraded replies to a call of Upgrade that the program before this one has
+// received at conn.
+func TellUpgraded(conn net.Conn, from, to Program) error {
+	if err := conn.SetWriteDeadline(time.Now().Add(varlink.DefaultWrite)); err != nil {
+		return err
+	}
+	reply := encode(upgradeReply{from, to})
+	_, err := conn.Write(varlink.AppendReply(nil, false, "", func(dst []byte) []byte { return append(dst, reply...) }))
+	return err
+}
 
 func (s *server) restart(r *request) error { return s.run(r, supervise.VerbRestart) }
 

@@ -84,6 +84,12 @@ type Limit struct {
 	Reason string `json:"reason,omitempty"`
 }
 
+// Program is a build of the broker.
+type Program struct {
+	Version string `json:"version"`
+	Build   string `json:"build"`
+}
+
 // Field is a field of a definition, or of an event.
 type Field struct {
 	Key   string `json:"key"`

@@ -60,6 +60,8 @@ func (f *fake) Enable(_ context.Context, n string) error        { return f.chang
 func (f *fake) Disable(_ context.Context, n string) error       { return f.change("disable " + n) }
 func (f *fake) Reload(context.Context) error                    { return f.change("reload") }
 
+func (f *fake) Upgrade(context.Context, syscall.Conn) error { return f.change("upgrade") }
+
 func (f *fake) Request(ctx context.Context, name string, verb supervise.Verb) (supervise.Answer, error) {
 	if f.answer == nil {
 		return supervise.Answer{Done: true}, f.err

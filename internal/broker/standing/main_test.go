@@ -1,0 +1,10 @@
+package standing
+
+import (
+	"os"
+	"testing"
+
+	"github.com/fastbind/fastbind/internal/reexec"
+)
+
+func TestMain(m *testing.M) { os.Exit(reexec.Main(m)) }

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package proc
+
+import "errors"
+
+func children() ([]ID, error) { return nil, errors.ErrUnsupported }
