@@ -371,8 +371,7 @@ func (d Definition) checkVersions() error {
 }
 
 func versionInvalid(field, value string, err error) error {
-	var m *version.Malformed
-	if errors.As(err, &m) {
+	if m, ok := errors.AsType[*version.Malformed](err); ok {
 		return &Invalid{Field: field, Value: value, Reason: m.Reason}
 	}
 	return &Invalid{Field: field, Value: value, Reason: err.Error()}

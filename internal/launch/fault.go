@@ -133,13 +133,13 @@ var (
 
 // BindKind classifies an error of binding, also one that user code returned raw.
 func BindKind(err error) string {
-	var errno syscall.Errno
+	errno, ok := errors.AsType[syscall.Errno](err)
 	switch {
 	case errors.Is(err, ErrAlreadyBound):
 		return BindAlreadyBound
 	case errors.Is(err, ErrInvalidEndpoint):
 		return BindInvalidEndpoint
-	case !errors.As(err, &errno):
+	case !ok:
 		return BindOther
 	}
 	switch errno {
@@ -180,7 +180,7 @@ func newFailure(stage string, err error, at time.Duration, now time.Time) record
 	f := record.Failure{Stage: stage, Status: -1, At: at, Time: now}
 	if err != nil {
 		f.Cause = err.Error()
-		_ = errors.As(err, &f.Errno)
+		f.Errno, _ = errors.AsType[syscall.Errno](err)
 		if stage == StageBind {
 			f.Kind = BindKind(err)
 		}

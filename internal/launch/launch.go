@@ -194,8 +194,7 @@ func selfPath() string {
 // DirectoryFault is the refusal for an unusable directory.
 func (b *Broker) DirectoryFault(err error) *Fault {
 	f := b.fault(Refusal, StageDirectory, err)
-	var r *runtimedir.Refused
-	if errors.As(err, &r) {
+	if r, ok := errors.AsType[*runtimedir.Refused](err); ok {
 		f.Cure = r.Cure
 	}
 	return f

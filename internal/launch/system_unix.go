@@ -260,8 +260,7 @@ func (s *system) directoryFault(err error) Outcome {
 		s.err = s.b.fault(Deadline, StageWait, err)
 		return Expired
 	}
-	var r *runtimedir.Refused
-	if !errors.As(err, &r) {
+	if _, ok := errors.AsType[*runtimedir.Refused](err); !ok {
 		return s.fault(StageDirectory, err)
 	}
 	return s.refuse(s.b.DirectoryFault(err))
