@@ -65,10 +65,19 @@ func Contract(client, env []string, account Account) []string {
 	}
 	out := make([]string, 0, len(vars))
 	for name, value := range vars {
-		out = append(out, name+"="+value)
+		out = insert(out, name+"="+value)
 	}
-	slices.Sort(out)
 	return out
+}
+
+// insert puts s into a sorted list that does not have it yet. The lists are short,
+// and slices.Sort is 7 kB of code in every client.
+func insert(list []string, s string) []string {
+	i, found := slices.BinarySearch(list, s)
+	if found {
+		return list
+	}
+	return slices.Insert(list, i, s)
 }
 
 // defaultPath is what login gives when nobody says otherwise (ENV_SUPATH's
@@ -121,15 +130,14 @@ func Diff(have []record.Variable, contract []string) []definition.Difference {
 	var names []string
 	for _, v := range have {
 		was[v.Name] = v.Digest
-		names = append(names, v.Name)
+		names = insert(names, v.Name)
 	}
 	for _, v := range Variables(contract) {
 		is[v.Name] = v.Digest
-		names = append(names, v.Name)
+		names = insert(names, v.Name)
 	}
-	slices.Sort(names) // and not the differences: a sort of structs is 10 kB of code in every client
 	var diffs []definition.Difference
-	for _, name := range slices.Compact(names) {
+	for _, name := range names {
 		before, had := was[name]
 		now, has := is[name]
 		d := definition.Difference{Field: "env " + name}

@@ -86,7 +86,7 @@ type Entry struct {
 // Generations lists the generations in a service's directory, the newest
 // first. It takes no lock and changes nothing. A missing directory has none.
 func Generations(dir string) ([]Entry, error) {
-	names, err := os.ReadDir(dir)
+	names, err := readDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -104,8 +104,7 @@ func Generations(dir string) ([]Entry, error) {
 		e.Record.Generation = number
 		e.Locked, _ = lock.Held(filepath.Join(e.Dir, runtimedir.LifeName))
 		e.Alive = e.Locked
-		// Put in its place: they are few, and a sort is 15 kB of code in every
-		// client.
+		// Put in its place, as they are few: see readDir.
 		i := 0
 		for i < len(entries) && entries[i].Number > number {
 			i++
@@ -119,6 +118,16 @@ func Generations(dir string) ([]Entry, error) {
 		}
 	}
 	return entries, nil
+}
+
+// readDir is os.ReadDir without its order, which is 7 kB of code in every client.
+func readDir(dir string) ([]fs.DirEntry, error) {
+	f, err := os.OpenFile(dir, os.O_RDONLY|syscall.O_NONBLOCK, 0) // it may be an outsider's FIFO
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return f.ReadDir(-1)
 }
 
 // ID is the recorded identity of the generation's process.
