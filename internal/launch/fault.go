@@ -68,42 +68,41 @@ type Fault struct {
 }
 
 func (f *Fault) Error() string {
-	var b strings.Builder
-	b.WriteString(strconv.Quote(f.Service))
+	s := strconv.Quote(f.Service)
 	if f.Instance != "default" && f.Instance != "" {
-		b.WriteString(" of instance " + strconv.Quote(f.Instance))
+		s += " of instance " + strconv.Quote(f.Instance)
 	}
 	switch f.Class {
 	case LaunchFailed:
-		b.WriteString(": failed in stage " + f.Stage)
+		s += ": failed in stage " + f.Stage
 	case Refusal:
-		b.WriteString(": refused in stage " + f.Stage)
+		s += ": refused in stage " + f.Stage
 	case Deadline:
-		b.WriteString(": no answer within the deadline, stage " + f.Stage)
+		s += ": no answer within the deadline, stage " + f.Stage
 	case NotRunning, NoService, Hung:
 	}
 	if f.Err != nil {
-		b.WriteString(": " + f.Err.Error())
+		s += ": " + f.Err.Error()
 	}
 	switch {
 	case f.Signal != "":
-		b.WriteString(" (signal: " + f.Signal + ")")
+		s += " (signal: " + f.Signal + ")"
 	case f.Status > 0:
-		b.WriteString(" (exit status " + strconv.Itoa(f.Status) + ")")
+		s += " (exit status " + strconv.Itoa(f.Status) + ")"
 	case f.Unknown:
-		b.WriteString(" (exit status unknown: launcher left)")
+		s += " (exit status unknown: launcher left)"
 	}
 	for i, d := range f.Differences {
 		sep := "; "
 		if i == 0 {
 			sep = ": "
 		}
-		b.WriteString(sep + d.String())
+		s += sep + d.String()
 	}
 	if !f.RetryAt.IsZero() {
-		b.WriteString(", retry after " + f.RetryAt.Format(time.TimeOnly))
+		s += ", retry after " + f.RetryAt.Format(time.TimeOnly)
 	}
-	return b.String()
+	return s
 }
 
 // Unwrap returns the cause.
