@@ -73,11 +73,17 @@ func Contract(client, env []string, account Account) []string {
 // insert puts s into a sorted list that does not have it yet. The lists are short,
 // and slices.Sort is 7 kB of code in every client.
 func insert(list []string, s string) []string {
-	i, found := slices.BinarySearch(list, s)
-	if found {
+	i := len(list)
+	for i > 0 && list[i-1] >= s {
+		i--
+	}
+	if i < len(list) && list[i] == s {
 		return list
 	}
-	return slices.Insert(list, i, s)
+	list = append(list, "")
+	copy(list[i+1:], list[i:])
+	list[i] = s
+	return list
 }
 
 // defaultPath is what login gives when nobody says otherwise (ENV_SUPATH's
@@ -108,7 +114,7 @@ func Digest(contract []string) string {
 
 func hex(n uint64) string {
 	s := strconv.FormatUint(n, 16)
-	return strings.Repeat("0", 16-len(s)) + s
+	return ("0000000000000000" + s)[len(s):]
 }
 
 // Variables returns each contracted variable with the digest of its value.

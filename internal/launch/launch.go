@@ -253,17 +253,28 @@ func (b *Broker) Note(root string, e journal.Event) {
 }
 
 // expander returns what puts the inherited descriptors and the endpoints' paths into
-// a template.
+// a template. strings.NewReplacer would be 9 kB of code in every client.
 func expander(h handover.Handover, place runtimedir.Place) func(string) string {
-	pairs := templates(nil, "", h.Listen, place.Sock())
+	values := map[string]string{"fd": strconv.Itoa(h.Listen), "socket": place.Sock()}
 	for _, f := range h.Further {
-		pairs = templates(pairs, ":"+f.Name, f.FD, place.Further(f.Name))
+		values["fd:"+f.Name], values["socket:"+f.Name] = strconv.Itoa(f.FD), place.Further(f.Name)
 	}
-	return strings.NewReplacer(pairs...).Replace
-}
-
-func templates(pairs []string, name string, fd int, sock string) []string {
-	return append(pairs, "{fd"+name+"}", strconv.Itoa(fd), "{socket"+name+"}", sock)
+	return func(template string) string {
+		out := ""
+		for {
+			before, rest, found := strings.Cut(template, "{")
+			out += before
+			if !found {
+				return out
+			}
+			name, after, closed := strings.Cut(rest, "}")
+			if v, known := values[name]; known && closed {
+				out, template = out+v, after
+			} else {
+				out, template = out+"{", rest
+			}
+		}
+	}
 }
 
 // program returns the path of the file that the definition's command names,

@@ -19,7 +19,6 @@
 package record
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"io/fs"
@@ -491,8 +490,8 @@ func Parse(b []byte) (Record, error) {
 	if len(b) > MaxSize {
 		return r, errTooLarge
 	}
-	first, rest, ok := bytes.Cut(b, []byte("\n"))
-	name, major, _ := strings.Cut(string(first), " ")
+	first, rest, ok := strings.Cut(string(b), "\n")
+	name, major, _ := strings.Cut(first, " ")
 	if !ok || name != header || major != strconv.Itoa(Major) {
 		if name == header && ok {
 			return r, &FormatError{major, strconv.Itoa(Major)}
@@ -501,15 +500,15 @@ func Parse(b []byte) (Record, error) {
 	}
 	late := false // the last phase was not taken, nor is its time
 	for n := 2; len(rest) > 0; n++ {
-		line, tail, ok := bytes.Cut(rest, []byte("\n"))
+		line, tail, ok := strings.Cut(rest, "\n")
 		if !ok {
 			break // its writer died, or is not done
 		}
 		rest = tail
-		if bytes.IndexByte(line, 0) >= 0 {
+		if strings.IndexByte(line, 0) >= 0 {
 			continue // torn, or never written out before a power cut
 		}
-		key, raw, _ := strings.Cut(string(line), " ")
+		key, raw, _ := strings.Cut(line, " ")
 		value, err := unquote(raw)
 		if key == "phase" {
 			late = r.Phase.precludes(Phase(value))
@@ -521,7 +520,7 @@ func Parse(b []byte) (Record, error) {
 			err = r.set(key, value)
 		}
 		if errors.Is(err, definition.ErrUnknownKey) {
-			r.Unknown = append(r.Unknown, string(line))
+			r.Unknown = append(r.Unknown, line)
 		} else if err != nil {
 			return r, errors.New("line " + strconv.Itoa(n) + ": " + key + ": " + err.Error())
 		}

@@ -685,7 +685,7 @@ func (e Env) Verify(path string) error { return e.verify(path) }
 
 func octal(m fs.FileMode) string {
 	s := strconv.FormatUint(uint64(m.Perm()), 8)
-	return strings.Repeat("0", max(0, 4-len(s))) + s
+	return ("0000" + s)[len(s):]
 }
 
 // MakeService creates the instance's and the service's directories below a
