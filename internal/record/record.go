@@ -19,6 +19,7 @@
 package record
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"io/fs"
@@ -580,7 +581,7 @@ func (r *Record) set(key, value string) error {
 	case "lease-process":
 		pid, start, _ := strings.Cut(value, ":")
 		l := Lease{}
-		err = errors.Join(num(&l.PID, pid), num(&l.Start, start))
+		err = cmp.Or(num(&l.PID, pid), num(&l.Start, start))
 		r.Leases = append(r.Leases, l)
 	case "ended":
 		r.Ended = value
@@ -638,11 +639,11 @@ func (r *Record) setFailure(key, value string) error {
 	var err error
 	switch key {
 	case "stage":
-		f.Stage = cmpOr(f.Stage, value)
+		f.Stage = cmp.Or(f.Stage, value)
 	case "cause":
-		f.Cause = cmpOr(f.Cause, value)
+		f.Cause = cmp.Or(f.Cause, value)
 	case "kind":
-		f.Kind = cmpOr(f.Kind, value)
+		f.Kind = cmp.Or(f.Kind, value)
 	case "errno":
 		if f.Errno == 0 {
 			err = num(&f.Errno, value)
@@ -653,7 +654,7 @@ func (r *Record) setFailure(key, value string) error {
 			f.Unknown = f.Unknown && f.Status < 0
 		}
 	case "signal":
-		f.Signal = cmpOr(f.Signal, value)
+		f.Signal = cmp.Or(f.Signal, value)
 		f.Unknown = f.Unknown && f.Signal == ""
 	case "at":
 		if f.At == 0 {
@@ -672,13 +673,6 @@ func (r *Record) setFailure(key, value string) error {
 	}
 	r.Failure = f
 	return err
-}
-
-func cmpOr(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }
 
 // num refuses what dst cannot hold: a pid or an inode that lost its upper bits
@@ -749,6 +743,6 @@ func (x *Executable) parse(s string) error {
 	if len(parts) != 4 {
 		return errors.New("want device:inode:size:mtime")
 	}
-	return errors.Join(num(&x.Inode.Dev, parts[0]), num(&x.Inode.Ino, parts[1]),
+	return cmp.Or(num(&x.Inode.Dev, parts[0]), num(&x.Inode.Ino, parts[1]),
 		num(&x.Size, parts[2]), num(&x.MTimeNS, parts[3]))
 }
