@@ -105,6 +105,9 @@ func (w *world) record(name string, v View) record.Record {
 
 func kill(t *testing.T, pid int, sig syscall.Signal) {
 	t.Helper()
+	if pid <= 1 {
+		t.Fatalf("no process, %d: it is not known yet", pid) // 0 would be ourselves and our kin
+	}
 	if err := syscall.Kill(pid, sig); err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +154,7 @@ func TestNotified(t *testing.T) {
 	if a := w.request("n", supervise.VerbReady); !a.Done {
 		t.Error(a.Reason)
 	}
-	v = w.view("n")
+	v = w.until("n", "it says that it serves", func(v View) bool { return v.Status == "it serves" })
 	if v.State != supervise.Ready || v.Phase != record.Ready || v.Status != "it serves" || v.ReadyAt.IsZero() || v.Memory <= 0 {
 		t.Errorf("after READY=1: %+v", v)
 	}
@@ -480,7 +483,7 @@ func TestLimits(t *testing.T) {
 	if n := w.shown(w.dir + "/f")["FILES"]; n != "96" {
 		t.Errorf("it may open %s files", n)
 	}
-	v := w.view("b")
+	v := w.until("b", "it is ready", func(v View) bool { return v.State == supervise.Ready })
 	text, err := os.ReadFile("/proc/" + strconv.Itoa(v.PID) + "/limits")
 	if err != nil || !strings.Contains(string(text), "300                  files") {
 		t.Errorf("%v, %s", err, text)
@@ -600,7 +603,7 @@ func TestSubscribe(t *testing.T) {
 	}
 	defer sub.Close()
 	w.must("f")
-	v := w.view("f")
+	v := w.until("f", "it is ready", func(v View) bool { return v.State == supervise.Ready })
 	ctx, cancel := context.WithTimeout(t.Context(), deadline)
 	defer cancel()
 	n, err := sub.Next(ctx)

@@ -56,19 +56,23 @@ There is one in an instance; to start another is exit status 9, with who is ther
 	}
 	onDemand := cmd.Flags().Bool("on-demand", false, "end when there is nothing to hold")
 	_ = cmd.Flags().MarkHidden("on-demand")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return a.beBroker(cmd.Context(), *onDemand) }
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if *onDemand {
+			return a.serveAsBroker(cmd.Context(), standing.Config{OnDemand: true})
+		}
+		return a.beBroker(cmd.Context())
+	}
 	cmd.AddCommand(a.brokerInstallCommand(), a.brokerUninstallCommand())
 	return cmd
 }
 
-// beBroker is the broker's process.
-func (a *app) beBroker(ctx context.Context, onDemand bool) error {
-	manager := &activation.Manager{}
-	if !onDemand { // else its launcher has handed something down, and no service manager
-		var err error
-		if manager, err = activation.Take(unit.SocketName); err != nil {
-			return err
-		}
+// beBroker is the broker's process, started by hand or by a service manager.
+//
+//fastbindvet:ignore beforerun nobody has launched this process, so nobody waits for it yet
+func (a *app) beBroker(ctx context.Context) error {
+	manager, err := activation.Take(unit.SocketName)
+	if err != nil {
+		return err
 	}
 	by, err := a.brokerDefinition()
 	if err != nil {
@@ -83,15 +87,7 @@ func (a *app) beBroker(ctx context.Context, onDemand bool) error {
 			return err
 		}
 	}
-	ctx, stop := a.notify(ctx, syscall.SIGTERM)
-	defer stop()
-	hangups, unwatch := a.ticks(syscall.SIGHUP)
-	defer unwatch()
-	version, _ := buildVersion()
-	err = standing.Run(ctx, standing.Config{
-		Instance: a.instance, Env: a.dirs, Client: a.clientEnv, Version: version, By: by, OnDemand: onDemand,
-		Read: a.definitions, Dir: a.configDir(), Reload: hangups, Manager: manager, Legacy: legacy, Serve: serveBroker, Say: a.sayer(),
-	})
+	err = a.serveAsBroker(ctx, standing.Config{By: &by, Manager: manager, Legacy: legacy})
 	if errors.Is(err, fastbind.ErrAlreadyBound) {
 		return a.brokerThere(ctx, by)
 	}
@@ -99,6 +95,18 @@ func (a *app) beBroker(ctx context.Context, onDemand bool) error {
 		a.print(brokerReply{Schema: schema})
 	}
 	return err
+}
+
+// serveAsBroker completes c and is the broker. A broker that was launched does nothing
+// before.
+func (a *app) serveAsBroker(ctx context.Context, c standing.Config) error {
+	ctx, stop := a.notify(ctx, syscall.SIGTERM)
+	defer stop()
+	c.Instance, c.Env, c.Client = a.instance, a.dirs, a.clientEnv
+	c.Version, _ = buildVersion()
+	c.Read, c.Dir, c.Reload = a.definitions, a.configDir, func() (<-chan struct{}, func()) { return a.ticks(syscall.SIGHUP) }
+	c.Serve, c.Say = serveBroker, a.sayer()
+	return standing.Run(ctx, c)
 }
 
 // sayer tells lines of the broker on stderr, which is its log when it is in the

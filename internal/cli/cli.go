@@ -49,6 +49,7 @@ func Main(args, env []string, streams Streams) int {
 	if !signal.Ignored(os.Interrupt) {
 		interrupts := make(chan os.Signal, 1)
 		signal.Notify(interrupts, os.Interrupt)
+		//fastbindvet:ignore beforerun it sleeps until there is a signal, also in a broker
 		go func() {
 			<-interrupts
 			cancel(errInterrupted)

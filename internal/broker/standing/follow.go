@@ -21,6 +21,8 @@ const (
 // on demand that has nothing to hold.
 func (p *process) follow(ctx context.Context, w *watcher) {
 	defer func() { w.close() }()
+	asked, end := p.Reload()
+	defer end()
 	var changed, latest, empty <-chan time.Time
 	for {
 		if p.OnDemand && p.empty() != (empty != nil) {
@@ -49,10 +51,10 @@ func (p *process) follow(ctx context.Context, w *watcher) {
 			continue
 		case err := <-w.errors():
 			// Events were lost, so anything may have changed.
-			p.Say("watching " + p.Dir + ": " + err.Error())
+			p.Say("watching " + p.dir + ": " + err.Error())
 		case <-changed:
 		case <-latest:
-		case <-p.Reload:
+		case <-asked:
 		case <-empty:
 			if p.empty() {
 				p.Say("nothing to hold any more")
@@ -61,7 +63,7 @@ func (p *process) follow(ctx context.Context, w *watcher) {
 			continue
 		}
 		changed, latest = nil, nil
-		if err := w.look(p.Dir); err != nil {
+		if err := w.look(p.dir); err != nil {
 			p.notFollowed(err)
 		}
 		_ = p.reload(ctx)
@@ -73,7 +75,7 @@ func (p *process) watcher() *watcher {
 	fs, err := fsnotify.NewWatcher()
 	w := &watcher{fs: fs}
 	if err == nil {
-		err = w.look(p.Dir)
+		err = w.look(p.dir)
 	}
 	if err != nil {
 		p.notFollowed(err)
@@ -84,7 +86,7 @@ func (p *process) watcher() *watcher {
 }
 
 func (p *process) notFollowed(err error) {
-	p.Say("changes of " + p.Dir + " are not followed, fastbind reload has it read: " + err.Error())
+	p.Say("changes of " + p.dir + " are not followed, fastbind reload has it read: " + err.Error())
 }
 
 // A watcher watches a directory, or where it will be made. The zero watcher watches

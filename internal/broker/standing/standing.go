@@ -58,18 +58,20 @@ type Config struct {
 	Client   func() []string // the environment that the contracts select from
 	Version  string
 
-	// By is how this process is launched again, or another one in its place.
-	By definition.Definition
+	// By is how this process is launched again, or another one in its place; nil in one
+	// that was launched, which has been told.
+	By *definition.Definition
 
 	// OnDemand ends the broker when it has nothing to hold.
 	OnDemand bool
 
 	// Read reads the definition files, which are in Dir.
 	Read func() []File
-	Dir  string
+	Dir  func() string
 
-	// Reload ticks when somebody wants the files read again. It may be nil.
-	Reload <-chan struct{}
+	// Reload begins to tick when somebody wants the files read again, and ends with the
+	// function that it returns.
+	Reload func() (ticks <-chan struct{}, end func())
 
 	// Manager is the service manager that has started the process.
 	Manager *activation.Manager
@@ -103,7 +105,11 @@ func Run(ctx context.Context, c Config) error {
 	if c.Manager == nil {
 		c.Manager = &activation.Manager{}
 	}
-	return daemon.Bootstrap[backend](context.WithValue(ctx, configKey{}, &c), daemon.For(public(c.By)), daemon.Version(c.Version))
+	options := []daemon.Option{daemon.Version(c.Version)}
+	if c.By != nil {
+		options = append(options, daemon.For(public(*c.By)))
+	}
+	return daemon.Bootstrap[backend](context.WithValue(ctx, configKey{}, &c), options...)
 }
 
 // A backend has no fields, so what it is told comes with the context.
@@ -122,7 +128,7 @@ func (backend) Load(ctx context.Context, inst *daemon.Instance) (*process, error
 		return nil, err
 	}
 	own := filepath.Base(inst.RuntimeDir())
-	p := &process{Config: c, inst: inst, woken: make(chan struct{}, 1), legacy: c.Legacy, estate: newEstate(c, filepath.Join(place.Addr, own))}
+	p := &process{Config: c, inst: inst, dir: c.Dir(), woken: make(chan struct{}, 1), legacy: c.Legacy, estate: newEstate(c, filepath.Join(place.Addr, own))}
 	if p.legacy == nil {
 		p.legacy = claim(ctx, c.Env, c.Instance, own)
 	}
@@ -139,6 +145,7 @@ func (backend) Serve(ctx context.Context, ln net.Listener, p *process) error { r
 type process struct {
 	*Config
 	inst   *daemon.Instance
+	dir    string // of the definition files
 	broker *broker.Broker
 	legacy *Legacy
 	estate *estate
