@@ -279,8 +279,8 @@ func byHand(ctx context.Context, p program, o options) (*stand, error) {
 	st := &stand{handover: &hand.Handover, life: hand.Life, within: hand.Handover.StopWithin}
 	st.inst = newInstance(st.handover, o)
 	st.inst.life = st.life
-	if st.control, err = hand.Control.Listener(); err == nil {
-		st.listener, err = unixListener(hand.Listener)
+	if st.listener, err = unixListener(hand.Listener); err == nil {
+		st.control, err = hand.Control.Listener()
 	}
 	if err == nil {
 		err = st.inst.announce()

@@ -70,8 +70,8 @@ func Contract(client, env []string, account Account) []string {
 	return out
 }
 
-// insert puts s into a sorted list that does not have it yet. The lists are short,
-// and slices.Sort is 7 kB of code in every client.
+// insert puts s into a sorted list unless it is there. The lists are short, and
+// slices.Sort is 7 kB of code in every client.
 func insert(list []string, s string) []string {
 	i := len(list)
 	for i > 0 && list[i-1] >= s {

@@ -119,7 +119,7 @@ func Generations(dir string) ([]Entry, error) {
 	return entries, nil
 }
 
-// insertEntry is slices.Insert, with less of what a client does not need.
+// insertEntry is slices.Insert of one entry, without the 2 kB of code that are for more.
 func insertEntry(entries []Entry, i int, e Entry) []Entry {
 	entries = append(entries, e)
 	copy(entries[i+1:], entries[i:])

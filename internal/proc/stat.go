@@ -14,8 +14,7 @@ var errStat = errors.New("not the format of proc_pid_stat(5)")
 // spaces, parentheses, newlines and whole forged fields. What follows it is
 // numbers, so the last parenthesis ends it.
 //
-// Field 22 is followed by another in every kernel: the last field of a text that
-// was cut off could be half a number.
+// Field 22 is followed by another in every kernel.
 func parseStat(b []byte) (pid int, start uint64, err error) {
 	open, end := bytes.IndexByte(b, '('), bytes.LastIndexByte(b, ')')
 	if open < 1 || end < open || b[open-1] != ' ' {
@@ -32,8 +31,8 @@ func parseStat(b []byte) (pid int, start uint64, err error) {
 	return int(n), start, nil
 }
 
-// statField returns field n of /proc/PID/stat, from the third on, "" if it is not
-// there or the last.
+// statField returns field n of /proc/PID/stat, from the third on. It is "" if it is not
+// there, and if it is the last: of a text that was cut off that could be half a number.
 func statField(b []byte, n int) string {
 	rest, ok := strings.CutPrefix(string(b[bytes.LastIndexByte(b, ')')+1:]), " ")
 	for range n - 3 {

@@ -185,8 +185,8 @@ func differences(have, want Identity, limits Limits) []Difference {
 			Difference{"mtime_ns", strconv.FormatInt(h.MtimeNS, 10), strconv.FormatInt(w.MtimeNS, 10)})
 	}
 	for _, f := range fields {
-		known, equal := f.Have != "" && f.Want != "", f.Have == f.Want
-		if known && !equal || f.Field == "path" && f.Have+f.Want != "" {
+		differs := f.Have != f.Want && f.Have != "" && f.Want != ""
+		if differs || f.Field == "path" && f.Have+f.Want != "" { // who compares files wants to see them
 			all = append(all, f)
 		}
 	}
