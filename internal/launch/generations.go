@@ -104,7 +104,9 @@ func Generations(dir string) ([]Entry, error) {
 		e.Record.Generation = number
 		e.Locked, _ = lock.Held(filepath.Join(e.Dir, runtimedir.LifeName))
 		e.Alive = e.Locked
-		i := 0 // its place; they are few, and a sort is code: see readDir
+		// Put in its place: they are few, and a sort is 15 kB of code in every
+		// client.
+		i := 0
 		for i < len(entries) && entries[i].Number > number {
 			i++
 		}
