@@ -15,11 +15,12 @@ import (
 // An Option changes one call.
 type Option func(*options)
 
+// Options hold what they ask for as functions, so that a tool links the code of
+// those that it names and of no others.
 type options struct {
-	ready    bool
-	progress func(Progress)
-	leases   []Lease
-	want     string
+	ready func(context.Context, *launch.Broker) error // waits for readiness, nil if not asked for
+	take  []func(context.Context, *launch.Broker) (*control.Client, error)
+	want  string
 }
 
 func apply(opts []Option) options {
@@ -35,7 +36,15 @@ func apply(opts []Option) options {
 // caller's goroutine with what the daemon reports meanwhile. A foreign daemon
 // that does not announce its phase is refused.
 func WaitReady(progress func(Progress)) Option {
-	return func(o *options) { o.ready, o.progress = true, progress }
+	return func(o *options) {
+		o.ready = func(ctx context.Context, b *launch.Broker) error {
+			return b.AwaitReady(ctx, func(message string, fraction float64) {
+				if progress != nil {
+					progress(Progress{message, fraction})
+				}
+			})
+		}
+	}
 }
 
 // WithWant makes the call be served only by a daemon of a version that matches
@@ -47,14 +56,10 @@ func WithWant(want string) Option {
 
 // wait waits for readiness if that was asked for.
 func (o options) wait(ctx context.Context, b *launch.Broker) error {
-	if !o.ready {
+	if o.ready == nil {
 		return nil
 	}
-	return b.AwaitReady(ctx, func(message string, fraction float64) {
-		if o.progress != nil {
-			o.progress(Progress{message, fraction})
-		}
-	})
+	return o.ready(ctx, b)
 }
 
 // Dial connects to the service's daemon, launching one if nobody can accept at
@@ -89,7 +94,7 @@ func Dial(ctx context.Context, s Service, opts ...Option) (*Conn, error) {
 	c := &Conn{UnixConn: uc}
 	b.Watch(&c.watched, uc, began)
 	if len(opts) > 0 {
-		if c.held, err = o.take(ctx, b); err == nil {
+		if c.held, err = o.lease(ctx, b); err == nil {
 			err = o.wait(ctx, b)
 		}
 		if err != nil {

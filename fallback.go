@@ -30,8 +30,8 @@ func TryDial(ctx context.Context, s Service, opts ...Option) (*Conn, *Error) {
 	if err == nil {
 		return conn, nil
 	}
-	var reason *Error
-	if !errors.As(err, &reason) {
+	reason, ok := errors.AsType[*Error](err)
+	if !ok {
 		f := &launch.Fault{Class: launch.Refusal, Service: s.Name, Instance: s.Instance,
 			Stage: launch.StageConnect, Err: err, Status: -1}
 		reason = publicError(f).(*Error)

@@ -33,29 +33,13 @@ func ConnectionLease() Lease { return Lease{} }
 // also waits until the daemon has begun to run. It is refused by foreign daemons,
 // and for a directory or process that is not there.
 func WithLease(l Lease) Option {
-	return func(o *options) { o.leases = append(o.leases, l) }
+	return func(o *options) { o.take = append(o.take, l.take) }
 }
 
-// take takes the leases. Those of the connection are returned, to be closed with it.
-func (o options) take(ctx context.Context, b *launch.Broker) (held []*control.Client, err error) {
-	for _, l := range o.leases {
-		want := l.lease
-		if want.Directory != "" {
-			// The daemon has a directory of its own, and a link is not what ends.
-			if want.Directory, err = filepath.Abs(want.Directory); err == nil {
-				want.Directory, err = filepath.EvalSymlinks(want.Directory)
-			}
-		} else if want.PID != 0 {
-			var id proc.ID
-			id, err = proc.Of(want.PID)
-			want.StartedTicks = id.Start
-		}
-		var c *control.Client
-		if err != nil {
-			err = b.LeaseFault(err)
-		} else {
-			c, err = b.Lease(ctx, want)
-		}
+// lease takes the leases. Those of the connection are returned, to be closed with it.
+func (o options) lease(ctx context.Context, b *launch.Broker) (held []*control.Client, err error) {
+	for _, take := range o.take {
+		c, err := take(ctx, b)
 		if err != nil {
 			closeAll(held)
 			return nil, err
@@ -65,6 +49,26 @@ func (o options) take(ctx context.Context, b *launch.Broker) (held []*control.Cl
 		}
 	}
 	return held, nil
+}
+
+// take takes the lease. It returns what holds that of the connection.
+func (l Lease) take(ctx context.Context, b *launch.Broker) (*control.Client, error) {
+	want := l.lease
+	var err error
+	if want.Directory != "" {
+		// The daemon has a directory of its own, and a link is not what ends.
+		if want.Directory, err = filepath.Abs(want.Directory); err == nil {
+			want.Directory, err = filepath.EvalSymlinks(want.Directory)
+		}
+	} else if want.PID != 0 {
+		var id proc.ID
+		id, err = proc.Of(want.PID)
+		want.StartedTicks = id.Start
+	}
+	if err != nil {
+		return nil, b.LeaseFault(err)
+	}
+	return b.Lease(ctx, want)
 }
 
 func closeAll(held []*control.Client) {

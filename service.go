@@ -278,7 +278,7 @@ func (s Service) Start(ctx context.Context, opts ...Option) (Endpoint, error) {
 	place, err := b.Start(ctx, time.Now())
 	if err == nil {
 		var held []*control.Client
-		if held, err = o.take(ctx, b); len(held) > 0 {
+		if held, err = o.lease(ctx, b); len(held) > 0 {
 			closeAll(held)
 			err = b.LeaseFault(errNoConnection)
 		}

@@ -276,10 +276,13 @@ func byHand(ctx context.Context, p program, o options) (*stand, error) {
 		return nil, &stageError{launch.StageBind, fmt.Errorf("%q: %w", o.service.Name, fastbind.ErrAlreadyBound)}
 	}
 	hand := out.Hand
-	st := &stand{handover: &hand.Handover, control: hand.Control, life: hand.Life, within: hand.Handover.StopWithin}
+	st := &stand{handover: &hand.Handover, life: hand.Life, within: hand.Handover.StopWithin}
 	st.inst = newInstance(st.handover, o)
 	st.inst.life = st.life
 	if st.listener, err = unixListener(hand.Listener); err == nil {
+		st.control, err = hand.Control.Listener()
+	}
+	if err == nil {
 		err = st.inst.announce()
 	}
 	if err != nil {

@@ -54,8 +54,8 @@ func Connect(ctx context.Context, path string) (*net.UnixConn, Reach, error) {
 
 // Classify says what a failed connect found (connect(2), unix(7)).
 func Classify(err error) Reach {
-	var errno syscall.Errno
-	if !errors.As(err, &errno) {
+	errno, ok := errors.AsType[syscall.Errno](err)
+	if !ok {
 		return Broken
 	}
 	switch errno {

@@ -65,10 +65,25 @@ func Contract(client, env []string, account Account) []string {
 	}
 	out := make([]string, 0, len(vars))
 	for name, value := range vars {
-		out = append(out, name+"="+value)
+		out = insert(out, name+"="+value)
 	}
-	slices.Sort(out)
 	return out
+}
+
+// insert puts s into a sorted list unless it is there. The lists are short, and
+// slices.Sort is 7 kB of code in every client.
+func insert(list []string, s string) []string {
+	i := len(list)
+	for i > 0 && list[i-1] >= s {
+		i--
+	}
+	if i < len(list) && list[i] == s {
+		return list
+	}
+	list = append(list, "")
+	copy(list[i+1:], list[i:])
+	list[i] = s
+	return list
 }
 
 // defaultPath is what login gives when nobody says otherwise (ENV_SUPATH's
@@ -99,7 +114,7 @@ func Digest(contract []string) string {
 
 func hex(n uint64) string {
 	s := strconv.FormatUint(n, 16)
-	return strings.Repeat("0", 16-len(s)) + s
+	return ("0000000000000000" + s)[len(s):]
 }
 
 // Variables returns each contracted variable with the digest of its value.
@@ -121,15 +136,14 @@ func Diff(have []record.Variable, contract []string) []definition.Difference {
 	var names []string
 	for _, v := range have {
 		was[v.Name] = v.Digest
-		names = append(names, v.Name)
+		names = insert(names, v.Name)
 	}
 	for _, v := range Variables(contract) {
 		is[v.Name] = v.Digest
-		names = append(names, v.Name)
+		names = insert(names, v.Name)
 	}
-	slices.Sort(names) // and not the differences: a sort of structs is 10 kB of code in every client
 	var diffs []definition.Difference
-	for _, name := range slices.Compact(names) {
+	for _, name := range names {
 		before, had := was[name]
 		now, has := is[name]
 		d := definition.Difference{Field: "env " + name}

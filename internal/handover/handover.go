@@ -84,11 +84,10 @@ func (h Handover) GenPath() string { return h.Dir + "/" + h.GenDir }
 // Encode returns the variable's value: the format's version, then a key=value
 // pair a line, so that a shell can add one.
 func (h Handover) Encode() string {
-	var b strings.Builder
-	b.WriteString(strconv.Itoa(Major))
+	s := strconv.Itoa(Major)
 	add := func(k, v string) {
 		if v != "" {
-			b.WriteString("\n" + k + "=" + v)
+			s += "\n" + k + "=" + v
 		}
 	}
 	fd := func(k string, n int) {
@@ -112,9 +111,7 @@ func (h Handover) Encode() string {
 	for _, f := range h.Further {
 		add("further", f.Name+":"+strconv.Itoa(f.FD))
 	}
-	if h.Holder != "" {
-		add("holder", h.Holder)
-	}
+	add("holder", h.Holder)
 	if h.PID != 0 {
 		add("pid", strconv.Itoa(h.PID))
 	}
@@ -123,7 +120,7 @@ func (h Handover) Encode() string {
 	if h.IdleExit != 0 {
 		add("idle_exit", h.IdleExit.String())
 	}
-	return b.String()
+	return s
 }
 
 // maxSize bounds the variable: two paths and small values.

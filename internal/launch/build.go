@@ -67,7 +67,7 @@ func buildDigest(id version.Identity) string {
 		}
 	}
 	s := strconv.FormatUint(h.Sum64(), 16)
-	return (strings.Repeat("0", 16-len(s)) + s)[:6]
+	return ("0000000000000000" + s)[len(s):][:6]
 }
 
 // buildName names a build for people, and for the flap detector.

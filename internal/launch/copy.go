@@ -87,5 +87,5 @@ func insertCopy(entries []Entry, e Entry) []Entry {
 			return entries
 		}
 	}
-	return slices.Insert(entries, i, e)
+	return insertEntry(entries, i, e)
 }

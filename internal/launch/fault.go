@@ -68,42 +68,41 @@ type Fault struct {
 }
 
 func (f *Fault) Error() string {
-	var b strings.Builder
-	b.WriteString(strconv.Quote(f.Service))
+	s := strconv.Quote(f.Service)
 	if f.Instance != "default" && f.Instance != "" {
-		b.WriteString(" of instance " + strconv.Quote(f.Instance))
+		s += " of instance " + strconv.Quote(f.Instance)
 	}
 	switch f.Class {
 	case LaunchFailed:
-		b.WriteString(": failed in stage " + f.Stage)
+		s += ": failed in stage " + f.Stage
 	case Refusal:
-		b.WriteString(": refused in stage " + f.Stage)
+		s += ": refused in stage " + f.Stage
 	case Deadline:
-		b.WriteString(": no answer within the deadline, stage " + f.Stage)
+		s += ": no answer within the deadline, stage " + f.Stage
 	case NotRunning, NoService, Hung:
 	}
 	if f.Err != nil {
-		b.WriteString(": " + f.Err.Error())
+		s += ": " + f.Err.Error()
 	}
 	switch {
 	case f.Signal != "":
-		b.WriteString(" (signal: " + f.Signal + ")")
+		s += " (signal: " + f.Signal + ")"
 	case f.Status > 0:
-		b.WriteString(" (exit status " + strconv.Itoa(f.Status) + ")")
+		s += " (exit status " + strconv.Itoa(f.Status) + ")"
 	case f.Unknown:
-		b.WriteString(" (exit status unknown: launcher left)")
+		s += " (exit status unknown: launcher left)"
 	}
 	for i, d := range f.Differences {
 		sep := "; "
 		if i == 0 {
 			sep = ": "
 		}
-		b.WriteString(sep + d.String())
+		s += sep + d.String()
 	}
 	if !f.RetryAt.IsZero() {
-		b.WriteString(", retry after " + f.RetryAt.Format(time.TimeOnly))
+		s += ", retry after " + f.RetryAt.Format(time.TimeOnly)
 	}
-	return b.String()
+	return s
 }
 
 // Unwrap returns the cause.
@@ -133,13 +132,13 @@ var (
 
 // BindKind classifies an error of binding, also one that user code returned raw.
 func BindKind(err error) string {
-	var errno syscall.Errno
+	errno, ok := errors.AsType[syscall.Errno](err)
 	switch {
 	case errors.Is(err, ErrAlreadyBound):
 		return BindAlreadyBound
 	case errors.Is(err, ErrInvalidEndpoint):
 		return BindInvalidEndpoint
-	case !errors.As(err, &errno):
+	case !ok:
 		return BindOther
 	}
 	switch errno {
@@ -180,7 +179,7 @@ func newFailure(stage string, err error, at time.Duration, now time.Time) record
 	f := record.Failure{Stage: stage, Status: -1, At: at, Time: now}
 	if err != nil {
 		f.Cause = err.Error()
-		_ = errors.As(err, &f.Errno)
+		f.Errno, _ = errors.AsType[syscall.Errno](err)
 		if stage == StageBind {
 			f.Kind = BindKind(err)
 		}

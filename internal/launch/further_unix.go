@@ -24,7 +24,7 @@ func (s *system) made() *[]*further {
 // earlier definitions included. One that is being deleted has none: that is seen when
 // something is to be made in it.
 func (s *system) furtherNames() ([]string, error) {
-	files, err := os.ReadDir(s.place.Dir)
+	files, err := readDir(s.place.Dir)
 	var names []string
 	for _, f := range files {
 		if runtimedir.IsFurther(f.Name()) {

@@ -86,7 +86,7 @@ type Entry struct {
 // Generations lists the generations in a service's directory, the newest
 // first. It takes no lock and changes nothing. A missing directory has none.
 func Generations(dir string) ([]Entry, error) {
-	names, err := os.ReadDir(dir)
+	names, err := readDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -110,7 +110,7 @@ func Generations(dir string) ([]Entry, error) {
 		for i < len(entries) && entries[i].Number > number {
 			i++
 		}
-		entries = slices.Insert(entries, i, e)
+		entries = insertEntry(entries, i, e)
 	}
 	name := current(dir)
 	for i := range entries {
@@ -119,6 +119,24 @@ func Generations(dir string) ([]Entry, error) {
 		}
 	}
 	return entries, nil
+}
+
+// insertEntry is slices.Insert of one entry, without the 2 kB of code that are for more.
+func insertEntry(entries []Entry, i int, e Entry) []Entry {
+	entries = append(entries, e)
+	copy(entries[i+1:], entries[i:])
+	entries[i] = e
+	return entries
+}
+
+// readDir is os.ReadDir without its order, which is 7 kB of code in every client.
+func readDir(dir string) ([]fs.DirEntry, error) {
+	f, err := os.OpenFile(dir, os.O_RDONLY|syscall.O_NONBLOCK, 0) // it may be an outsider's FIFO
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return f.ReadDir(-1)
 }
 
 // ID is the recorded identity of the generation's process.

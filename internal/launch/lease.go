@@ -45,8 +45,7 @@ var errForeign = errors.New("a daemon that knows nothing of fastbind has no cont
 // does while it loads, or until ctx ends.
 func (b *Broker) Lease(ctx context.Context, l control.Lease) (held *control.Client, err error) {
 	c, err := b.control(ctx)
-	var f *Fault
-	if errors.As(err, &f) && f.Err == errForeign {
+	if f, ok := errors.AsType[*Fault](err); ok && f.Err == errForeign {
 		f.Err = errForeignLease
 	}
 	if err != nil {
@@ -96,8 +95,8 @@ func (b *Broker) controlFault(ctx context.Context, err, unknown error) error {
 	if ctx.Err() != nil {
 		return b.DeadlineFault(ctx)
 	}
-	var r *control.RemoteError
-	if !errors.As(err, &r) {
+	r, ok := errors.AsType[*control.RemoteError](err)
+	if !ok {
 		return b.fault(LaunchFailed, StageControl, err)
 	}
 	if reason := control.Refusal(r); reason != "" {

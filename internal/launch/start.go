@@ -75,8 +75,7 @@ func (b *Broker) AwaitReady(ctx context.Context, progress func(message string, f
 		case ctx.Err() != nil:
 			return b.DeadlineFault(ctx)
 		case err != nil:
-			var f *Fault
-			if errors.As(err, &f) && f.Class == Refusal {
+			if f, ok := errors.AsType[*Fault](err); ok && f.Class == Refusal {
 				b.NoteRefusal(f)
 			}
 			return err

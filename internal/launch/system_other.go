@@ -16,7 +16,7 @@ import (
 // A Hand is what a daemon that was started by hand holds after its launch.
 type Hand struct {
 	Listener net.Listener
-	Control  *net.UnixListener
+	Control  *endpoint.Socket
 	Life     *os.File
 	Handover handover.Handover
 }

@@ -31,7 +31,7 @@ import (
 // A Hand is what a daemon that was started by hand holds after its launch.
 type Hand struct {
 	Listener net.Listener
-	Control  *net.UnixListener
+	Control  *endpoint.Socket
 	Life     *os.File
 	Handover handover.Handover
 }
@@ -267,8 +267,7 @@ func (s *system) directoryFault(err error) Outcome {
 		s.err = s.b.fault(Deadline, StageWait, err)
 		return Expired
 	}
-	var r *runtimedir.Refused
-	if !errors.As(err, &r) {
+	if _, ok := errors.AsType[*runtimedir.Refused](err); !ok {
 		return s.fault(StageDirectory, err)
 	}
 	return s.refuse(s.b.DirectoryFault(err))
@@ -966,9 +965,8 @@ func (s *system) listen() Outcome {
 	g := s.gen
 	if s.mode == ByHand {
 		// The backend's own Bind listens already.
-		if err := s.takeInHand(); err != nil {
-			return s.fault(StageBind, err)
-		}
+		s.hand = &Hand{Listener: g.ln, Control: g.control, Life: g.life, Handover: s.handover()}
+		g.ln, g.control, g.life = nil, nil, nil
 		g.boundAt = proc.BootTime()
 		s.outcome = s.launched(os.Getpid())
 		return OK
@@ -983,18 +981,6 @@ func (s *system) listen() Outcome {
 	}
 	g.boundAt = proc.BootTime()
 	return OK
-}
-
-func (s *system) takeInHand() error {
-	g := s.gen
-	control, err := g.control.Listener()
-	if err != nil {
-		return err
-	}
-	g.control = nil
-	s.hand = &Hand{Listener: g.ln, Control: control, Life: g.life, Handover: s.handover()}
-	g.life, g.ln = nil, nil
-	return nil
 }
 
 func (s *system) launched(pid int) *Generation {

@@ -80,11 +80,14 @@ func parseAccount(line []byte, uid int) (home, name, shell string, ok bool) {
 	}
 	var field [7][]byte
 	for i := range field {
-		var more bool
-		field[i], line, more = bytes.Cut(line, []byte(":"))
-		if more == (i == len(field)-1) {
+		end, last := bytes.IndexByte(line, ':'), i == len(field)-1
+		if last != (end < 0) {
 			return "", "", "", false
 		}
+		if last {
+			end = len(line)
+		}
+		field[i], line = line[:end], line[min(end+1, len(line)):]
 	}
 	n, err := strconv.ParseUint(string(field[2]), 10, 32)
 	if err != nil || uid < 0 || n != uint64(uid) || len(field[0]) == 0 {

@@ -1,10 +1,6 @@
 package proc
 
-import (
-	"bytes"
-	"os"
-	"strconv"
-)
+import "strconv"
 
 // pfExiting is set before a process's descriptors are closed (PF_EXITING in
 // linux/sched.h; do_exit sets it first).
@@ -14,14 +10,10 @@ const pfExiting = 0x4
 // thread. All threads of a killed process end, and the descriptors are closed
 // with the last of them, so the main thread's flag is set by then.
 func exiting(pid int) bool {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	b, err := readSmall("/proc/"+strconv.Itoa(pid)+"/stat", 2048)
 	if err != nil {
 		return true
 	}
-	fields := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
-	if len(fields) < 7 {
-		return true
-	}
-	flags, err := strconv.ParseUint(string(fields[6]), 10, 64)
+	flags, err := strconv.ParseUint(statField(b, 9), 10, 64)
 	return err != nil || flags&pfExiting != 0
 }

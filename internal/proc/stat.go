@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"strconv"
+	"strings"
 )
 
 var errStat = errors.New("not the format of proc_pid_stat(5)")
@@ -13,8 +14,7 @@ var errStat = errors.New("not the format of proc_pid_stat(5)")
 // spaces, parentheses, newlines and whole forged fields. What follows it is
 // numbers, so the last parenthesis ends it.
 //
-// Field 22 must be followed by another, as it is in every kernel: the last
-// field of a text that was cut off could be half a number.
+// Field 22 is followed by another in every kernel.
 func parseStat(b []byte) (pid int, start uint64, err error) {
 	open, end := bytes.IndexByte(b, '('), bytes.LastIndexByte(b, ')')
 	if open < 1 || end < open || b[open-1] != ' ' {
@@ -24,22 +24,25 @@ func parseStat(b []byte) (pid int, start uint64, err error) {
 	if err != nil {
 		return 0, 0, errStat
 	}
-	rest, ok := bytes.CutPrefix(b[end+1:], []byte(" "))
-	for range 22 - 3 {
-		if ok {
-			_, rest, ok = bytes.Cut(rest, []byte(" "))
-		}
-	}
-	if !ok {
-		return 0, 0, errStat
-	}
-	field, _, ok := bytes.Cut(rest, []byte(" "))
-	if !ok {
-		return 0, 0, errStat
-	}
-	start, err = strconv.ParseUint(string(field), 10, 64)
+	start, err = strconv.ParseUint(statField(b, 22), 10, 64)
 	if err != nil {
 		return 0, 0, errStat
 	}
 	return int(n), start, nil
+}
+
+// statField returns field n of /proc/PID/stat, from the third on. It is "" if it is not
+// there, and if it is the last: of a text that was cut off that could be half a number.
+func statField(b []byte, n int) string {
+	rest, ok := strings.CutPrefix(string(b[bytes.LastIndexByte(b, ')')+1:]), " ")
+	for range n - 3 {
+		if ok {
+			_, rest, ok = strings.Cut(rest, " ")
+		}
+	}
+	field, _, more := strings.Cut(rest, " ")
+	if !ok || !more {
+		return ""
+	}
+	return field
 }

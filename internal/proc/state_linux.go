@@ -1,7 +1,6 @@
 package proc
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"os"
@@ -41,11 +40,11 @@ func threadState(dir string) byte {
 	if err != nil {
 		return 0
 	}
-	rest := bytes.TrimLeft(b[bytes.LastIndexByte(b, ')')+1:], " ")
-	if len(rest) == 0 {
+	state := statField(b, 3)
+	if state == "" {
 		return 0
 	}
-	return rest[0]
+	return state[0]
 }
 
 // statusField returns the value of a line of proc_pid_status(5).

@@ -19,7 +19,7 @@
 package record
 
 import (
-	"bytes"
+	"cmp"
 	"errors"
 	"io"
 	"io/fs"
@@ -491,8 +491,8 @@ func Parse(b []byte) (Record, error) {
 	if len(b) > MaxSize {
 		return r, errTooLarge
 	}
-	first, rest, ok := bytes.Cut(b, []byte("\n"))
-	name, major, _ := strings.Cut(string(first), " ")
+	first, rest, ok := strings.Cut(string(b), "\n")
+	name, major, _ := strings.Cut(first, " ")
 	if !ok || name != header || major != strconv.Itoa(Major) {
 		if name == header && ok {
 			return r, &FormatError{major, strconv.Itoa(Major)}
@@ -501,15 +501,15 @@ func Parse(b []byte) (Record, error) {
 	}
 	late := false // the last phase was not taken, nor is its time
 	for n := 2; len(rest) > 0; n++ {
-		line, tail, ok := bytes.Cut(rest, []byte("\n"))
+		line, tail, ok := strings.Cut(rest, "\n")
 		if !ok {
 			break // its writer died, or is not done
 		}
 		rest = tail
-		if bytes.IndexByte(line, 0) >= 0 {
+		if strings.IndexByte(line, 0) >= 0 {
 			continue // torn, or never written out before a power cut
 		}
-		key, raw, _ := strings.Cut(string(line), " ")
+		key, raw, _ := strings.Cut(line, " ")
 		value, err := unquote(raw)
 		if key == "phase" {
 			late = r.Phase.precludes(Phase(value))
@@ -521,7 +521,7 @@ func Parse(b []byte) (Record, error) {
 			err = r.set(key, value)
 		}
 		if errors.Is(err, definition.ErrUnknownKey) {
-			r.Unknown = append(r.Unknown, string(line))
+			r.Unknown = append(r.Unknown, line)
 		} else if err != nil {
 			return r, errors.New("line " + strconv.Itoa(n) + ": " + key + ": " + err.Error())
 		}
@@ -543,7 +543,7 @@ func (r *Record) set(key, value string) error {
 	case "launcher":
 		err = num(&r.Launcher, value)
 	case "launched":
-		r.Launched, err = time.Parse(time.RFC3339Nano, value)
+		r.Launched, err = parseTime(value)
 	case "launched-boot":
 		err = num(&r.LaunchedBoot, value)
 	case "boot-id":
@@ -581,7 +581,7 @@ func (r *Record) set(key, value string) error {
 	case "lease-process":
 		pid, start, _ := strings.Cut(value, ":")
 		l := Lease{}
-		err = errors.Join(num(&l.PID, pid), num(&l.Start, start))
+		err = cmp.Or(num(&l.PID, pid), num(&l.Start, start))
 		r.Leases = append(r.Leases, l)
 	case "ended":
 		r.Ended = value
@@ -639,11 +639,11 @@ func (r *Record) setFailure(key, value string) error {
 	var err error
 	switch key {
 	case "stage":
-		f.Stage = cmpOr(f.Stage, value)
+		f.Stage = cmp.Or(f.Stage, value)
 	case "cause":
-		f.Cause = cmpOr(f.Cause, value)
+		f.Cause = cmp.Or(f.Cause, value)
 	case "kind":
-		f.Kind = cmpOr(f.Kind, value)
+		f.Kind = cmp.Or(f.Kind, value)
 	case "errno":
 		if f.Errno == 0 {
 			err = num(&f.Errno, value)
@@ -654,7 +654,7 @@ func (r *Record) setFailure(key, value string) error {
 			f.Unknown = f.Unknown && f.Status < 0
 		}
 	case "signal":
-		f.Signal = cmpOr(f.Signal, value)
+		f.Signal = cmp.Or(f.Signal, value)
 		f.Unknown = f.Unknown && f.Signal == ""
 	case "at":
 		if f.At == 0 {
@@ -662,7 +662,7 @@ func (r *Record) setFailure(key, value string) error {
 		}
 	case "time":
 		if f.Time.IsZero() {
-			f.Time, err = time.Parse(time.RFC3339Nano, value)
+			f.Time, err = parseTime(value)
 		}
 	case "unknown":
 		// Only of the first report, whose phase comes after it: that a later
@@ -673,13 +673,6 @@ func (r *Record) setFailure(key, value string) error {
 	}
 	r.Failure = f
 	return err
-}
-
-func cmpOr(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }
 
 // num refuses what dst cannot hold: a pid or an inode that lost its upper bits
@@ -709,6 +702,32 @@ func num[N ~int | ~int64 | ~uint64 | ~uintptr](dst *N, value string) error {
 	return nil
 }
 
+// parseTime reads a time as records have it: of RFC 3339 and in UTC, with a fraction
+// or without. time.Parse, which knows every layout, is 20 kB of code in every client.
+func parseTime(s string) (time.Time, error) {
+	const layout = "2006-01-02T15:04:05"
+	rest, utc := strings.CutSuffix(s, "Z")
+	clock, fraction, dot := strings.Cut(rest, ".")
+	if !utc || len(clock) != len(layout) || dot && fraction == "" || len(fraction) > 9 {
+		return time.Time{}, errNoTime
+	}
+	ns, err := strconv.ParseUint((fraction + "000000000")[:9], 10, 32)
+	if err != nil {
+		return time.Time{}, errNoTime
+	}
+	number := func(from, to int) int {
+		n, _ := strconv.Atoi(clock[from:to]) // what is no number is seen below
+		return n
+	}
+	t := time.Date(number(0, 4), time.Month(number(5, 7)), number(8, 10), number(11, 13), number(14, 16), number(17, 19), int(ns), time.UTC)
+	if t.Format(layout) != clock {
+		return time.Time{}, errNoTime
+	}
+	return t, nil
+}
+
+var errNoTime = errors.New("want a time such as 2006-01-02T15:04:05.999999999Z")
+
 // ParseInode is the inverse of InodeLine's value.
 func ParseInode(s string) (Inode, error) {
 	dev, ino, _ := strings.Cut(s, ":")
@@ -724,6 +743,6 @@ func (x *Executable) parse(s string) error {
 	if len(parts) != 4 {
 		return errors.New("want device:inode:size:mtime")
 	}
-	return errors.Join(num(&x.Inode.Dev, parts[0]), num(&x.Inode.Ino, parts[1]),
+	return cmp.Or(num(&x.Inode.Dev, parts[0]), num(&x.Inode.Ino, parts[1]),
 		num(&x.Size, parts[2]), num(&x.MTimeNS, parts[3]))
 }

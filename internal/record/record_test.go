@@ -346,6 +346,38 @@ func TestNumbers(t *testing.T) {
 	}
 }
 
+// TestTimes: what is written is read, and nothing is read other than package time
+// reads it.
+func TestTimes(t *testing.T) {
+	agree := func(t interface{ Errorf(string, ...any) }, s string) {
+		got, err := parseTime(s)
+		want, werr := time.Parse(time.RFC3339Nano, s)
+		if err == nil && (werr != nil || got != want) {
+			t.Errorf("%q is %v, want %v, %v", s, got, want, werr)
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		at := time.Unix(rapid.Int64Range(-62135596800, 253402300799).Draw(t, "s"), rapid.Int64Range(0, 999999999).Draw(t, "ns")).UTC()
+		s := at.Format(time.RFC3339Nano)
+		if got, err := parseTime(s); err != nil || got != at {
+			t.Errorf("%q is %v, %v", s, got, err)
+		}
+		b := []byte(s)
+		b[rapid.IntRange(0, len(b)-1).Draw(t, "at")] = rapid.Byte().Draw(t, "byte")
+		agree(t, string(b))
+	})
+	for _, s := range []string{
+		"2006-01-02T15:04:05", "2006-01-02T15:04:05+01:00", "2006-02-30T15:04:05Z", "2006-13-02T15:04:05Z", "2006-01-02T24:04:05Z",
+		"2006-01-02T15:04:60Z", "2006-01-02t15:04:05Z", "2006-01-02T15:04:05.-1Z", "2006-01-02T15:04:05.Z", "2006-01-02T15:04:05.0123456789xZ",
+		"2006-01-02T15:04:05z", "", "Z", "06-01-02T15:04:05Z",
+	} {
+		agree(t, s)
+		if got, err := parseTime(s); err == nil {
+			t.Errorf("%q is %v", s, got)
+		}
+	}
+}
+
 // TestPhases: the last one counts, having been ready is kept.
 func TestPhases(t *testing.T) {
 	var lines []Line

@@ -204,8 +204,7 @@ func (e *Refused) Unwrap() error { return e.Err }
 
 // cause is err without the path that is named already.
 func cause(err error) string {
-	var pe *fs.PathError
-	if errors.As(err, &pe) {
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
 		return pe.Err.Error()
 	}
 	return err.Error()
@@ -276,7 +275,7 @@ func (e Env) Roots() []string {
 		return []string{root}
 	}
 	var out []string
-	for _, root := range append(e.roots(), e.placements("*", "*")...) {
+	for _, root := range append(e.roots(), e.allPlacements()...) {
 		if e.verifyRoot(root) == nil && !contains(out, root) {
 			out = append(out, root)
 		}
@@ -293,15 +292,29 @@ func contains(list []string, s string) bool {
 	return false
 }
 
-// placements returns the roots that placements matching the names lead to.
+// placements returns the roots that the service's placements lead to.
 func (e Env) placements(instance, service string) []string {
+	return e.linked(func(anchor string) []string {
+		return []string{filepath.Join(anchor, placedName, instance, service)}
+	})
+}
+
+// allPlacements returns the roots that any service's placements lead to.
+func (e Env) allPlacements() []string {
+	return e.linked(func(anchor string) []string {
+		links, _ := filepath.Glob(filepath.Join(escapeGlob(anchor), placedName, "*", "*"))
+		return links
+	})
+}
+
+// linked returns where the links in the verified anchors lead to.
+func (e Env) linked(links func(anchor string) []string) []string {
 	var roots []string
 	for _, a := range e.anchors() {
 		if e.verify(a) != nil {
 			continue
 		}
-		links, _ := filepath.Glob(filepath.Join(escapeGlob(a), placedName, instance, service))
-		for _, l := range links {
+		for _, l := range links(a) {
 			if root, err := os.Readlink(l); err == nil {
 				roots = append(roots, root)
 			}
@@ -683,7 +696,7 @@ func (e Env) Verify(path string) error { return e.verify(path) }
 
 func octal(m fs.FileMode) string {
 	s := strconv.FormatUint(uint64(m.Perm()), 8)
-	return strings.Repeat("0", max(0, 4-len(s))) + s
+	return ("0000" + s)[len(s):]
 }
 
 // MakeService creates the instance's and the service's directories below a

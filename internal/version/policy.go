@@ -155,36 +155,40 @@ func (e Executable) file() Executable {
 }
 
 func differences(have, want Identity, limits Limits) []Difference {
-	var all []Difference
-	limit := func(name string, allowed bool, want string) {
-		if !allowed {
-			all = append(all, Difference{name, have.Version, want})
-		}
-	}
-	limit("want", limits.Want.Allows(have.Version), limits.Want.text)
-	limit("floor", limits.Floor.Allows(have.Version), limits.Floor.text)
 	var texts []string
 	for _, w := range limits.Allow {
 		texts = append(texts, w.text)
 	}
-	limit("allow", limits.allowed(have.Version), strings.Join(texts, " or "))
-
-	field := func(name, h, w string) {
-		if h != w && h != "" && w != "" {
-			all = append(all, Difference{name, h, w})
+	var all []Difference
+	for _, l := range []struct {
+		name    string
+		allowed bool
+		want    string
+	}{
+		{"want", limits.Want.Allows(have.Version), limits.Want.text},
+		{"floor", limits.Floor.Allows(have.Version), limits.Floor.text},
+		{"allow", limits.allowed(have.Version), strings.Join(texts, " or ")},
+	} {
+		if !l.allowed {
+			all = append(all, Difference{l.name, have.Version, l.want})
 		}
 	}
-	field("version", have.Version, want.Version)
-	field("build_id", have.BuildID, want.BuildID)
 	h, w := have.Executable, want.Executable
-	if h.Path != "" || w.Path != "" {
-		all = append(all, Difference{"path", h.Path, w.Path})
+	fields := []Difference{
+		{"version", have.Version, want.Version}, {"build_id", have.BuildID, want.BuildID}, {"path", h.Path, w.Path},
 	}
 	if h.file() != (Executable{}) && w.file() != (Executable{}) {
-		field("device", strconv.FormatUint(h.Device, 10), strconv.FormatUint(w.Device, 10))
-		field("inode", strconv.FormatUint(h.Inode, 10), strconv.FormatUint(w.Inode, 10))
-		field("size", strconv.FormatInt(h.Size, 10), strconv.FormatInt(w.Size, 10))
-		field("mtime_ns", strconv.FormatInt(h.MtimeNS, 10), strconv.FormatInt(w.MtimeNS, 10))
+		fields = append(fields,
+			Difference{"device", strconv.FormatUint(h.Device, 10), strconv.FormatUint(w.Device, 10)},
+			Difference{"inode", strconv.FormatUint(h.Inode, 10), strconv.FormatUint(w.Inode, 10)},
+			Difference{"size", strconv.FormatInt(h.Size, 10), strconv.FormatInt(w.Size, 10)},
+			Difference{"mtime_ns", strconv.FormatInt(h.MtimeNS, 10), strconv.FormatInt(w.MtimeNS, 10)})
+	}
+	for _, f := range fields {
+		differs := f.Have != f.Want && f.Have != "" && f.Want != ""
+		if differs || f.Field == "path" && f.Have+f.Want != "" { // who compares files wants to see them
+			all = append(all, f)
+		}
 	}
 	return all
 }
