@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"reflect"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -76,7 +77,11 @@ func (b *Broker) set(services []Service) {
 	b.binding, b.bound = binding, bound
 	defer func() {
 		b.binding = nil
-		b.under.Go(func() { binding.Wait(); close(bound) })
+		b.under.Go(func() {
+			binding.Wait()
+			close(bound)
+			debug.FreeOSMemory() // what binding has needed is more than what stays
+		})
 	}()
 	names := map[string]bool{}
 	for _, s := range services {
