@@ -228,8 +228,8 @@ func (a *app) disableCommand() *cobra.Command {
 		Use:   "disable NAME",
 		Short: "Have a service held by no broker",
 		Long: `Have the broker of the instance let NAME go, now if one lives, and not hold it from
-its start on. Who waits in the queue of a service that does not run is refused.
-What runs of it runs on, and start and dial launch it as without a broker.`,
+its start on. What runs of it runs on, and start and dial launch it as without a
+broker; for those who wait in its queue at this moment the broker does that.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeNames(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

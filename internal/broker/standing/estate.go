@@ -225,22 +225,26 @@ func (e *estate) keep(dirName string, h *launch.Holding) {
 	})
 }
 
-// leave keeps a listener for the heir when the broker ends, and else has nobody keep
-// it.
-func (e *estate) leave(dirName string, h *launch.Holding, departs bool) {
+// leave keeps a listener for the heir when the broker ends, if there is one, and else has
+// nobody keep it. What a service manager keeps over a restart is no promise: it does not
+// say whether there will be one.
+func (e *estate) leave(dirName string, h *launch.Holding, departs bool) bool {
 	name := label(dirName, h.Inode)
 	if !departs {
 		if e.managed {
 			e.tell(func() { _ = e.manager.Drop(name) })
 		}
-		return
-	}
-	f, err := h.Socket().File(name)
-	if err != nil {
-		return
+		return false
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.heir == nil {
+		return false
+	}
+	f, err := h.Socket().File(name)
+	if err != nil {
+		return false
+	}
 	e.left = append(e.left, func(conn *net.UnixConn) error {
 		defer f.Close()
 		if conn == nil {
@@ -248,6 +252,7 @@ func (e *estate) leave(dirName string, h *launch.Holding, departs bool) {
 		}
 		return sendFile(conn, name, f)
 	})
+	return true
 }
 
 // tell does something in its turn, or not at all if the manager does not keep up:
