@@ -45,7 +45,7 @@ type Config struct {
 
 	// These pass listeners on from one broker to the next, by the name of the
 	// service's directory. They are called by the loop and do not block; each may be
-	// nil. Left returns what the broker before has left, once; the file is the
+	// nil. Left returns what the broker before has left, once; the files are the
 	// caller's. Keep is told of every listener that the broker has from now on, Leave
 	// that it has it no more, or, with departs, that it ends; it reports whether there
 	// is a next broker for those who wait there. The holding is the broker's.
@@ -58,11 +58,12 @@ type Config struct {
 	Claim func(context.Context) limit.Available
 }
 
-// Left is a listener that the broker before has left, and the inode of its names. It
-// is zero if there is none.
+// Left is a listener that the broker before has left, the inode of its names, and those
+// of the service's further endpoints. It is zero if there is none.
 type Left struct {
-	File  *os.File
-	Inode record.Inode
+	File    *os.File
+	Inode   record.Inode
+	Further []launch.Left
 }
 
 // A Broker holds the services of one user and instance. Run is called once; the

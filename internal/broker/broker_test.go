@@ -58,7 +58,8 @@ type world struct {
 
 	patience time.Duration // of the broker, 0: its own
 	ended    chan error
-	blind    bool // the system grants no watch of names
+	blind    bool   // the system grants no watch of names
+	config   Config // of the next broker, but what all have
 }
 
 func newWorld(t *testing.T) *world {
@@ -132,7 +133,9 @@ func (w *world) start(services ...Service) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	if w.broker, err = New(Config{Env: w.env, Client: w.client, Holder: holder}); err != nil {
+	c := w.config
+	c.Env, c.Client, c.Holder = w.env, w.client, holder
+	if w.broker, err = New(c); err != nil {
 		w.t.Fatal(err)
 	}
 	w.broker.patience = cmp.Or(w.patience, w.broker.patience)

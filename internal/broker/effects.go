@@ -171,7 +171,7 @@ func (b *Broker) counted(s *service) (bound func()) {
 func (b *Broker) bind(ctx context.Context, as Service, l *launch.Broker, left Left) func(*service) supervise.Event {
 	if left.File != nil {
 		// Where it leads nowhere any more, everything begins anew.
-		if h, err := l.Inherit(ctx, left.File, left.Inode, b.config.Holder); err == nil {
+		if h, err := l.Inherit(ctx, left.File, left.Inode, b.config.Holder, left.Further...); err == nil {
 			return b.inherited(ctx, as, l, h)
 		}
 	}

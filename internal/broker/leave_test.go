@@ -165,3 +165,47 @@ func TestRemovedOnItsWay(t *testing.T) {
 	}
 	_ = h.Signal(syscall.SIGCONT)
 }
+
+// TestPassedOn: who waits at any endpoint of a service waits for the next broker, if there
+// is one: it is passed all listeners.
+func TestPassedOn(t *testing.T) {
+	w := newWorld(t)
+	s := w.foreign("f")
+	s.Definition.Endpoints = []string{"admin", "m-1"}
+	var left Left
+	w.config.Leave = func(dirName string, h *launch.Holding, departs bool) bool {
+		all, err := h.Copies(func(l launch.Left) string { return dirName + l.Endpoint })
+		if err != nil || !departs || dirName != "f" {
+			t.Errorf("%s is left: %v, %v", dirName, departs, err)
+			return false
+		}
+		left = Left{File: all[0].File, Inode: all[0].Inode, Further: all[1:]}
+		return true
+	}
+	w.run(s)
+	for range maxEffects {
+		w.broker.room <- struct{}{}
+	}
+	waits := make(chan waiter, 1)
+	go func() {
+		reply, err := w.askAt("f", "m-1")
+		waits <- waiter{reply, err}
+	}()
+	w.eventually("it is to be launched", func() bool { return w.view("f").State == supervise.Launching })
+	w.stop()
+	if n := len(w.living("f")); n != 0 {
+		t.Fatalf("%d were launched, although there is a next broker", n)
+	}
+	w.config = Config{Left: func(string) (l Left) {
+		l, left = left, Left{}
+		return l
+	}}
+	w.run(s)
+	if got := <-waits; got.err != nil || got.reply != "m-1 7" {
+		t.Errorf("who waited: %q, %v", got.reply, got.err)
+	}
+	w.must("f")
+	if got, err := w.askAt("f", "admin"); err != nil || got != "admin 7" {
+		t.Errorf("at admin: %q, %v", got, err)
+	}
+}
