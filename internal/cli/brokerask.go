@@ -69,18 +69,48 @@ func (a *app) isHeld(b *launch.Broker) bool {
 	return err == nil && b.Def.Service != standing.Service && launch.Holder(place.Dir) != ""
 }
 
-// holder connects to the broker that holds the service; nil, and no error, if none
-// does. The caller closes it.
+// holder connects to the broker that has the service: it holds the endpoint, or follows
+// who serves there, or answers for one that cannot be launched. It is nil, and no error,
+// if none does. The caller closes it.
 func (a *app) holder(ctx context.Context, b *launch.Broker) (*wire.Client, error) {
-	if !a.isHeld(b) {
-		return nil, nil
+	if a.isHeld(b) {
+		return a.living(ctx, b.Def.Instance)
 	}
-	return a.living(ctx, b.Def.Instance)
+	c, _ := a.follower(ctx, b)
+	return c, nil
 }
+
+// follower connects to the broker that has the service without holding its endpoint, and
+// returns what it says; nil if there is none that says so within followWithin. The caller
+// closes it.
+func (a *app) follower(ctx context.Context, b *launch.Broker) (*wire.Client, wire.Service) {
+	if b.Def.Service == standing.Service || b.DirName() != b.Def.Service { // a variant may be another one than the broker's
+		return nil, wire.Service{}
+	}
+	ctx, cancel := context.WithTimeout(ctx, followWithin)
+	defer cancel()
+	c, err := a.living(ctx, b.Def.Instance)
+	if c == nil || err != nil {
+		return nil, wire.Service{}
+	}
+	s, _, _, err := c.Describe(ctx, b.Def.Service)
+	if err != nil {
+		_ = c.Close()
+		return nil, wire.Service{}
+	}
+	return c, s
+}
+
+// followWithin bounds the question to a broker that nothing depends on: one that hangs
+// and holds the service is found out by its holder's name.
+const followWithin = time.Second
 
 // summon is holder for a service that is to run: if its file has hold, a broker is
 // launched that holds it. One that cannot be had is no reason not to go on.
 func (a *app) summon(ctx context.Context, p *plan) (*wire.Client, error) {
+	if p.given && !a.isHeld(p.broker) { // the broker has it as the file says
+		return nil, nil
+	}
 	c, err := a.holder(ctx, p.broker)
 	if c != nil || err != nil || p.file == nil || !p.file.broker.hold || standing.Disabled(a.dirs, a.instance, p.def.Service) {
 		return c, err
