@@ -307,7 +307,14 @@ func TestNoGap(t *testing.T) {
 		})
 	}
 	const kills = 10
+	served := func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return asked - cut
+	}
 	for range kills {
+		was := served()
+		w.eventually("some are served again", func() bool { return served() > was+8 })
 		w.eventually("one serves", func() bool { return len(w.living("b")) == 1 && w.living("b")[0].Record.WasReady })
 		e := w.living("b")[0]
 		h, err := e.Open()
@@ -323,8 +330,8 @@ func TestNoGap(t *testing.T) {
 	cancel()
 	loops.Wait()
 	t.Logf("%d requests, %d cut with a killed daemon, %d execs", asked, cut, w.execs())
-	if asked < 4*kills || cut > kills*8 {
-		t.Errorf("%d requests, %d cut", asked, cut)
+	if cut > kills*8 {
+		t.Errorf("%d cut", cut)
 	}
 }
 
