@@ -223,11 +223,19 @@ func newEstate(c *Config, addr string) *estate {
 // serve waits for heirs, of which the last one counts, and tells the manager what it
 // is to keep, until ctx ends.
 func (e *estate) serve(ctx context.Context) {
-	var wg sync.WaitGroup
-	defer wg.Wait()
+	var accepting, watching sync.WaitGroup
+	defer func() {
+		accepting.Wait()
+		e.mu.Lock()
+		if e.heir != nil { // it is the heir still
+			_ = e.heir.SetReadDeadline(time.Unix(1, 0))
+		}
+		e.mu.Unlock()
+		watching.Wait()
+	}()
 	if e.ln != nil {
 		defer e.ln.Close()
-		wg.Go(e.accept)
+		accepting.Go(func() { e.accept(&watching) })
 	}
 	for {
 		select {
@@ -258,7 +266,7 @@ func (e *estate) untold() {
 	}
 }
 
-func (e *estate) accept() {
+func (e *estate) accept(watching *sync.WaitGroup) {
 	for {
 		conn, err := e.ln.AcceptUnix()
 		if errors.Is(err, net.ErrClosed) {
@@ -278,7 +286,23 @@ func (e *estate) accept() {
 		}
 		e.heir = conn
 		e.mu.Unlock()
+		watching.Go(func() { e.watch(conn) })
 	}
+}
+
+// watch forgets an heir that hangs up, or says something: it takes nothing over. It
+// returns at the connection's deadline, which is set when the broker ends.
+func (e *estate) watch(conn *net.UnixConn) {
+	_, err := conn.Read(make([]byte, 1))
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.heir == conn {
+		e.heir = nil
+	}
+	_ = conn.Close()
 }
 
 // pauseAccept is the time until the next attempt when descriptors have run out.

@@ -11,9 +11,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/fastbind/fastbind/internal/broker/activation"
 	"github.com/fastbind/fastbind/internal/endpoint"
 	"github.com/fastbind/fastbind/internal/launch"
 	"github.com/fastbind/fastbind/internal/record"
@@ -120,6 +122,67 @@ func legacy(dir string, conn *net.UnixConn) *Legacy {
 	return &Legacy{conn: conn, left: map[string][]launch.Left{}, dir: func(dirName string) (string, error) {
 		return filepath.Join(dir, dirName), nil
 	}}
+}
+
+// TestHeir: who has come to succeed, and has gone since, is none. One that waits is sent
+// what there is when the broker ends.
+func TestHeir(t *testing.T) {
+	dir := short(t)
+	e := newEstate(&Config{Manager: &activation.Manager{}, Say: func(s string) { t.Error(s) }}, dir)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		e.serve(ctx)
+	}()
+	has := func() bool {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		return e.heir != nil
+	}
+	eventually := func(what string, f func() bool) {
+		t.Helper()
+		for end := time.Now().Add(deadline); !f(); time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal("not within the test's deadline: " + what)
+			}
+		}
+	}
+	dial := func() *net.UnixConn {
+		t.Helper()
+		conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: filepath.Join(dir, heirName), Net: "unix"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		eventually("it is the heir", has)
+		return conn
+	}
+	_ = dial().Close()
+	eventually("it has gone", func() bool { return !has() })
+	if e.leave("web", nil, true) {
+		t.Error("there is a next broker")
+	}
+	heir := dial()
+	fds := make([]int, 2)
+	if err := syscall.Pipe(fds); err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(fds[1])
+	e.left = []launch.Left{{File: os.NewFile(uintptr(fds[0]), label("web", launch.Left{}))}}
+	cancel()
+	<-served
+	if !has() {
+		t.Fatal("the heir is forgotten when the broker ends")
+	}
+	e.pass()
+	l := legacy(dir, heir)
+	l.receive(t.Context())
+	if len(l.left["web"]) != 1 {
+		t.Errorf("left are %v", l.left)
+	}
+	l.close()
 }
 
 // TestStale: of several listeners that were kept of an endpoint the one counts that its
