@@ -223,7 +223,10 @@ func (a *app) brokerFault(ctx context.Context, b *launch.Broker, err error) erro
 	// What is on record says it better: stage, exit, and the last lines of the log.
 	if v, err := a.look(ctx, b); err == nil && v.failure != nil && strings.Contains(refused.Reason, v.failure.Error()) {
 		known := *v.failure
-		known.Class, known.RetryAt = f.Class, f.RetryAt
+		if known.Class, known.RetryAt = f.Class, f.RetryAt; refused.Reason != v.failure.Error() {
+			known.Stage, known.Err = f.Stage, f.Err // there is more to it, such as how often
+			known.Status, known.Signal = -1, ""     // which the reason says
+		}
 		return &known
 	}
 	return f
