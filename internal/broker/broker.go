@@ -100,6 +100,7 @@ type Broker struct {
 	bound   chan struct{}   // closed when what was last set is bound, or cannot be
 
 	patience time.Duration // boundWithin, but in tests
+	grace    time.Duration // rescueWithin, but in tests
 }
 
 // posted is an event of a service. done is run by the loop, before the event is
@@ -124,7 +125,7 @@ func New(c Config) (*Broker, error) {
 		return nil, err
 	}
 	files, _ := fsnotify.NewWatcher() // see names.go
-	return &Broker{config: c, poll: p, files: files, since: time.Now(), patience: boundWithin, events: make(chan posted, maxEvents), ended: make(chan struct{}), room: make(chan struct{}, maxEffects), rescues: make(chan struct{}, maxEffects),
+	return &Broker{config: c, poll: p, files: files, since: time.Now(), patience: boundWithin, grace: rescueWithin, events: make(chan posted, maxEvents), ended: make(chan struct{}), room: make(chan struct{}, maxEffects), rescues: make(chan struct{}, maxEffects),
 		services: map[uint64]*service{}, names: map[string]*service{}, leaving: map[string]chan struct{}{},
 		requests: map[uint64]chan supervise.Answer{}}, nil
 }

@@ -5,6 +5,7 @@ package broker
 import (
 	"errors"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -207,5 +208,35 @@ func TestPassedOn(t *testing.T) {
 	w.must("f")
 	if got, err := w.askAt("f", "admin"); err != nil || got != "admin 7" {
 		t.Errorf("at admin: %q, %v", got, err)
+	}
+}
+
+// TestLeaveInTime: the end of the broker waits for no daemon that does not end, and who
+// waits there finds that on record.
+func TestLeaveInTime(t *testing.T) {
+	w := newWorld(t)
+	s := w.foreign("f")
+	w.run(s)
+	w.broker.grace = 100 * time.Millisecond
+	w.must("f")
+	h := w.open("f")
+	_ = h.Signal(syscall.SIGSTOP)
+	go func() { _, _ = w.broker.Request(t.Context(), "f", supervise.VerbStop) }()
+	w.eventually("it is asked to end", func() bool { e, _ := w.serving("f"); return e.Record.Stopped })
+	b := launch.NewBroker(w.env, s.Definition, w.client)
+	began := time.Now()
+	raw, err := b.Dial(t.Context(), began)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	var c launch.Conn
+	b.Watch(&c, raw, began)
+	w.stop()
+	_ = h.Signal(syscall.SIGKILL)
+	_ = c.SetDeadline(time.Now().Add(deadline))
+	_, err = c.Read(make([]byte, 1))
+	if f, ok := errors.AsType[*launch.Fault](err); !ok || !strings.Contains(f.Error(), errLeft.Error()) {
+		t.Errorf("who waited was told %v", err)
 	}
 }

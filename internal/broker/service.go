@@ -177,7 +177,7 @@ func (b *Broker) letGo(s *service) {
 	dir, as, l := s.launch.DirName(), s.Service, s.launch
 	before, done := b.leaving[dir], make(chan struct{})
 	b.leaving[dir] = done
-	late, cancel := context.WithTimeout(context.WithoutCancel(b.ctx), rescueWithin)
+	late, cancel := context.WithTimeout(context.WithoutCancel(b.ctx), b.grace)
 	b.under.Go(func() {
 		defer close(done)
 		defer cancel()
