@@ -21,10 +21,12 @@ import (
 	"github.com/fastbind/fastbind/internal/endpoint"
 	"github.com/fastbind/fastbind/internal/launch"
 	"github.com/fastbind/fastbind/internal/record"
+	"github.com/fastbind/fastbind/internal/runtimedir"
 )
 
 // living connects to the broker of an instance that lives; nil, and no error, if there
-// is none. It launches nothing. The caller closes it.
+// is none. One that hangs is a *launch.Fault of class Hung after answersWithin: what it is
+// asked has no bound of its own. It launches nothing. The caller closes it.
 func (a *app) living(ctx context.Context, instance string) (*wire.Client, error) {
 	b := a.broker(definition.Definition{Service: standing.Service, Instance: instance}.Complete())
 	place, err := b.Env.Find(instance, b.DirName())
@@ -32,11 +34,36 @@ func (a *app) living(ctx context.Context, instance string) (*wire.Client, error)
 		return nil, nil // there never was one
 	}
 	entries, _ := launch.Generations(place.Dir)
-	if e, ok := launch.Current(place.Dir, entries); !ok || !e.Alive {
+	e, ok := launch.Current(place.Dir, entries)
+	if !ok || !e.Alive {
 		return nil, nil
+	}
+	if hangs(ctx, place, e) {
+		return nil, &launch.Fault{Class: launch.Hung, Service: standing.Service, Instance: instance, Generation: e.Number, Stage: launch.StageServe,
+			Err: errors.New("it does not answer at its control endpoint"), Status: -1, Cure: "run: fastbind stop --now " + standing.Service}
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
 	}
 	return connect(ctx, b, place.Sock())
 }
+
+// hangs reports whether a generation accepts at its control endpoint and says nothing
+// there, which answers whatever it does.
+func hangs(ctx context.Context, place runtimedir.Place, e launch.Entry) bool {
+	within, cancel := context.WithTimeout(ctx, answersWithin)
+	defer cancel()
+	c, err := launch.DialControl(within, place, e.Name)
+	if err != nil {
+		return false // it has not bound it yet, or has ended
+	}
+	defer c.Close()
+	_, err = c.Identify(within, launch.Nonce())
+	return err != nil && ctx.Err() == nil && within.Err() != nil
+}
+
+// answersWithin is what package launch gives a daemon that says nothing there.
+const answersWithin = 5 * time.Second
 
 func connect(ctx context.Context, b *launch.Broker, sock string) (*wire.Client, error) {
 	conn, reach, err := endpoint.Connect(ctx, sock)
