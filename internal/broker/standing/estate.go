@@ -211,11 +211,13 @@ type told struct {
 // addr.
 func newEstate(c *Config, addr string) *estate {
 	e := &estate{manager: c.Manager, managed: len(c.Manager.Sockets) > 0 || c.Manager.Watchdog > 0, say: c.Say, kept: map[string][]string{}, told: make(chan told, maxLeft)}
-	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(addr, heirName), Net: "unix"})
+	path := filepath.Join(addr, heirName)
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		c.Say("a successor will find nobody to take listeners over from: " + err.Error())
 		return e
 	}
+	_ = os.Chmod(path, 0o600) // as all sockets are; nobody else gets into the directory
 	e.ln = ln
 	return e
 }

@@ -129,6 +129,9 @@ func legacy(dir string, conn *net.UnixConn) *Legacy {
 func TestHeir(t *testing.T) {
 	dir := short(t)
 	e := newEstate(&Config{Manager: &activation.Manager{}, Say: func(s string) { t.Error(s) }}, dir)
+	if fi, err := os.Stat(filepath.Join(dir, heirName)); err != nil || fi.Mode().Perm() != 0o600 {
+		t.Errorf("the socket is %v, %v", fi, err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	served := make(chan struct{})
