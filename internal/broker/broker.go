@@ -47,11 +47,11 @@ type Config struct {
 	// service's directory. They are called by the loop and do not block; each may be
 	// nil. Left returns what the broker before has left, once; the files are the
 	// caller's. Keep is told of every listener that the broker has from now on, Leave
-	// that it has it no more, or, with departs, that it ends. The holding is the
-	// broker's.
+	// that it has it no more, or, with departs, that it ends; it reports whether there
+	// is a next broker for those who wait there. The holding is the broker's.
 	Left  func(dirName string) Left
 	Keep  func(dirName string, h *launch.Holding)
-	Leave func(dirName string, h *launch.Holding, departs bool)
+	Leave func(dirName string, h *launch.Holding, departs bool) bool
 
 	// Same: this process was the broker before, and has executed another program. Its
 	// children are that one's.
@@ -76,6 +76,7 @@ type Broker struct {
 	events   chan posted    // what has happened; read by Run alone
 	ended    chan struct{}  // closed when Run returns
 	workers  workers        // the goroutines of effects
+	rescues  chan struct{}  // holds a token for each rescue
 	under    sync.WaitGroup // these, and those of watched generations
 	spare    ahead.Spare    // what becomes the next foreign daemon
 	spares   atomic.Bool    // there may be one
@@ -98,6 +99,7 @@ type Broker struct {
 	bound   chan struct{}   // closed when what was last set is bound, or cannot be
 
 	patience time.Duration // boundWithin, but in tests
+	grace    time.Duration // rescueWithin, but in tests
 }
 
 // posted is an event of a service. done is run by the loop, before the event is
@@ -126,13 +128,15 @@ func New(c Config) (*Broker, error) {
 		return nil, err
 	}
 	files, _ := fsnotify.NewWatcher() // see names.go
-	return &Broker{config: c, poll: p, files: files, since: time.Now(), patience: boundWithin, events: make(chan posted, maxEvents), ended: make(chan struct{}),
+	return &Broker{config: c, poll: p, files: files, since: time.Now(), patience: boundWithin, grace: rescueWithin, rescues: make(chan struct{}, maxEffects), events: make(chan posted, maxEvents), ended: make(chan struct{}),
 		services: map[uint64]*service{}, names: map[string]*service{}, leaving: map[string]chan struct{}{},
 		requests: map[uint64]chan supervise.Answer{}}, nil
 }
 
 // Run holds the services until ctx ends; then it closes its copies of the listeners
-// and leaves the daemons as they are. It returns when all its goroutines have ended.
+// and leaves the daemons as they are. For those who wait where nobody serves, and whom no
+// next broker takes over, it launches before that, or puts on record why not; this takes
+// 6 s at most. It returns when all its goroutines have ended.
 func (b *Broker) Run(ctx context.Context, services []Service) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer close(b.ended)

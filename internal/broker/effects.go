@@ -54,6 +54,7 @@ func (b *Broker) do(s *service, e supervise.Effect) {
 			_ = s.held.Shut()
 		}
 		b.release(s)
+		b.letGo(s)
 	case supervise.Release, supervise.HandOn:
 		if s.old == nil {
 			b.unwatch(s)
@@ -111,14 +112,18 @@ func (b *Broker) release(s *service) {
 	b.part(s)
 }
 
-// part closes the old copy.
+// part closes the old copy, unless somebody waits there whom nobody may serve: letGo sees
+// to that.
 func (b *Broker) part(s *service) {
 	old := s.old
 	if s.old = nil; old == nil {
 		return
 	}
-	if again := s.held != nil && s.held.Inode == old.Inode; b.config.Leave != nil && !again {
-		b.config.Leave(s.launch.DirName(), old, b.ctx.Err() != nil)
+	again := s.held != nil && s.held.Inode == old.Inode
+	left := b.config.Leave != nil && !again && b.config.Leave(s.launch.DirName(), old, b.ctx.Err() != nil)
+	if s.machine.State == supervise.Ended && !left && old.Waits() && !old.Socket().IsShut() {
+		s.rescue = old
+		return
 	}
 	_ = old.Close()
 }
@@ -166,9 +171,10 @@ func (b *Broker) counted(s *service) (bound func()) {
 func (b *Broker) bind(ctx context.Context, as Service, l *launch.Broker, left Left) func(*service) supervise.Event {
 	defer left.Close()
 	if f := left.File; f != nil {
-		left.File = nil
+		further := left.Further
+		left.File, left.Further = nil, nil
 		// Where it leads nowhere any more, everything begins anew.
-		if h, err := l.Inherit(ctx, f, left.Inode, b.config.Holder); err == nil && left.Same {
+		if h, err := l.Inherit(ctx, f, left.Inode, b.config.Holder, further...); err == nil && left.Same {
 			return b.resume(ctx, as, l, h, &left)
 		} else if err == nil {
 			return b.inherited(ctx, as, l, h)
@@ -318,8 +324,8 @@ func (b *Broker) activate(ctx context.Context, as Service, l *launch.Broker, hel
 	if err != nil {
 		failed := supervise.LaunchFailed{Reason: err.Error()}
 		if f, ok := errors.AsType[*launch.Fault](err); ok {
-			if failed.Died = f.Generation != 0; !failed.Died && f.Class == launch.LaunchFailed {
-				b.deny(ctx, l, held, f) // it came to no generation whose record would say so
+			if failed.Died = f.Generation != 0; unrecorded(f) {
+				b.deny(ctx, l, held, f)
 			}
 			if !f.RetryAt.IsZero() {
 				failed.Retry = proc.BootTime() + time.Until(f.RetryAt)
@@ -353,6 +359,44 @@ func (b *Broker) activate(ctx context.Context, as Service, l *launch.Broker, hel
 		return supervise.Launched{Number: r.number, Backend: !s.Definition.Foreign}
 	}
 }
+
+// unrecorded reports whether a failed launch came to no generation whose record would
+// say so.
+func unrecorded(f *launch.Fault) bool { return f.Generation == 0 && f.Class == launch.LaunchFailed }
+
+// rescue closes listeners that are given up while somebody waits in their queues. If
+// nobody serves there a daemon is launched for them, which is on its own then; what
+// cannot be launched is told them. It blocks until ctx ends and a second more.
+func (b *Broker) rescue(ctx context.Context, as Service, l *launch.Broker, held *launch.Holding) {
+	defer held.Close()
+	aid := b.newAid(ctx, as, l)
+	out, err := aid.aided().Activate(ctx, held)
+	aid.made()
+	if out.Held != nil {
+		_ = out.Held.Close()
+	}
+	why := &launch.Fault{Stage: launch.StageConnect, Err: errDeleted}
+	switch f, ok := errors.AsType[*launch.Fault](err); {
+	case err == nil && (out.Launched != nil || held.Leads()):
+		return
+	case err == nil:
+	case ok && unrecorded(f):
+		why = f
+	case ctx.Err() != nil:
+		why.Err = errLeft
+	default:
+		return // it is on record
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	b.deny(ctx, l, held, why)
+}
+
+// rescueWithin bounds the launches for those who wait when the broker gives a listener
+// up: it is less than a broker has to end.
+const rescueWithin = 5 * time.Second
+
+var errLeft = errors.New("the broker held its listener no longer, and could launch nobody in time")
 
 // deny tells who waits in the queue of a listener that is about to be closed why.
 func (b *Broker) deny(ctx context.Context, l *launch.Broker, held *launch.Holding, why *launch.Fault) {

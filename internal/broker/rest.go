@@ -23,6 +23,8 @@ type Left struct {
 	File  *os.File     // a listener, or nil
 	Inode record.Inode // of the listener's names
 
+	Further []launch.Left // those of the service's further endpoints
+
 	// Same: that broker was this very process, which has executed another program. The
 	// rest is so of no other.
 	Same    bool
@@ -43,6 +45,9 @@ type LeftRun struct {
 // Files are all files of what is left, with nil ones.
 func (l *Left) Files() []**os.File {
 	files := []**os.File{&l.File}
+	for i := range l.Further {
+		files = append(files, &l.Further[i].File)
+	}
 	for i := range l.Runs {
 		files = append(files, &l.Runs[i].Hold, &l.Runs[i].Notify)
 	}
@@ -96,6 +101,10 @@ func (b *Broker) Rest(ctx context.Context, f func(map[string]Left) error) error 
 	}
 	var err error
 	if cerr := b.call(ctx, func() {
+		if len(b.leaving) > 0 {
+			err = fmt.Errorf("%w (a service is being let go)", ErrBusy)
+			return
+		}
 		var left map[string]Left
 		left, err = b.passing()
 		defer func() {
@@ -170,10 +179,11 @@ func (s *service) passing() (l Left, err error) {
 	run.Number = supervise.Generation(run.Number)
 	l = Left{Same: true, Run: run, Leaving: m.State == supervise.Draining, Owed: m.Owed()}
 	if s.held != nil {
-		l.Inode = s.held.Inode
-		if l.File, err = s.held.Socket().File("listener"); err != nil {
+		all, err := s.held.Copies(func(launch.Left) string { return "listener" })
+		if err != nil {
 			return l, err
 		}
+		l.File, l.Inode, l.Further = all[0].File, all[0].Inode, all[1:]
 	}
 	for _, r := range s.runs {
 		if _, err := os.Lstat(r.entry.Dir); err != nil {

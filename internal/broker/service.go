@@ -54,6 +54,7 @@ type service struct {
 	machine supervise.Machine
 	held    *launch.Holding // our copies of the listeners, nil without them
 	old     *launch.Holding // those before, until the event is dealt with that has brought held
+	rescue  *launch.Holding // given up, and somebody waits there; nil without
 	watched bool            // by the poller, for the machine
 	queue   watchState      // of held, while a generation serves
 	dir     string          // whose names are watched, "" for none
@@ -95,6 +96,7 @@ func (b *Broker) set(services []Service) {
 	}
 	for name, s := range b.names {
 		if !names[name] {
+			s.next = nil // whatever was to be held in its place
 			b.next(s, supervise.Departed{})
 		}
 	}
@@ -173,19 +175,41 @@ func (b *Broker) settle(s *service) {
 	}
 }
 
-// letGo says that a service is held no more, while the broker lives on: whoever looks
-// at it is not to wait for a launch. Who binds it again waits for that.
+// letGo sees to those who wait at a listener that was given up, and says that the
+// service is held no more: as long as the broker lives, whoever looks at it is not to
+// wait for a launch. Who binds it again waits for that.
 func (b *Broker) letGo(s *service) {
-	if b.ctx.Err() != nil || b.config.Holder == "" {
+	held, lives := s.rescue, b.ctx.Err() == nil && b.config.Holder != ""
+	if s.rescue = nil; held == nil && !lives {
 		return
 	}
-	done := make(chan struct{})
-	b.leaving[s.launch.DirName()] = done
-	b.workers.do(&b.under, func() {
+	dir, as, l := s.launch.DirName(), s.Service, s.launch
+	before, done := b.leaving[dir], make(chan struct{})
+	b.leaving[dir] = done
+	late, cancel := context.WithTimeout(context.WithoutCancel(b.ctx), b.grace)
+	b.under.Go(func() {
 		defer close(done)
+		defer cancel()
+		if before != nil {
+			<-before
+		}
+		if held != nil {
+			b.rescues <- struct{}{} // none of them takes longer than until late
+			b.rescue(late, as, l, held)
+			<-b.rescues
+		}
+		if !lives {
+			return
+		}
 		ctx, cancel := context.WithTimeout(b.ctx, letGoWithin)
 		defer cancel()
-		_ = s.launch.LetGo(ctx, b.config.Holder)
+		_ = l.LetGo(ctx, b.config.Holder)
+		b.post(b.ctx, 0, func(*service) supervise.Event {
+			if b.leaving[dir] == done {
+				delete(b.leaving, dir)
+			}
+			return nil
+		})
 	})
 }
 

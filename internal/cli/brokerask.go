@@ -21,10 +21,12 @@ import (
 	"github.com/fastbind/fastbind/internal/endpoint"
 	"github.com/fastbind/fastbind/internal/launch"
 	"github.com/fastbind/fastbind/internal/record"
+	"github.com/fastbind/fastbind/internal/runtimedir"
 )
 
 // living connects to the broker of an instance that lives; nil, and no error, if there
-// is none. It launches nothing. The caller closes it.
+// is none. One that hangs is a *launch.Fault of class Hung after answersWithin: what it is
+// asked has no bound of its own. It launches nothing. The caller closes it.
 func (a *app) living(ctx context.Context, instance string) (*wire.Client, error) {
 	b := a.broker(definition.Definition{Service: standing.Service, Instance: instance}.Complete())
 	place, err := b.Env.Find(instance, b.DirName())
@@ -32,11 +34,36 @@ func (a *app) living(ctx context.Context, instance string) (*wire.Client, error)
 		return nil, nil // there never was one
 	}
 	entries, _ := launch.Generations(place.Dir)
-	if e, ok := launch.Current(place.Dir, entries); !ok || !e.Alive {
+	e, ok := launch.Current(place.Dir, entries)
+	if !ok || !e.Alive {
 		return nil, nil
+	}
+	if hangs(ctx, place, e) {
+		return nil, &launch.Fault{Class: launch.Hung, Service: standing.Service, Instance: instance, Generation: e.Number, Stage: launch.StageServe,
+			Err: errors.New("it does not answer at its control endpoint"), Status: -1, Cure: "run: fastbind stop --now " + standing.Service}
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
 	}
 	return connect(ctx, b, place.Sock())
 }
+
+// hangs reports whether a generation accepts at its control endpoint and says nothing
+// there, which answers whatever it does.
+func hangs(ctx context.Context, place runtimedir.Place, e launch.Entry) bool {
+	within, cancel := context.WithTimeout(ctx, answersWithin)
+	defer cancel()
+	c, err := launch.DialControl(within, place, e.Name)
+	if err != nil {
+		return false // it has not bound it yet, or has ended
+	}
+	defer c.Close()
+	_, err = c.Identify(within, launch.Nonce())
+	return err != nil && ctx.Err() == nil && within.Err() != nil
+}
+
+// answersWithin is what package launch gives a daemon that says nothing there.
+const answersWithin = 5 * time.Second
 
 func connect(ctx context.Context, b *launch.Broker, sock string) (*wire.Client, error) {
 	conn, reach, err := endpoint.Connect(ctx, sock)
@@ -69,18 +96,48 @@ func (a *app) isHeld(b *launch.Broker) bool {
 	return err == nil && b.Def.Service != standing.Service && launch.Holder(place.Dir) != ""
 }
 
-// holder connects to the broker that holds the service; nil, and no error, if none
-// does. The caller closes it.
+// holder connects to the broker that has the service: it holds the endpoint, or follows
+// who serves there, or answers for one that cannot be launched. It is nil, and no error,
+// if none does. The caller closes it.
 func (a *app) holder(ctx context.Context, b *launch.Broker) (*wire.Client, error) {
-	if !a.isHeld(b) {
-		return nil, nil
+	if a.isHeld(b) {
+		return a.living(ctx, b.Def.Instance)
 	}
-	return a.living(ctx, b.Def.Instance)
+	c, _ := a.follower(ctx, b)
+	return c, nil
 }
+
+// follower connects to the broker that has the service without holding its endpoint, and
+// returns what it says; nil if there is none that says so within followWithin. The caller
+// closes it.
+func (a *app) follower(ctx context.Context, b *launch.Broker) (*wire.Client, wire.Service) {
+	if b.Def.Service == standing.Service || b.DirName() != b.Def.Service { // a variant may be another one than the broker's
+		return nil, wire.Service{}
+	}
+	ctx, cancel := context.WithTimeout(ctx, followWithin)
+	defer cancel()
+	c, err := a.living(ctx, b.Def.Instance)
+	if c == nil || err != nil {
+		return nil, wire.Service{}
+	}
+	s, _, _, err := c.Describe(ctx, b.Def.Service)
+	if err != nil {
+		_ = c.Close()
+		return nil, wire.Service{}
+	}
+	return c, s
+}
+
+// followWithin bounds the question to a broker that nothing depends on: one that hangs
+// and holds the service is found out by its holder's name.
+const followWithin = time.Second
 
 // summon is holder for a service that is to run: if its file has hold, a broker is
 // launched that holds it. One that cannot be had is no reason not to go on.
 func (a *app) summon(ctx context.Context, p *plan) (*wire.Client, error) {
+	if p.given && !a.isHeld(p.broker) { // the broker has it as the file says
+		return nil, nil
+	}
 	c, err := a.holder(ctx, p.broker)
 	if c != nil || err != nil || p.file == nil || !p.file.broker.hold || standing.Disabled(a.dirs, a.instance, p.def.Service) {
 		return c, err
@@ -193,7 +250,10 @@ func (a *app) brokerFault(ctx context.Context, b *launch.Broker, err error) erro
 	// What is on record says it better: stage, exit, and the last lines of the log.
 	if v, err := a.look(ctx, b); err == nil && v.failure != nil && strings.Contains(refused.Reason, v.failure.Error()) {
 		known := *v.failure
-		known.Class, known.RetryAt = f.Class, f.RetryAt
+		if known.Class, known.RetryAt = f.Class, f.RetryAt; refused.Reason != v.failure.Error() {
+			known.Stage, known.Err = f.Stage, f.Err // there is more to it, such as how often
+			known.Status, known.Signal = -1, ""     // which the reason says
+		}
 		return &known
 	}
 	return f
@@ -228,8 +288,8 @@ func (a *app) disableCommand() *cobra.Command {
 		Use:   "disable NAME",
 		Short: "Have a service held by no broker",
 		Long: `Have the broker of the instance let NAME go, now if one lives, and not hold it from
-its start on. Who waits in the queue of a service that does not run is refused.
-What runs of it runs on, and start and dial launch it as without a broker.`,
+its start on. What runs of it runs on, and start and dial launch it as without a
+broker; for those who wait in its queue at this moment the broker does that.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeNames(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

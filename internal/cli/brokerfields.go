@@ -157,6 +157,10 @@ func bindsFromStart(key string) bool {
 	return key == string(limit.Own) || slices.Contains(brokerLimits, key)
 }
 
+// bindsWhileHeld reports whether a field is one that a broker keeps of a daemon whose
+// listener it has: it ends no other.
+func bindsWhileHeld(key string) bool { return key == "ready_within" || key == "watchdog" }
+
 // unheld is why the fields are not in force of a service that cannot be held, nil if
 // there are none.
 func (f *brokerFields) unheld(path string) error {

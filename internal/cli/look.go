@@ -39,6 +39,7 @@ type view struct {
 	payoff         *payoffJSON
 	hash           string // of the executable, if that was asked for
 	heldBy         int    // pid of the standing broker that holds it, 0 if none does
+	followed       bool   // by a standing broker, which does not hold it
 	status         launch.Status
 	broker         *launch.Broker
 }
@@ -119,6 +120,12 @@ func (a *app) lookAll(ctx context.Context, brokers []*launch.Broker) ([]view, er
 		}
 		if b.Def.Instance == a.instance {
 			v.file, _ = a.file(v.name) // a refused one is doctor's finding
+		}
+		if v.file != nil && len(v.file.broker.given) > 0 && v.heldBy == 0 {
+			if c, _ := a.follower(ctx, b); c != nil {
+				v.followed = true
+				_ = c.Close()
+			}
 		}
 		views = append(views, v)
 	}
@@ -270,7 +277,7 @@ func (v view) loading() bool {
 }
 
 // notInForce are the fields of the service's file that nobody keeps: those that only a
-// standing broker does, of a service that none holds, and of one that was launched by
+// standing broker does, of a service that none has, and of one that was launched by
 // somebody else those that a process has from its start on.
 func (v view) notInForce() []string {
 	if v.file == nil {
@@ -279,9 +286,14 @@ func (v view) notInForce() []string {
 	limited := v.alive && v.status.Shown != nil && len(v.status.Shown.Record.Limits) > 0
 	var fields []string
 	for _, key := range v.file.broker.given {
-		switch fromStart := bindsFromStart(key); {
-		case fromStart && limited: // the record says of each what became of it
-		case fromStart && (v.alive || v.heldBy == 0), v.heldBy == 0:
+		idle := v.heldBy == 0 && !v.followed
+		switch {
+		case bindsFromStart(key) && v.alive:
+			idle = !limited // the record says of each what became of it
+		case bindsWhileHeld(key) && v.alive:
+			idle = v.heldBy == 0
+		}
+		if idle {
 			fields = append(fields, key)
 		}
 	}

@@ -224,7 +224,7 @@ func (a *app) block(v view) {
 	}
 	if fields := v.notInForce(); len(fields) > 0 {
 		why := "no standing broker holds it"
-		if v.heldBy != 0 {
+		if v.heldBy != 0 || v.followed {
 			why = "the broker has not launched it; a restart applies them"
 		}
 		a.field("Not in force", strings.Join(fields, ", ")+": "+why)

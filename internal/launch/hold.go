@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -40,6 +41,41 @@ func (h *Holding) Sockets() []*endpoint.Socket {
 		all = append(all, f.sock)
 	}
 	return all
+}
+
+// A Left is a listener of a holding that passes from one broker to the next.
+type Left struct {
+	Endpoint string // the further endpoint's name, "" for the service's own
+	Inode    record.Inode
+	File     *os.File
+}
+
+// Copies returns a copy of each listener, the service's own first, whose files are
+// called what name says. The files are the caller's.
+func (h *Holding) Copies(name func(Left) string) ([]Left, error) {
+	all := []Left{{Inode: h.Inode}}
+	for _, f := range h.further {
+		all = append(all, Left{Endpoint: f.name, Inode: f.inode})
+	}
+	for i, sock := range h.Sockets() {
+		var err error
+		if all[i].File, err = sock.File(name(all[i])); err != nil {
+			for _, l := range all[:i] {
+				_ = l.File.Close()
+			}
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// Leads reports whether a name of the endpoint in a service's directory leads to the
+// listener.
+func (l Left) Leads(dir string) bool {
+	if l.Endpoint == "" {
+		return isNamed(dir, l.Inode)
+	}
+	return leadsTo(dir, l.Inode, runtimedir.FurtherSock(l.Endpoint), runtimedir.FurtherKeep(l.Endpoint))
 }
 
 // Waits reports whether somebody is in the queue of any of them, or nobody can come
@@ -190,17 +226,26 @@ func (b *Broker) adopt(ctx context.Context, c *control.Client, place runtimedir.
 }
 
 // Inherit makes a holding of a listener that another broker has held, and takes f over
-// whatever it returns; inode is that of its names. Whoever serves from it serves on.
-// It fails if the endpoint's names do not lead to it any more.
+// whatever it returns; inode is that of its names, and others are those of the
+// service's further endpoints. Whoever serves from them serves on. It fails if the endpoint's names
+// do not lead to it any more; what else the further ones should be, the next launch sees
+// to.
 //
 // It blocks until it has had the launch lock, or until ctx ends.
-func (b *Broker) Inherit(ctx context.Context, f *os.File, inode record.Inode, holder string) (*Holding, error) {
+func (b *Broker) Inherit(ctx context.Context, f *os.File, inode record.Inode, holder string, others ...Left) (*Holding, error) {
 	h := &Holding{Inode: inode, holder: holder}
 	var err error
-	if h.sock, err = endpoint.TakeFile(f); err != nil {
-		return nil, err
+	h.sock, err = endpoint.TakeFile(f)
+	for _, l := range others {
+		sock, terr := endpoint.TakeFile(l.File)
+		if err = cmp.Or(err, terr); terr == nil {
+			h.further = append(h.further, &further{l.Endpoint, sock, l.Inode})
+		}
 	}
-	if h.Place, err = b.find(); err == nil {
+	if err == nil {
+		h.Place, err = b.find()
+	}
+	if err == nil {
 		err = b.markHeld(ctx, h)
 	}
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/fastbind/fastbind/internal/journal"
@@ -131,9 +132,11 @@ func (b *Broker) recordEnd(place runtimedir.Place, path string, pid int, exit pr
 	if err != nil || r.Phase == record.Gone {
 		return
 	}
-	// However a foreign daemon ends that was asked to, it is what was asked for.
+	// However a foreign daemon ends that was asked to, it is what was asked for. So it is
+	// of a backend that had no time to know what the signal asks for.
 	clean := exit.Known && exit.Code == 0 && exit.Signal == 0
-	if r.Definition.Foreign && !r.Backend && (clean || r.Stopped) {
+	asked := r.Stopped && exit.Known && exit.Signal == syscall.SIGTERM
+	if asked || r.Definition.Foreign && !r.Backend && (clean || r.Stopped) {
 		_ = record.Append(path, record.PhaseLines(record.Gone, proc.BootTime())...)
 		return
 	}

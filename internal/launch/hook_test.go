@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -169,5 +170,42 @@ func TestHookFails(t *testing.T) {
 	}
 	if _, err := ensure(t, b); err == nil || undone != 1 {
 		t.Errorf("undone %d times, %v", undone, err)
+	}
+}
+
+// TestStoppedBeforeAdopting: a backend that was asked to end before it could say so did
+// what was asked: that is no failure, to nobody.
+func TestStoppedBeforeAdopting(t *testing.T) {
+	var noted []string
+	b, _ := hooked(t, &Hook{Noted: func(_ time.Time, e journal.Event) { noted = append(noted, e.Kind) }}, "exec sleep 600")
+	b.Def.Foreign = false
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	o, err := b.Ensure(ctx, BrokerBinds, StepConnect, proc.BootTime())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.Conn != nil {
+		defer o.Conn.Close()
+	}
+	e := Entry{Dir: o.Launched.Dir, Number: o.Launched.Number}
+	if e.Record, err = record.Read(filepath.Join(e.Dir, record.FileName)); err != nil {
+		t.Fatal(err)
+	}
+	h, err := e.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	if err := AskToEnd(e, h); err != nil {
+		t.Fatal(err)
+	}
+	<-o.Launched.Ended
+	r, err := record.Read(filepath.Join(e.Dir, record.FileName))
+	if err != nil || r.Failure != nil || r.Phase != record.Gone || !r.Stopped {
+		t.Errorf("on record is phase %s, failure %+v, %v", r.Phase, r.Failure, err)
+	}
+	if !slices.Equal(noted, []string{"launched"}) {
+		t.Errorf("noted %q", noted)
 	}
 }

@@ -191,7 +191,11 @@ func orderTakeOver(ctx context.Context, place runtimedir.Place, old *control.Cli
 // isNamed reports whether a name of the endpoint leads to the listener. A cleaner
 // may have removed one: who dials puts it back.
 func isNamed(dir string, inode record.Inode) bool {
-	for _, name := range []string{runtimedir.SockName, runtimedir.KeepName} {
+	return leadsTo(dir, inode, runtimedir.SockName, runtimedir.KeepName)
+}
+
+func leadsTo(dir string, inode record.Inode, names ...string) bool {
+	for _, name := range names {
 		if at, err := endpoint.Inode(filepath.Join(dir, name)); err == nil && at == inode {
 			return true
 		}

@@ -9,12 +9,15 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
-	"github.com/fastbind/fastbind/internal/broker"
+	"github.com/fastbind/fastbind/internal/broker/activation"
 	"github.com/fastbind/fastbind/internal/endpoint"
+	"github.com/fastbind/fastbind/internal/launch"
 	"github.com/fastbind/fastbind/internal/record"
 	"github.com/fastbind/fastbind/internal/runtimedir"
 )
@@ -57,11 +60,18 @@ func TestPass(t *testing.T) {
 	from, to := pair(t)
 	const n = 100
 	dir := short(t)
+	sock := func(i int) string { return filepath.Join(dir, fmt.Sprint("s", i), runtimedir.SockName) }
+	for i := range n {
+		if err := os.Mkdir(filepath.Dir(sock(i)), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
 	var want []string
 	go func() {
 		defer from.Close()
 		for i := range n {
-			s, err := endpoint.Bind(filepath.Join(dir, fmt.Sprint(i)))
+			path := sock(i)
+			s, err := endpoint.Bind(path)
 			if err != nil {
 				t.Error(err)
 				return
@@ -71,8 +81,8 @@ func TestPass(t *testing.T) {
 			}
 			f, err := s.File("listener")
 			if err == nil {
-				err = sendFile(from, label(fmt.Sprint("s", i), record.Inode{Dev: 1, Ino: uint64(i)}), f)
-				_ = f.Close()
+				inode, ierr := endpoint.Inode(path)
+				err = errors.Join(ierr, sendFile(from, label(fmt.Sprint("s", i), launch.Left{Inode: inode}), f), f.Close())
 			}
 			if err != nil {
 				t.Error(err)
@@ -80,22 +90,22 @@ func TestPass(t *testing.T) {
 			_ = s.Close() // who queues waits with the copy that is under way
 		}
 	}()
-	l := &Legacy{conn: to, left: map[string]broker.Left{}}
+	l := legacy(dir, to)
 	l.receive(t.Context())
 	for i := range n {
 		left := l.take(fmt.Sprint("s", i))
-		if left.File == nil || left.Inode.Ino != uint64(i) {
+		if left.File == nil {
 			t.Fatalf("listener %d is %+v", i, left)
 		}
 		want = append(want, left.File.Name())
-		c, err := net.Dial("unix", filepath.Join(dir, fmt.Sprint(i)))
+		c, err := net.Dial("unix", sock(i))
 		if err != nil {
 			t.Errorf("listener %d: %v", i, err)
 		} else {
 			_ = c.Close()
 		}
 		_ = left.File.Close()
-		if _, err := net.Dial("unix", filepath.Join(dir, fmt.Sprint(i))); err == nil {
+		if _, err := net.Dial("unix", sock(i)); err == nil {
 			t.Errorf("listener %d has another copy somewhere", i)
 		}
 	}
@@ -107,7 +117,142 @@ func TestPass(t *testing.T) {
 	}
 }
 
-// TestPassBounds: what is no label, has none or is a second one of a service is closed,
+// legacy is what comes over a connection, of services whose directories are in dir.
+func legacy(dir string, conn *net.UnixConn) *Legacy {
+	return &Legacy{conn: conn, left: map[string][]launch.Left{}, dir: func(dirName string) (string, error) {
+		return filepath.Join(dir, dirName), nil
+	}}
+}
+
+// TestHeir: who has come to succeed, and has gone since, is none. One that waits is sent
+// what there is when the broker ends.
+func TestHeir(t *testing.T) {
+	dir := short(t)
+	e := newEstate(&Config{Manager: &activation.Manager{}, Say: func(s string) { t.Error(s) }}, dir)
+	if fi, err := os.Stat(filepath.Join(dir, heirName)); err != nil || fi.Mode().Perm() != 0o600 {
+		t.Errorf("the socket is %v, %v", fi, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		e.serve(ctx)
+	}()
+	has := func() bool {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		return e.heir != nil
+	}
+	eventually := func(what string, f func() bool) {
+		t.Helper()
+		for end := time.Now().Add(deadline); !f(); time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal("not within the test's deadline: " + what)
+			}
+		}
+	}
+	dial := func() *net.UnixConn {
+		t.Helper()
+		conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: filepath.Join(dir, heirName), Net: "unix"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		eventually("it is the heir", has)
+		return conn
+	}
+	_ = dial().Close()
+	eventually("it has gone", func() bool { return !has() })
+	if e.leave("web", nil, true) {
+		t.Error("there is a next broker")
+	}
+	heir := dial()
+	fds := make([]int, 2)
+	if err := syscall.Pipe(fds); err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(fds[1])
+	e.left = []launch.Left{{File: os.NewFile(uintptr(fds[0]), label("web", launch.Left{}))}}
+	cancel()
+	<-served
+	if !has() {
+		t.Fatal("the heir is forgotten when the broker ends")
+	}
+	e.pass()
+	l := legacy(dir, heir)
+	l.receive(t.Context())
+	if len(l.left["web"]) != 1 {
+		t.Errorf("left are %v", l.left)
+	}
+	l.close()
+}
+
+// TestStale: of several listeners that were kept of an endpoint the one counts that its
+// name leads to; the manager is to keep none of the others any more. Without a service's
+// own there are no further ones.
+func TestStale(t *testing.T) {
+	dir := short(t)
+	l := legacy(dir, nil)
+	bind := func(path string) record.Inode {
+		t.Helper()
+		s, err := endpoint.Bind(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = s.Close() })
+		inode, err := endpoint.Inode(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return inode
+	}
+	add := func(dirName, endpoint string, inode record.Inode) string {
+		t.Helper()
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = w.Close()
+		name := label(dirName, launch.Left{Endpoint: endpoint, Inode: inode})
+		l.add(name, r)
+		return name
+	}
+	for _, name := range []string{"web", "lost"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	own, admin := bind(filepath.Join(dir, "web", "sock")), bind(filepath.Join(dir, "web", runtimedir.FurtherSock("admin")))
+	unwanted := []string{
+		add("web", "", record.Inode{Dev: 1, Ino: 1}),
+		add("web", "admin", record.Inode{Dev: 1, Ino: 2}),
+		add("web", "gone", admin),
+		add("lost", "", own),
+		add("never", "", own),
+	}
+	add("web", "admin", admin)
+	add("web", "", own)
+	left := l.take("web")
+	if left.File == nil || left.Inode != own || len(left.Further) != 1 || left.Further[0].Endpoint != "admin" || left.Further[0].Inode != admin {
+		t.Errorf("left are %+v", left)
+	}
+	_, _ = left.File.Close(), left.Further[0].File.Close()
+	if left := l.take("lost"); left.File != nil {
+		t.Errorf("left is %+v", left)
+	}
+	got := l.close()
+	slices.Sort(got)
+	slices.Sort(unwanted)
+	if !slices.Equal(got, unwanted) {
+		t.Errorf("unwanted are %q, not %q", got, unwanted)
+	}
+	if l.count != 0 {
+		t.Errorf("%d are counted", l.count)
+	}
+}
+
+// TestPassBounds: what is no label, or has none, is closed,
 // and who sends text without end is not listened to.
 func TestPassBounds(t *testing.T) {
 	send := func(texts ...string) *Legacy {
@@ -125,17 +270,17 @@ func TestPassBounds(t *testing.T) {
 				}
 			}
 		}()
-		l := &Legacy{conn: to, left: map[string]broker.Left{}}
+		l := legacy("", to)
 		l.receive(t.Context())
 		return l
 	}
-	good := label("web", record.Inode{Dev: 1, Ino: 2})
+	good := label("web", launch.Left{Inode: record.Inode{Dev: 1, Ino: 2}})
 	for _, texts := range [][]string{
-		{good, "no label", "web@", "web@1", "@1.2", "web@1.x", "web@01.2", good, good},
+		{good, "no label", "web@", "web@1", "@1.2", "web@1.x", "web@01.2", "web/@1.2", "/x@1.2"},
 		{good, strings.Repeat("x", 3*maxLabel)},
 	} {
 		l := send(texts...)
-		if len(l.left) != 1 || l.left["web"].Inode != (record.Inode{Dev: 1, Ino: 2}) {
+		if len(l.left) != 1 || len(l.left["web"]) != 1 || l.left["web"][0].Inode != (record.Inode{Dev: 1, Ino: 2}) {
 			t.Errorf("%.40q: %v", texts, l.left)
 		}
 		l.close()
@@ -145,7 +290,7 @@ func TestPassBounds(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
-		(&Legacy{conn: to, left: map[string]broker.Left{}}).receive(ctx)
+		legacy("", to).receive(ctx)
 		close(done)
 	}()
 	cancel()
@@ -160,9 +305,10 @@ func FuzzLabel(f *testing.F) {
 	f.Add("web@1.2")
 	f.Add("a+0f@18446744073709551615.0")
 	f.Add("@.")
+	f.Add("web/admin@1.2")
 	f.Fuzz(func(t *testing.T, s string) {
-		if name, inode, ok := parseLabel(s); ok && (name == "" || label(name, inode) != s) {
-			t.Errorf("%q is %q, %v", s, name, inode)
+		if name, left, ok := parseLabel(s); ok && (name == "" || label(name, left) != s) {
+			t.Errorf("%q is %q, %v", s, name, left)
 		}
 	})
 }

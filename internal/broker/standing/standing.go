@@ -143,7 +143,7 @@ func (backend) Load(ctx context.Context, inst *daemon.Instance) (*process, error
 	addr := filepath.Join(place.Addr, own)
 	if c.Inheritance != nil {
 		clearNames(addr)
-		c.Legacy = c.Inheritance.legacy()
+		c.Legacy = c.Inheritance.legacy(c.Env, c.Instance)
 		for _, problem := range c.Inheritance.Problems {
 			c.Say(problem)
 		}
@@ -178,14 +178,17 @@ type process struct {
 	legacy *Legacy
 	estate *estate
 
-	woken   chan struct{} // holds a token when what is held may be another
-	reading sync.Mutex    // one reading of the files, until the broker has what they say
+	ctx     context.Context // of serve
+	under   sync.WaitGroup  // its goroutines
+	woken   chan struct{}   // holds a token when what is held may be another
+	reading sync.Mutex      // one reading of the files, until what they say is held
 
 	upgrading sync.Mutex // held during an upgrade
 
 	mu   sync.Mutex
 	have []File                    // what was read last
 	held map[string]broker.Service // what the broker was told last
+	next *reading                  // for which somebody waits, and which has not begun; or nil
 }
 
 func (p *process) serve(ctx context.Context, ln net.Listener) error {
@@ -193,9 +196,10 @@ func (p *process) serve(ctx context.Context, ln net.Listener) error {
 	// queued there.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	p.ctx = ctx
 	p.legacy.receive(ctx)
 	defer p.estate.pass()
-	var wg sync.WaitGroup
+	wg := &p.under
 	defer wg.Wait()
 	defer cancel()
 	watch := p.watcher() // before the files are read
@@ -318,24 +322,51 @@ func (p *process) read() []broker.Service {
 	return services
 }
 
-// reload has the broker hold what the files say now, and waits until it does.
+// A reading is one of the definition files, for all who have asked before it begins.
+type reading struct {
+	done chan struct{}
+	err  error // once done is closed
+}
+
+// reload has the broker hold what the files say now, and waits until it does. However
+// many ask, there is one reading at a time, and one to come.
 func (p *process) reload(ctx context.Context) error {
+	p.mu.Lock()
+	r := p.next
+	if r == nil {
+		r = &reading{done: make(chan struct{})}
+		p.next = r
+		p.under.Go(func() { p.readAgain(r) })
+	}
+	p.mu.Unlock()
+	select {
+	case <-r.done:
+		return r.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (p *process) readAgain(r *reading) {
+	defer close(r.done)
 	p.reading.Lock()
+	defer p.reading.Unlock()
+	p.mu.Lock()
+	p.next = nil // who asks from now on wants another
+	p.mu.Unlock()
 	services := p.read()
-	err := p.broker.Set(ctx, services)
-	p.reading.Unlock()
-	if err != nil {
-		return err
+	if r.err = p.broker.Set(p.ctx, services); r.err != nil {
+		return
 	}
 	select {
 	case p.woken <- struct{}{}:
 	default:
 	}
-	p.await(ctx, services)
+	p.await(p.ctx, services)
 	status := p.status()
 	p.Say(status)
 	_ = p.Manager.Status(status)
-	return ctx.Err()
+	r.err = p.ctx.Err()
 }
 
 // empty reports whether there is nothing to hold.

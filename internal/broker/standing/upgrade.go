@@ -21,7 +21,9 @@ import (
 	"github.com/fastbind/fastbind/internal/broker/supervise"
 	"github.com/fastbind/fastbind/internal/broker/unit"
 	"github.com/fastbind/fastbind/internal/handover"
+	"github.com/fastbind/fastbind/internal/launch"
 	"github.com/fastbind/fastbind/internal/record"
+	"github.com/fastbind/fastbind/internal/runtimedir"
 )
 
 // A broker becomes another version of itself by executing that: the process stays the
@@ -119,16 +121,25 @@ type passedSocket struct {
 }
 
 type passedService struct {
-	DirName  string      `json:"dir"`
-	Listener *descriptor `json:"listener,omitempty"`
-	Device   uint64      `json:"device,omitempty"` // of the listener's names
-	Inode    uint64      `json:"inode,omitempty"`
-	Number   uint64      `json:"number,omitempty"` // the generation that serves
-	Backend  bool        `json:"backend,omitempty"`
-	Ready    bool        `json:"ready,omitempty"`
-	Leaving  bool        `json:"leaving,omitempty"`
-	Owed     bool        `json:"owed,omitempty"`
-	Runs     []passedRun `json:"runs,omitempty"`
+	DirName  string          `json:"dir"`
+	Listener *descriptor     `json:"listener,omitempty"`
+	Device   uint64          `json:"device,omitempty"` // of the listener's names
+	Inode    uint64          `json:"inode,omitempty"`
+	Further  []passedFurther `json:"further,omitempty"`
+	Number   uint64          `json:"number,omitempty"` // the generation that serves
+	Backend  bool            `json:"backend,omitempty"`
+	Ready    bool            `json:"ready,omitempty"`
+	Leaving  bool            `json:"leaving,omitempty"`
+	Owed     bool            `json:"owed,omitempty"`
+	Runs     []passedRun     `json:"runs,omitempty"`
+}
+
+// passedFurther is a further endpoint's listener.
+type passedFurther struct {
+	Endpoint string     `json:"endpoint"`
+	Listener descriptor `json:"listener"`
+	Device   uint64     `json:"device"` // of the listener's names
+	Inode    uint64     `json:"inode"`
 }
 
 type passedRun struct {
@@ -298,6 +309,11 @@ func (p *process) become(left map[string]broker.Left, asker syscall.Conn) error 
 		if l.File != nil {
 			s.Listener = c.describe(l.File, listening)
 		}
+		for _, f := range l.Further {
+			if d := c.describe(f.File, listening); d != nil {
+				s.Further = append(s.Further, passedFurther{f.Endpoint, *d, f.Inode.Dev, f.Inode.Ino})
+			}
+		}
 		for _, r := range l.Runs {
 			run := passedRun{Number: r.Number, Status: r.Status}
 			if r.Hold != nil {
@@ -381,6 +397,11 @@ func Inherit() (*Inheritance, error) {
 	for _, s := range in.Services {
 		l := broker.Left{Same: true, File: i.take(s.Listener, "listener of "+s.DirName), Inode: record.Inode{Dev: s.Device, Ino: s.Inode},
 			Run: supervise.Run{Number: s.Number, Backend: s.Backend, Ready: s.Ready}, Leaving: s.Leaving, Owed: s.Owed}
+		for _, f := range s.Further {
+			if file := i.take(&f.Listener, "listener of "+s.DirName+", "+f.Endpoint); file != nil {
+				l.Further = append(l.Further, launch.Left{Endpoint: f.Endpoint, Inode: record.Inode{Dev: f.Device, Ino: f.Inode}, File: file})
+			}
+		}
 		for _, r := range s.Runs {
 			of := " of generation " + strconv.FormatUint(r.Number, 10) + " of " + s.DirName
 			l.Runs = append(l.Runs, broker.LeftRun{Number: r.Number, Status: r.Status, Hold: i.take(r.Hold, "hold"+of), Notify: i.take(r.Notify, "notify socket"+of)})
@@ -405,7 +426,11 @@ func (i *Inheritance) take(d *descriptor, name string) *os.File {
 }
 
 // legacy is what the inheritance is to the broker.
-func (i *Inheritance) legacy() *Legacy { return &Legacy{left: i.left} }
+func (i *Inheritance) legacy(env runtimedir.Env, instance string) *Legacy {
+	l := newLegacy(env, instance)
+	l.same = i.left
+	return l
+}
 
 // clearNames removes what the former program has bound in the generation's directory.
 func clearNames(addr string) { _ = os.Remove(filepath.Join(addr, heirName)) }
