@@ -183,6 +183,29 @@ func (b *Broker) markHeld(ctx context.Context, h *Holding) error {
 	return lead(dir, h.Place.Dir, runtimedir.HolderName, h.holder)
 }
 
+// PutBack gives the endpoints of a service that is held their deleted names back, from
+// their second ones. What has lost both, or has another listener's name, stays as it is.
+//
+// It blocks until it has had the launch lock, or until ctx ends.
+func (b *Broker) PutBack(ctx context.Context, place runtimedir.Place, inode record.Inode) error {
+	b = b.now()
+	dir, err := b.lockDir(ctx, place)
+	if dir == nil || err != nil {
+		return err
+	}
+	defer func() { _ = lock.Release(dir) }()
+	s := &system{b: b, place: place, dir: dir}
+	if !s.leads(runtimedir.KeepName, inode) {
+		return nil
+	}
+	if _, err := os.Lstat(filepath.Join(place.Dir, runtimedir.SockName)); err == nil {
+		s.restoreFurther()
+	} else if errors.Is(err, fs.ErrNotExist) && s.restore() == Failed {
+		return s.err
+	}
+	return nil
+}
+
 // Deny puts on record why nobody will accept who waits in the queue of the held
 // listener, as the failure of a generation that came to no process: whoever then loses
 // its connection finds that. It is called before the listener is closed, and blocks
