@@ -15,6 +15,7 @@ import (
 	"github.com/fastbind/fastbind/internal/control"
 	"github.com/fastbind/fastbind/internal/definition"
 	"github.com/fastbind/fastbind/internal/launch"
+	"github.com/fastbind/fastbind/internal/lock"
 	"github.com/fastbind/fastbind/internal/runtimedir"
 )
 
@@ -82,8 +83,15 @@ func (w *world) signal(name string, sig syscall.Signal) {
 	}
 }
 
+// unlink deletes both names at once: the broker puts a single one back.
 func (w *world) unlink(name string) {
 	w.t.Helper()
+	dir, err := os.Open(filepath.Dir(w.sock(name)))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.eventually("the launch lock is free", func() bool { ok, _ := lock.Try(dir); return ok })
+	defer func() { _ = lock.Release(dir) }()
 	for _, n := range []string{"sock", "keep"} {
 		if err := syscall.Unlink(filepath.Join(filepath.Dir(w.sock(name)), n)); err != nil {
 			w.t.Fatal(err)
@@ -221,7 +229,7 @@ func TestNameDeleted(t *testing.T) {
 			w.must("f")
 		}
 		before := w.inode("sock")
-		for _, n := range []string{"sock", "sock-admin"} {
+		for _, n := range []string{"sock", "keep", "sock-admin"} {
 			path := filepath.Join(filepath.Dir(w.sock("f")), n)
 			if err := os.Remove(path); err != nil {
 				t.Fatal(err)

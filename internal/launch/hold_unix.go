@@ -183,8 +183,9 @@ func (b *Broker) markHeld(ctx context.Context, h *Holding) error {
 	return lead(dir, h.Place.Dir, runtimedir.HolderName, h.holder)
 }
 
-// PutBack gives the endpoints of a service that is held their deleted names back, from
-// their second ones. What has lost both, or has another listener's name, stays as it is.
+// PutBack gives the endpoints of a service that is held their deleted names back, each
+// from the other one: of a further endpoint the one that clients dial, of the service's
+// own both. What has lost both, or has another listener's name, stays as it is.
 //
 // It blocks until it has had the launch lock, or until ctx ends.
 func (b *Broker) PutBack(ctx context.Context, place runtimedir.Place, inode record.Inode) error {
@@ -195,15 +196,22 @@ func (b *Broker) PutBack(ctx context.Context, place runtimedir.Place, inode reco
 	}
 	defer func() { _ = lock.Release(dir) }()
 	s := &system{b: b, place: place, dir: dir}
-	if !s.leads(runtimedir.KeepName, inode) {
-		return nil
+	gone := func(name string) bool {
+		_, err := os.Lstat(filepath.Join(place.Dir, name))
+		return errors.Is(err, fs.ErrNotExist)
 	}
-	if _, err := os.Lstat(filepath.Join(place.Dir, runtimedir.SockName)); err == nil {
+	switch {
+	case s.leads(runtimedir.SockName, inode):
+		if gone(runtimedir.KeepName) {
+			err = s.putBack(runtimedir.SockName, runtimedir.KeepName)
+		}
 		s.restoreFurther()
-	} else if errors.Is(err, fs.ErrNotExist) && s.restore() == Failed {
-		return s.err
+	case s.leads(runtimedir.KeepName, inode) && gone(runtimedir.SockName):
+		if s.restore() == Failed {
+			err = s.err
+		}
 	}
-	return nil
+	return err
 }
 
 // Deny puts on record why nobody will accept who waits in the queue of the held
