@@ -5,6 +5,8 @@
 // listener it puts its name before the line. With -http it is a web server that says
 // what was asked for. With -pid it puts its pid before each line as well.
 //
+// With -grow a line that is a number has it keep so many MiB of memory.
+//
 // With -ask it connects to other daemons before it serves, and ends if it cannot; it
 // logs what they answer.
 package main
@@ -18,6 +20,7 @@ import (
 	"os/signal"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 )
 
@@ -27,6 +30,7 @@ func main() {
 	stubborn := flag.Bool("stubborn", false, "do not end when asked to")
 	web := flag.Bool("http", false, "answer one HTTP request a connection with what it asks for")
 	pid := flag.Bool("pid", false, "say who answers")
+	flag.BoolVar(&grow, "grow", false, "keep so many MiB of memory as a line says")
 	peers := flag.String("ask", "", "paths to connect to first, comma separated")
 	flag.Parse()
 	listeners, err := listen(*fd, *path)
@@ -51,6 +55,21 @@ func main() {
 	serve(listeners[0], who, *web)
 }
 
+var (
+	grow bool
+	kept sync.Map
+)
+
+// keep keeps MiB of memory, every page of which is written to.
+func keep(line string) {
+	n, _ := strconv.Atoi(line)
+	b := make([]byte, n<<20)
+	for i := 0; i < len(b); i += 4096 {
+		b[i] = 1
+	}
+	kept.Store(&b, b)
+}
+
 func serve(ln listener, prefix string, web bool) {
 	for {
 		c, err := ln.Accept()
@@ -69,6 +88,9 @@ func serve(ln listener, prefix string, web bool) {
 			}
 			for r.Scan() {
 				fmt.Println("plaind: echo", r.Text())
+				if grow {
+					keep(r.Text())
+				}
 				fmt.Fprintln(c, prefix+r.Text())
 			}
 		}()
