@@ -5,7 +5,8 @@
 // listener it puts its name before the line. With -http it is a web server that says
 // what was asked for. With -pid it puts its pid before each line as well.
 //
-// With -grow a line that is a number has it keep so many MiB of memory.
+// With -grow a line that is a number has it keep so many MiB of memory, or end if there
+// are none.
 //
 // With -ask it connects to other daemons before it serves, and ends if it cannot; it
 // logs what they answer.
@@ -20,7 +21,6 @@ import (
 	"os/signal"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 )
 
@@ -55,20 +55,7 @@ func main() {
 	serve(listeners[0], who, *web)
 }
 
-var (
-	grow bool
-	kept sync.Map
-)
-
-// keep keeps MiB of memory, every page of which is written to.
-func keep(line string) {
-	n, _ := strconv.Atoi(line)
-	b := make([]byte, n<<20)
-	for i := 0; i < len(b); i += 4096 {
-		b[i] = 1
-	}
-	kept.Store(&b, b)
-}
+var grow bool
 
 func serve(ln listener, prefix string, web bool) {
 	for {
@@ -88,8 +75,11 @@ func serve(ln listener, prefix string, web bool) {
 			}
 			for r.Scan() {
 				fmt.Println("plaind: echo", r.Text())
-				if grow {
-					keep(r.Text())
+				if n, err := strconv.Atoi(r.Text()); grow && err == nil {
+					if err := keep(n << 20); err != nil {
+						fmt.Fprintln(os.Stderr, "plaind: memory:", err)
+						os.Exit(5)
+					}
 				}
 				fmt.Fprintln(c, prefix+r.Text())
 			}
