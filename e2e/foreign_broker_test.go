@@ -35,7 +35,9 @@ func TestForeignBroker(t *testing.T) {
 	b := newForeignBroker(t, bin)
 	b.start()
 	b.nothingRuns()
+	b.do("fastbind", "top")
 	b.each(t, "activated", (*heldWorld).activated)
+	b.do("fastbind", "top")
 	b.each(t, "killed", (*heldWorld).killedHeld)
 	b.brokerKilled()
 	b.each(t, "without a broker", (*heldWorld).unheld)
@@ -44,7 +46,7 @@ func TestForeignBroker(t *testing.T) {
 	b.each(t, "stopped", (*heldWorld).stoppedHeld)
 	b.ends()
 
-	t.Log("\n" + b.table())
+	t.Logf("\n%s\n%s", b.table(), b.transcript.String())
 	for _, w := range b.held {
 		t.Logf("%s\n%s", w.name, w.transcript.String())
 	}
