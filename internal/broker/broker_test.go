@@ -508,9 +508,7 @@ func TestFurtherChange(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer h.Close()
-	if err := h.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	w.halt(h.PID())
 	waiting := make(chan string, 1)
 	go func() {
 		reply, err := w.askAt("f", "admin")

@@ -75,7 +75,7 @@ func (b *Broker) do(s *service, e supervise.Effect) {
 			c <- e // it has room for the one answer
 		}
 	case supervise.Note:
-		s.note(journal.Event{Kind: string(e.Kind), Generation: e.Number, Reason: e.Reason})
+		s.note(journal.Event{Kind: string(e.Kind), Generation: supervise.Generation(e.Number), Reason: e.Reason})
 	}
 }
 
@@ -244,7 +244,7 @@ func (b *Broker) adopt(ctx context.Context, as Service, l *launch.Broker, place 
 		}
 		r := &run{place: place, entry: e, handle: handle, found: true}
 		backend := e.Record.Backend || !e.Record.Definition.Foreign
-		event := supervise.Adopted{Run: supervise.Run{Number: e.Number, Backend: backend, Ready: e.Record.WasReady}}
+		event := supervise.Adopted{Run: supervise.Run{Backend: backend, Ready: e.Record.WasReady}}
 		var held *launch.Holding
 		if backend {
 			// A broker that was killed a moment ago is the holder until the daemon has
@@ -263,6 +263,7 @@ func (b *Broker) adopt(ctx context.Context, as Service, l *launch.Broker, place 
 		return func(s *service) supervise.Event {
 			b.keep(s, held)
 			b.follow(s, r)
+			event.Run.Number = r.number
 			return event
 		}
 	}
@@ -325,7 +326,7 @@ func (b *Broker) activate(ctx context.Context, as Service, l *launch.Broker, hel
 		r.entry = launch.Entry{Name: nameOf(out.Launched.Dir), Dir: out.Launched.Dir, Number: out.Launched.Number, Alive: true}
 		s.launches(there - began)
 		b.follow(s, r)
-		return supervise.Launched{Number: out.Launched.Number, Backend: !s.Definition.Foreign}
+		return supervise.Launched{Number: r.number, Backend: !s.Definition.Foreign}
 	}
 }
 

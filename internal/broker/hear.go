@@ -102,7 +102,7 @@ func (r *run) setMain(h *proc.Handle) bool {
 
 // said deals with a message. It is run by the loop.
 func (b *Broker) said(s *service, r *run, e notify.Event) supervise.Event {
-	number := r.entry.Number
+	number := r.number
 	if s.runs[number] != r {
 		return nil
 	}
@@ -190,7 +190,7 @@ func (b *Broker) awaitReady(ctx context.Context, s *service, r *run, t sight, an
 		r.aid.note(journal.Event{Kind: "fallback", Reason: "taken for ready, since nobody can tell: " + err.Error()})
 	}
 	_ = r.aid.launch.AppendRecord(r.place, r.entry, record.PhaseLines(record.Ready, proc.BootTime())...)
-	b.tell(s, supervise.Served{Number: r.entry.Number})
+	b.tell(s, supervise.Served{Number: r.number})
 }
 
 // announcedOrAccepts waits for whatever comes first.

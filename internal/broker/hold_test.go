@@ -3,8 +3,11 @@
 package broker
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -260,4 +263,43 @@ func (w *world) inode(name string) uint64 {
 		w.t.Fatal(err)
 	}
 	return fi.Sys().(*syscall.Stat_t).Ino
+}
+
+// TestNumbersAnew: R11. A service's directory is deleted, so that generations are counted
+// from one again while the first one still serves whom it has accepted: each is watched to
+// its own end.
+func TestNumbersAnew(t *testing.T) {
+	w := newWorld(t)
+	w.run(w.backend("b"))
+	conn, err := net.Dial("unix", w.sock("b"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	in := bufio.NewReader(conn)
+	ask := func() {
+		t.Helper()
+		_ = conn.SetDeadline(time.Now().Add(deadline))
+		if _, err := io.WriteString(conn, "1\n"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := in.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask()
+	first, _ := w.serving("b")
+	gone := w.dir + "/gone" // what is made anew meanwhile would be in the way of a removal
+	if err := errors.Join(os.Rename(filepath.Dir(w.sock("b")), gone), os.RemoveAll(gone)); err != nil {
+		t.Fatal(err)
+	}
+	w.eventually("it is held again", func() bool { _, err := w.ask("b"); return err == nil })
+	second, _ := w.serving("b")
+	if second.Number != first.Number || second.Name == first.Name {
+		t.Fatalf("generation %d in %s, then %d in %s", first.Number, first.Name, second.Number, second.Name)
+	}
+	ask()
+	w.signal("b", syscall.SIGKILL)
+	w.must("b")
+	ask()
 }

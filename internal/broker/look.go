@@ -193,7 +193,7 @@ func (b *Broker) lookAt(s *service, r *run, now time.Duration) {
 	case r.backend(s):
 		b.ask(s, r)
 	case r.stall.For(now) >= s.Policy.HangAfter:
-		b.next(s, supervise.Unaccepted{Number: r.entry.Number, For: r.stall.For(now)})
+		b.next(s, supervise.Unaccepted{Number: r.number, For: r.stall.For(now)})
 	}
 }
 
@@ -208,9 +208,9 @@ func (b *Broker) ask(s *service, r *run) {
 			now := proc.BootTime()
 			switch {
 			case err == nil && id.Phase == control.Draining:
-				return supervise.Leaving{Number: r.entry.Number}
+				return supervise.Leaving{Number: r.number}
 			case r.stall.For(now) >= s.Policy.HangAfter:
-				return supervise.Unaccepted{Number: r.entry.Number, For: r.stall.For(now), Answers: err == nil}
+				return supervise.Unaccepted{Number: r.number, For: r.stall.For(now), Answers: err == nil}
 			}
 			return nil
 		}

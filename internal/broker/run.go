@@ -23,6 +23,7 @@ import (
 type run struct {
 	place    runtimedir.Place
 	entry    launch.Entry
+	number   uint64             // by which the machine knows it
 	launched *launch.Generation // if this broker has
 	began    time.Duration      // boot-time clock when it was, 0 of one that was found
 	found    bool               // it serves already
@@ -51,9 +52,21 @@ func (r *run) backend(s *service) bool {
 	return !s.Definition.Foreign || r.entry.Record.Backend
 }
 
-// follow watches a generation to its end.
+// run returns the generation of that directory, nil if it is not watched.
+func (s *service) run(dir string) *run {
+	for _, r := range s.runs {
+		if r.entry.Dir == dir {
+			return r
+		}
+	}
+	return nil
+}
+
+// follow watches a generation to its end. It gives it the number by which the machine
+// knows it.
 func (b *Broker) follow(s *service, r *run) {
-	if old := s.runs[r.entry.Number]; old != nil {
+	if old := s.run(r.entry.Dir); old != nil {
+		r.number = old.number
 		if r.hold != nil { // it is watched: only the hold is new
 			if old.hold != nil {
 				_ = old.hold.Close()
@@ -67,7 +80,11 @@ func (b *Broker) follow(s *service, r *run) {
 	}
 	ctx, end := context.WithCancel(s.ctx)
 	r.ctx, r.end = ctx, end
-	s.runs[r.entry.Number] = r
+	r.number = r.entry.Number
+	for nth := 1; s.runs[r.number] != nil; nth++ {
+		r.number = supervise.Distinct(r.entry.Number, nth)
+	}
+	s.runs[r.number] = r
 	h := r.handle // as it was found
 	r.aid.followed(r)
 	if r.backend(s) {
@@ -135,7 +152,7 @@ const reapedWithin = 200 * time.Millisecond
 func (b *Broker) over(s *service, r *run) {
 	r.end()
 	r.looking.Wait()
-	number := r.entry.Number
+	number := r.number
 	b.followHeir(s.ctx, s, r)
 	b.post(s.ctx, s.key, func(s *service) supervise.Event {
 		if s.runs[number] != r {
@@ -221,7 +238,7 @@ func (s *service) withdraw(r *run) {
 
 // exited makes the event of a generation's end of what is on record.
 func (s *service) exited(r *run) supervise.Event {
-	e := supervise.Exited{Number: r.entry.Number, Waiting: s.held != nil && s.held.Waits()}
+	e := supervise.Exited{Number: r.number, Waiting: s.held != nil && s.held.Waits()}
 	rec, err := record.Read(filepath.Join(r.entry.Dir, record.FileName))
 	if err != nil {
 		e.End = supervise.EndUnknown
@@ -319,7 +336,7 @@ func (b *Broker) takeHold(ctx context.Context, s *service, r *run) {
 	}
 	_ = f.Close() // we have it
 	b.post(ctx, s.key, func(s *service) supervise.Event {
-		if s.runs[r.entry.Number] == r && r.hold == nil {
+		if s.runs[r.number] == r && r.hold == nil {
 			r.hold = c
 		} else {
 			_ = c.Close()
@@ -349,7 +366,7 @@ func (b *Broker) followHeir(ctx context.Context, s *service, r *run) {
 	if err != nil || !ok || e.Record.Succeeds != r.entry.Name {
 		return
 	}
-	number := r.entry.Number
+	number := r.number
 	adopted := b.adopt(ctx, r.aid.service, r.aid.launch, r.place)
 	b.post(ctx, s.key, func(s *service) supervise.Event {
 		if a, ok := adopted(s).(supervise.Adopted); ok && a.Run.Number != number {
@@ -364,7 +381,7 @@ const askAgain = 100 * time.Millisecond
 
 // says tells what a backend says, and reports whether there is no more to hear.
 func (b *Broker) says(ctx context.Context, s *service, r *run, id control.Identity) bool {
-	number := r.entry.Number
+	number := r.number
 	switch id.Phase {
 	case control.Ready:
 		b.tell(s, supervise.Served{Number: number})

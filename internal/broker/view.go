@@ -114,7 +114,7 @@ type sketch struct {
 func (s *service) view() sketch {
 	m := s.machine
 	v := sketch{View: View{Name: s.Definition.Service, Definition: s.Definition, State: m.State, Holding: s.held != nil,
-		Waiting: -1, RetryAt: wall(m.RetryAt()), Reason: m.Reason, Number: m.Run.Number, Memory: -1, Connections: -1,
+		Waiting: -1, RetryAt: wall(m.RetryAt()), Reason: m.Reason, Number: supervise.Generation(m.Run.Number), Memory: -1, Connections: -1,
 		Restarts: s.counts.Restarts, LastFailure: s.lastFailure, FailedAt: s.failedAt}}
 	if s.held != nil {
 		for _, sock := range s.held.Sockets() {
@@ -123,7 +123,7 @@ func (s *service) view() sketch {
 			}
 		}
 	}
-	if r := s.runs[v.Number]; r != nil {
+	if r := s.runs[m.Run.Number]; r != nil {
 		v.where, v.entry, v.backend, v.cgroup = r.place, r.entry, r.backend(s), r.aid.place
 		v.Status, v.Limits, v.ReadyAt = r.status, slices.Clone(r.aid.report), r.readyAt
 	}

@@ -10,10 +10,20 @@ type Moment struct {
 
 // A Run is a generation as the broker knows it.
 type Run struct {
-	Number  uint64 // of the generation; 0: none
+	Number  uint64 // by which it is told from others, see Distinct; 0: none
 	Backend bool   // implements the contract: it can hand its listener over, and when it drains it accepts nothing
 	Ready   bool   // it has said that it serves, or was seen to
 }
+
+// Distinct returns what tells the generation of a number from older ones of the same
+// number, of which there are nth: where a service's directory was deleted, its numbers
+// begin anew, and who served there may live still.
+func Distinct(number uint64, nth int) uint64 { return number + uint64(nth)<<numberBits }
+
+// Generation returns the generation's number of what Distinct has returned.
+func Generation(distinct uint64) uint64 { return distinct & (1<<numberBits - 1) }
+
+const numberBits = 32
 
 // An Event is something that has happened to a service. Events are plain,
 // comparable values; the type says what has happened.

@@ -79,5 +79,5 @@ func (s *step) stuck() {
 func (s *step) doomed() bool { return s.State == Killing && s.deadline == 0 }
 
 func stuckReason(number uint64) string {
-	return "generation " + strconv.FormatUint(number, 10) + " was killed, and the kernel has not ended it"
+	return "generation " + strconv.FormatUint(Generation(number), 10) + " was killed, and the kernel has not ended it"
 }
