@@ -106,6 +106,12 @@ var foreigners = []foreign{
 		send: httpRequest, reply: `uvicorn pid (\d+)`,
 	},
 	{
+		name: "lighttpd", packages: []string{"lighttpd", "curl"}, version: "/usr/sbin/lighttpd -v",
+		line: []string{"--", "/usr/sbin/lighttpd", "-D", "-f", "@DIR@/lighttpd.conf"},
+		ask:  []string{"curl", "-sS", "--unix-socket", "@ENDPOINT@", "http://lighttpd/ppid.cgi"}, want: `^lighttpd/[\d.]+ pid (\d+)$`,
+		send: "GET /ppid.cgi HTTP/1.0\r\n\r\n", reply: `lighttpd/[\d.]+ pid (\d+)`,
+	},
+	{
 		name: "dbus", packages: []string{"dbus-daemon", "dbus-bin"}, version: "dbus-daemon --version",
 		line: []string{"--", "dbus-daemon", "--session", "--address=systemd:", "--nofork", "--nopidfile", "--nosyslog"},
 		ask: []string{"dbus-send", "--bus=unix:path=@ENDPOINT@", "--print-reply=literal", "--dest=org.freedesktop.DBus", "/",
@@ -212,12 +218,23 @@ type foreignWorld struct {
 	foreign
 	files, caller, endpoint string
 
+	shown      string       // what the transcript has for the endpoint
+	phase      string       // of a daemon that runs
 	transcript bytes.Buffer // commands and what they printed, for the documentation
 	sessions   []int        // of each generation so far
 }
 
 func newForeignWorld(t *testing.T, bin string, f foreign) *foreignWorld {
-	w := &foreignWorld{world: newWorld(t), foreign: f}
+	w := newForeignDir(t, bin)
+	w.of(f)
+	w.copyFiles("foreign", "")
+	t.Cleanup(w.killSessions)
+	return w
+}
+
+// newForeignDir is a world with everything but a daemon and its files.
+func newForeignDir(t *testing.T, bin string) *foreignWorld {
+	w := &foreignWorld{world: newWorld(t), phase: "bound"}
 	w.bin = bin
 	w.files, w.caller = filepath.Join(w.dir, "files"), filepath.Join(w.dir, "caller")
 	xdg := filepath.Join(w.dir, "xdg")
@@ -229,29 +246,35 @@ func newForeignWorld(t *testing.T, bin string, f foreign) *foreignWorld {
 	}
 	w.env = append(w.env, "PATH="+bin+":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TMPDIR="+w.dir,
 		"XDG_RUNTIME_DIR="+xdg, "DIR="+w.files, "GNUPGHOME="+w.files+"/gnupg", "LC_ALL=C.UTF-8", "FASTBIND_CANARY=canary")
-	t.Cleanup(w.killSessions)
-
-	// Where clients will dial is known before anything runs.
-	w.endpoint = filepath.Join(w.service(f.name), "sock")
-	w.copyFiles(config)
 	return w
 }
 
-// copyFiles copies what is in foreign/, with the names of this world in it.
-func (w *foreignWorld) copyFiles(config string) {
+// of makes the daemon the world's. Where clients will dial is known before anything
+// runs.
+func (w *foreignWorld) of(f foreign) {
+	w.foreign, w.endpoint = f, filepath.Join(w.service(f.name), "sock")
+	w.shown = "$(fastbind start " + f.name + ")"
+}
+
+// copyFiles copies what is in a directory and begins with prefix, with the names of
+// this world in it.
+func (w *foreignWorld) copyFiles(from, prefix string) {
 	w.t.Helper()
-	entries, err := os.ReadDir("foreign")
+	entries, err := os.ReadDir(from)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	for _, e := range entries {
-		b, err := os.ReadFile(filepath.Join("foreign", e.Name()))
+		if e.IsDir() || !strings.HasPrefix(e.Name(), prefix) {
+			continue
+		}
+		b, err := os.ReadFile(filepath.Join(from, e.Name()))
 		if err != nil {
 			w.t.Fatal(err)
 		}
 		to := filepath.Join(w.files, e.Name())
 		if strings.HasSuffix(e.Name(), ".toml") {
-			to = filepath.Join(config, e.Name())
+			to = filepath.Join(w.dir, "config", e.Name())
 		}
 		if err := os.WriteFile(to, []byte(w.fill(string(b))), 0o600); err != nil {
 			w.t.Fatal(err)
@@ -299,7 +322,7 @@ func (w *foreignWorld) keep(args []string, out string) {
 			words[i] = "'" + a + "'"
 		}
 	}
-	line := strings.ReplaceAll(strings.Join(words, " "), w.endpoint, "$(fastbind start "+w.name+")")
+	line := strings.ReplaceAll(strings.Join(words, " "), w.endpoint, w.shown)
 	fmt.Fprintf(&w.transcript, "$ %s\n%s\n", w.hide(line), strings.ReplaceAll(w.hide(out), "\r\n", "\n"))
 }
 
@@ -358,35 +381,7 @@ func (w *foreignWorld) crowd() {
 	}
 	defer r.Close()
 	const n = 20
-	var pids [n]int
-	var errs [n]error
-	gate := make(chan struct{})
-	var wg sync.WaitGroup
-	for i := range n {
-		wg.Go(func() {
-			<-gate
-			out, err := w.try([]string{"fastbind", "start", w.name}, func(cmd *exec.Cmd) {
-				cmd.ExtraFiles = []*os.File{6: stray}
-			})
-			if err == nil && out != w.endpoint {
-				err = fmt.Errorf("printed %q, want %q", out, w.endpoint)
-			}
-			if err == nil {
-				out, err = w.try(w.question(), nil)
-			}
-			if err == nil {
-				pids[i], err = w.answerer(w.want, out)
-			}
-			if err != nil {
-				errs[i] = fmt.Errorf("client %d: %w\n%s", i, err, out)
-			}
-		})
-	}
-	close(gate)
-	wg.Wait()
-	if err := errors.Join(errs[:]...); err != nil {
-		w.t.Fatalf("%v\n%s", err, w.logs())
-	}
+	pids := w.clients(n, stray)
 	pid, number := w.current()
 	if all := w.generations(w.name); len(all) != 1 || number != 1 {
 		w.t.Errorf("a crowd of %d launched %d generations, the last one number %d", n, len(all), number)
@@ -404,15 +399,49 @@ func (w *foreignWorld) crowd() {
 	}
 }
 
+// clients lets n clients come at once, and returns who answered each. With a stray
+// descriptor each starts the daemon first, and has it as its descriptor 9; else it
+// only connects.
+func (w *foreignWorld) clients(n int, stray *os.File) []int {
+	w.t.Helper()
+	pids, errs := make([]int, n), make([]error, n)
+	gate := make(chan struct{})
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			<-gate
+			out, err := w.endpoint, error(nil)
+			if stray != nil {
+				out, err = w.try([]string{"fastbind", "start", w.name}, func(cmd *exec.Cmd) {
+					cmd.ExtraFiles = []*os.File{6: stray}
+				})
+			}
+			if err == nil && out != w.endpoint {
+				err = fmt.Errorf("printed %q, want %q", out, w.endpoint)
+			}
+			if err == nil {
+				out, err = w.try(w.question(), nil)
+			}
+			if err == nil {
+				pids[i], err = w.answerer(w.want, out)
+			}
+			if err != nil {
+				errs[i] = fmt.Errorf("client %d: %w\n%s", i, err, out)
+			}
+		})
+	}
+	close(gate)
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		w.t.Fatalf("%v\n%s", err, w.logs())
+	}
+	return pids
+}
+
 // work shows version, client and real work.
 func (w *foreignWorld) work() {
 	w.t.Helper()
-	v, err := w.try(strings.Fields(w.version), nil)
-	if err != nil {
-		w.t.Fatal(v, err)
-	}
-	first, _, _ := strings.Cut(v, "\n")
-	w.keep(strings.Fields(w.version), first)
+	w.keep(strings.Fields(w.version), w.says())
 
 	// The file and the command line are one definition; another one is refused.
 	words := []string{"fastbind", "start", w.name}
@@ -430,6 +459,23 @@ func (w *foreignWorld) work() {
 	} else if have, _ := w.current(); pid != 0 && pid != have {
 		w.t.Errorf("answered by the session of %d, want %d", pid, have)
 	}
+	w.script()
+}
+
+// says is the first line of what it says its version is.
+func (w *foreignWorld) says() string {
+	w.t.Helper()
+	v, err := w.try(strings.Fields(w.version), nil)
+	if err != nil {
+		w.t.Fatal(v, err)
+	}
+	first, _, _ := strings.Cut(v, "\n")
+	return first
+}
+
+// script does its real work, if there is any.
+func (w *foreignWorld) script() {
+	w.t.Helper()
 	if _, err := os.Stat("foreign/" + w.name + ".sh"); err == nil {
 		script, err := w.try([]string{"timeout", "60", "bash", filepath.Join(w.files, w.name+".sh"), w.endpoint}, nil)
 		if err != nil {
@@ -454,9 +500,9 @@ func (w *foreignWorld) handedOver() {
 	if err := json.Unmarshal([]byte(out), &reply); err != nil {
 		w.t.Fatal(err)
 	}
-	if len(reply.Services) != 1 || reply.Services[0].PID != pid || reply.Services[0].Phase != "bound" ||
+	if len(reply.Services) != 1 || reply.Services[0].PID != pid || reply.Services[0].Phase != w.phase ||
 		reply.Services[0].Endpoint != w.endpoint {
-		w.t.Errorf("status %+v, want pid %d, phase bound and endpoint %s", reply.Services, pid, w.endpoint)
+		w.t.Errorf("status %+v, want pid %d, phase %s and endpoint %s", reply.Services, pid, w.phase, w.endpoint)
 	}
 	members := inSession(pid)
 	if !slices.Contains(members, pid) {
@@ -700,17 +746,30 @@ func TestForeignDocs(t *testing.T) {
 			t.Errorf("docs/foreign.md has no section %s", f.name)
 		}
 	}
-	entries, err := os.ReadDir("foreign")
+	showsFiles(t, "../docs/foreign.md", "foreign")
+}
+
+// showsFiles fails unless a page has the text of every file of a directory.
+func showsFiles(t *testing.T, page, dir string) {
+	t.Helper()
+	shown, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(dir)
 	if err != nil || len(entries) == 0 {
 		t.Fatal(entries, err)
 	}
 	for _, e := range entries {
-		text, err := os.ReadFile("foreign/" + e.Name())
+		if e.IsDir() {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(dir, e.Name()))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !bytes.Contains(page, text) {
-			t.Errorf("docs/foreign.md has not the text of e2e/foreign/%s", e.Name())
+		if !bytes.Contains(shown, text) {
+			t.Errorf("%s has not the text of e2e/%s/%s", page, dir, e.Name())
 		}
 	}
 }

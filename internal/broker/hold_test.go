@@ -18,6 +18,7 @@ import (
 	"github.com/fastbind/fastbind/internal/control"
 	"github.com/fastbind/fastbind/internal/definition"
 	"github.com/fastbind/fastbind/internal/launch"
+	"github.com/fastbind/fastbind/internal/lock"
 	"github.com/fastbind/fastbind/internal/runtimedir"
 )
 
@@ -85,8 +86,15 @@ func (w *world) signal(name string, sig syscall.Signal) {
 	}
 }
 
+// unlink deletes both names at once: the broker puts a single one back.
 func (w *world) unlink(name string) {
 	w.t.Helper()
+	dir, err := os.Open(filepath.Dir(w.sock(name)))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.eventually("the launch lock is free", func() bool { ok, _ := lock.Try(dir); return ok })
+	defer func() { _ = lock.Release(dir) }()
 	for _, n := range []string{"sock", "keep"} {
 		if err := syscall.Unlink(filepath.Join(filepath.Dir(w.sock(name)), n)); err != nil {
 			w.t.Fatal(err)
@@ -210,6 +218,51 @@ func TestNamesDeletedUnserved(t *testing.T) {
 	if n := w.execs(); n != 1 {
 		t.Errorf("%d execs", n)
 	}
+}
+
+// TestNameDeleted: R11. Clients that know nothing of fastbind can put no name back: the
+// broker does, for its own endpoint and a further one, whether somebody serves or not.
+func TestNameDeleted(t *testing.T) {
+	w := newWorld(t)
+	s := w.foreign("f", "-pid")
+	s.Definition.Endpoints = []string{"admin"}
+	w.run(s)
+	for _, serves := range []bool{false, true} {
+		if serves {
+			w.must("f")
+		}
+		before := w.inode("sock")
+		for _, n := range []string{"sock", "keep", "sock-admin"} {
+			path := filepath.Join(filepath.Dir(w.sock("f")), n)
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+			w.eventually(n+" is there again", func() bool { _, err := os.Lstat(path); return err == nil })
+		}
+		if after := w.inode("sock"); after != before {
+			t.Errorf("another endpoint is there: %v, not %v", after, before)
+		}
+		if n := len(w.living("f")); n != map[bool]int{true: 1}[serves] {
+			t.Errorf("%d generations, serving: %v", n, serves)
+		}
+	}
+	w.must("f")
+	if _, err := w.askAt("f", "admin"); err != nil {
+		t.Error(err)
+	}
+	if g := w.living("f"); len(g) != 1 || g[0].Number != 1 {
+		t.Errorf("generations %v", g)
+	}
+}
+
+// inode is that of a name of service f.
+func (w *world) inode(name string) uint64 {
+	w.t.Helper()
+	fi, err := os.Lstat(filepath.Join(filepath.Dir(w.sock("f")), name))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return fi.Sys().(*syscall.Stat_t).Ino
 }
 
 // TestNumbersAnew: R11. A service's directory is deleted, so that generations are counted

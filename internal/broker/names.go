@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"path/filepath"
 
 	"github.com/fsnotify/fsnotify"
@@ -9,12 +10,14 @@ import (
 	"github.com/fastbind/fastbind/internal/runtimedir"
 )
 
-// Names of an endpoint can be deleted, by a cleaner or by hand. A deleted one is put back
-// by whoever launches next; where both are gone nobody can reach a listener any more, and
-// a broker that did not notice would hold it for ever. A backend sees that itself, a
-// listener that nobody serves only the broker. One watcher is for all services: nothing
-// happens while no name changes. Where the system has none, the broker notices when the
-// generation that serves ends.
+// Names of an endpoint can be deleted: by a cleaner, by hand, or by a foreign daemon that
+// takes a socket that it inherited for its own (PHP-FPM, when it ends). The broker puts a
+// deleted one back from the second one, since clients that know nothing of fastbind cannot.
+// Where both are gone nobody can reach a listener any more, and a broker that did not notice
+// would hold it for ever. A backend sees that itself, a listener that nobody serves only the
+// broker. One watcher is for all services: nothing happens while no name changes. Where the
+// system has none, the name is put back by whoever launches next, and the broker notices the
+// loss of both when the generation that serves ends.
 
 // watchNames has lookAtNames called when names in the held endpoint's directory go. It is
 // called for each listener that is held: the directory may be another one by then.
@@ -28,7 +31,7 @@ func (b *Broker) watchNames(s *service) {
 	s.dir = s.held.Place.Dir
 	b.dirs.Store(s.dir, s.key)
 	_ = b.files.Add(s.dir)
-	if !s.held.Leads() { // they went before that
+	if !s.held.Leads() || s.held.Lost() { // they went before that
 		b.under.Go(func() { b.post(s.ctx, s.key, b.lookAtNames) })
 	}
 }
@@ -54,8 +57,7 @@ func (b *Broker) readNames() {
 				return
 			}
 			dir := e.Name
-			switch filepath.Base(dir) {
-			case runtimedir.SockName, runtimedir.KeepName:
+			if n := filepath.Base(dir); n == runtimedir.SockName || n == runtimedir.KeepName || runtimedir.IsFurther(n) {
 				dir = filepath.Dir(dir)
 			}
 			if key, known := b.dirs.Load(dir); known && e.Has(fsnotify.Remove|fsnotify.Rename) {
@@ -75,8 +77,17 @@ func (b *Broker) lookAtNames(s *service) supervise.Event {
 	case supervise.Binding, supervise.Launching: // who binds or launches looks, under the lock
 		return nil
 	}
-	if s.held == nil || s.held.Leads() {
+	switch {
+	case s.held == nil:
 		return nil
+	case !s.held.Leads():
+		return supervise.Stranded{}
+	case s.held.Lost():
+		l, place, inode := s.launch, s.held.Place, s.held.Inode
+		b.begin(s, func(ctx context.Context) func(*service) supervise.Event {
+			_ = l.PutBack(ctx, place, inode) // the next launch tries again, and says why it cannot
+			return failedTo(nil)
+		})
 	}
-	return supervise.Stranded{}
+	return nil
 }

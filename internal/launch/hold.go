@@ -34,6 +34,16 @@ func (h *Holding) Socket() *endpoint.Socket { return h.sock }
 // Leads reports whether a name of the endpoint leads to the listener.
 func (h *Holding) Leads() bool { return isNamed(h.Place.Dir, h.Inode) }
 
+// Lost reports whether a name of an endpoint is gone.
+func (h *Holding) Lost() bool {
+	lost := func(name string) bool {
+		_, err := os.Lstat(filepath.Join(h.Place.Dir, name))
+		return errors.Is(err, os.ErrNotExist)
+	}
+	return lost(runtimedir.SockName) || lost(runtimedir.KeepName) ||
+		slices.ContainsFunc(h.further, func(f *further) bool { return lost(runtimedir.FurtherSock(f.name)) })
+}
+
 // Sockets are all listeners, the service's own first; they stay the holding's.
 func (h *Holding) Sockets() []*endpoint.Socket {
 	all := []*endpoint.Socket{h.sock}

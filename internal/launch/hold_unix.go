@@ -216,6 +216,37 @@ func (b *Broker) markHeld(ctx context.Context, h *Holding) error {
 	return lead(dir, h.Place.Dir, runtimedir.HolderName, h.holder)
 }
 
+// PutBack gives the endpoints of a service that is held their deleted names back, each
+// from the other one: of a further endpoint the one that clients dial, of the service's
+// own both. What has lost both, or has another listener's name, stays as it is.
+//
+// It blocks until it has had the launch lock, or until ctx ends.
+func (b *Broker) PutBack(ctx context.Context, place runtimedir.Place, inode record.Inode) error {
+	b = b.now()
+	dir, err := b.lockDir(ctx, place)
+	if dir == nil || err != nil {
+		return err
+	}
+	defer func() { _ = lock.Release(dir) }()
+	s := &system{b: b, place: place, dir: dir}
+	gone := func(name string) bool {
+		_, err := os.Lstat(filepath.Join(place.Dir, name))
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	switch {
+	case s.leads(runtimedir.SockName, inode):
+		if gone(runtimedir.KeepName) {
+			err = s.putBack(runtimedir.SockName, runtimedir.KeepName)
+		}
+		s.restoreFurther()
+	case s.leads(runtimedir.KeepName, inode) && gone(runtimedir.SockName):
+		if s.restore() == Failed {
+			err = s.err
+		}
+	}
+	return err
+}
+
 // Deny puts on record why nobody will accept who waits in the queue of the held
 // listener, as the failure of a generation that came to no process: whoever then loses
 // its connection finds that. It is called before the listener is closed, and blocks

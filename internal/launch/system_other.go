@@ -11,6 +11,8 @@ import (
 
 	"github.com/fastbind/fastbind/internal/endpoint"
 	"github.com/fastbind/fastbind/internal/handover"
+	"github.com/fastbind/fastbind/internal/record"
+	"github.com/fastbind/fastbind/internal/runtimedir"
 )
 
 // A Hand is what a daemon that was started by hand holds after its launch.
@@ -27,6 +29,11 @@ type system struct{ b *Broker }
 func newSystem(b *Broker, _ Mode, _ time.Duration) *system { return &system{b} }
 
 func (b *Broker) markHeld(context.Context, *Holding) error { return errors.ErrUnsupported }
+
+// PutBack is for names that were deleted.
+func (b *Broker) PutBack(context.Context, runtimedir.Place, record.Inode) error {
+	return errors.ErrUnsupported
+}
 
 // Deny is for who waits in the queue of a held listener.
 func (b *Broker) Deny(context.Context, *Holding, *Fault) error { return errors.ErrUnsupported }

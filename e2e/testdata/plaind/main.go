@@ -5,6 +5,9 @@
 // listener it puts its name before the line. With -http it is a web server that says
 // what was asked for. With -pid it puts its pid before each line as well.
 //
+// With -grow a line that is a number has it keep so many MiB of memory, or end if there
+// are none.
+//
 // With -ask it connects to other daemons before it serves, and ends if it cannot; it
 // logs what they answer.
 package main
@@ -27,6 +30,7 @@ func main() {
 	stubborn := flag.Bool("stubborn", false, "do not end when asked to")
 	web := flag.Bool("http", false, "answer one HTTP request a connection with what it asks for")
 	pid := flag.Bool("pid", false, "say who answers")
+	flag.BoolVar(&grow, "grow", false, "keep so many MiB of memory as a line says")
 	peers := flag.String("ask", "", "paths to connect to first, comma separated")
 	flag.Parse()
 	listeners, err := listen(*fd, *path)
@@ -51,6 +55,8 @@ func main() {
 	serve(listeners[0], who, *web)
 }
 
+var grow bool
+
 func serve(ln listener, prefix string, web bool) {
 	for {
 		c, err := ln.Accept()
@@ -69,6 +75,12 @@ func serve(ln listener, prefix string, web bool) {
 			}
 			for r.Scan() {
 				fmt.Println("plaind: echo", r.Text())
+				if n, err := strconv.Atoi(r.Text()); grow && err == nil {
+					if err := keep(n << 20); err != nil {
+						fmt.Fprintln(os.Stderr, "plaind: memory:", err)
+						os.Exit(5)
+					}
+				}
 				fmt.Fprintln(c, prefix+r.Text())
 			}
 		}()

@@ -1,0 +1,7 @@
+//go:build !unix
+
+package main
+
+import "errors"
+
+func keep(int) error { return errors.ErrUnsupported }
