@@ -198,8 +198,11 @@ func (a *app) block(v view) {
 	} else if v.generation != 0 {
 		a.field("Last run", "generation "+number(v.generation)+", started "+v.started.Local().Format(time.DateTime))
 	}
-	if v.heldBy != 0 {
+	switch {
+	case v.heldBy != 0:
 		a.field("Held", "by the broker, pid "+number(v.heldBy))
+	case v.disabled:
+		a.field("Held", "by no broker: it is disabled")
 	}
 	a.field("Version", v.version)
 	if v.connections != nil {
