@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fastbind/fastbind"
+	"github.com/fastbind/fastbind/internal/broker"
 	"github.com/fastbind/fastbind/internal/broker/activation"
 	"github.com/fastbind/fastbind/internal/broker/standing"
 	"github.com/fastbind/fastbind/internal/broker/unit"
@@ -78,6 +79,14 @@ There is one in an instance; to start another is exit status 9, with who is ther
 	return cmd
 }
 
+// supported says that the system can have no broker, if that is so.
+func supported() error {
+	if errors.Is(broker.Supported(), errors.ErrUnsupported) {
+		return &hinted{errors.New("there is no standing broker for this system yet"), "start and dial launch daemons without one"}
+	}
+	return nil // whatever else is wrong is told by whom it keeps from something
+}
+
 func thisProgram() standing.Program {
 	version, revision := buildVersion()
 	return standing.Program{Version: version, Build: revision}
@@ -87,6 +96,9 @@ func thisProgram() standing.Program {
 //
 //fastbindvet:ignore beforerun nobody has launched this process, so nobody waits for it yet
 func (a *app) beBroker(ctx context.Context, inheritance *standing.Inheritance) error {
+	if err := supported(); err != nil {
+		return err
+	}
 	manager, err := activation.Take(unit.SocketName)
 	if err != nil {
 		return err

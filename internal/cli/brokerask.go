@@ -192,6 +192,9 @@ func (a *app) launchBroker(ctx context.Context) (*wire.Client, error) {
 	if c != nil || err != nil {
 		return c, err
 	}
+	if err := supported(); err != nil {
+		return nil, err
+	}
 	by, err := a.brokerDefinition()
 	if err != nil {
 		return nil, err
