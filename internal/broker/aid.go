@@ -144,7 +144,7 @@ func (a *aid) prepare(p launch.Preparing) (*launch.Aid, error) {
 	}
 	if a.service.Limits != (limit.Wanted{}) {
 		d := a.service.Definition
-		e, err := limit.Prepare(limit.Name(d.Instance, d.Service, filepath.Base(p.Dir)), a.service.Limits, a.found)
+		e, err := limit.Prepare(limit.Name(a.root(), d.Instance, d.Service, filepath.Base(p.Dir)), a.service.Limits, a.found)
 		if err != nil {
 			a.undo()
 			return nil, err
@@ -358,7 +358,12 @@ func (a *aid) remove(within time.Duration) error {
 // note writes to the service's journal, about the generation.
 func (a *aid) note(e journal.Event) {
 	e.Generation = a.number
-	a.launch.Note(filepath.Dir(filepath.Dir(filepath.Dir(a.dir))), e) // root, instance, service, generation
+	a.launch.Note(a.root(), e)
+}
+
+// root is the runtime directory that the generation is in.
+func (a *aid) root() string {
+	return filepath.Dir(filepath.Dir(filepath.Dir(a.dir))) // root, instance, service, generation
 }
 
 // available finds out what can be limited, once, and removes what brokers have left
@@ -375,8 +380,10 @@ func (b *Broker) available(ctx context.Context, instance string) limit.Available
 		living := b.places(instance)
 		ctx, cancel := context.WithTimeout(ctx, sweepWithin)
 		defer cancel()
-		// What could not be removed is tried by the next broker.
-		_, _ = limit.Sweep(ctx, instance, b.found, func(name string) bool { return living[name] })
+		for _, root := range b.config.Env.Roots() {
+			// What could not be removed is tried by the next broker.
+			_, _ = limit.Sweep(ctx, root, instance, b.found, func(name string) bool { return living[name] })
+		}
 	})
 	return b.found
 }
