@@ -317,7 +317,7 @@ func (a *app) setEnabled(ctx context.Context, name string, enabled bool) error {
 		}
 		return err
 	case f.def.Bind == definition.BindDaemon:
-		return &fileError{path: f.path, field: "bind", text: `with "daemon" there is nothing that a broker could hold`}
+		return &fileError{path: f.path, text: unholdable}
 	}
 	ask, err := a.living(ctx, a.instance)
 	if err != nil {

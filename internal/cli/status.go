@@ -201,6 +201,9 @@ func (a *app) block(v view) {
 	if v.heldBy != 0 {
 		a.field("Held", "by the broker, pid "+number(v.heldBy))
 	}
+	if v.unholdable() {
+		a.field("Not held", unholdable)
+	}
 	a.field("Version", v.version)
 	if v.connections != nil {
 		text := strconv.Itoa(*v.connections)
@@ -226,6 +229,9 @@ func (a *app) block(v view) {
 		why := "no standing broker holds it"
 		if v.heldBy != 0 || v.followed {
 			why = "the broker has not launched it; a restart applies them"
+		}
+		if v.unholdable() {
+			why = unholdable
 		}
 		a.field("Not in force", strings.Join(fields, ", ")+": "+why)
 	}
