@@ -153,6 +153,7 @@ func (b *Broker) Run(ctx context.Context, services []Service) error {
 	defer b.aids.close()
 	defer b.forget()
 	defer b.under.Wait()
+	defer b.workers.end() // of which none would do anything by now
 	defer cancel()
 	defer b.poll.Close()
 	b.ctx = ctx

@@ -300,7 +300,8 @@ func find(place runtimedir.Place, e launch.Entry, left *LeftRun) (*run, error) {
 // assist gives a generation that was found its aid; left is what is left of it, or nil.
 func (b *Broker) assist(ctx context.Context, as Service, l *launch.Broker, r *run, left *LeftRun) {
 	if r.aid = b.aids.get(r.entry.Dir); r.aid != nil {
-		return // this broker has launched it, as a successor
+		<-r.aid.knows // this broker has launched it, as a successor that may have been fast
+		return
 	}
 	if left == nil {
 		left = &LeftRun{}
@@ -314,9 +315,15 @@ func (b *Broker) assist(ctx context.Context, as Service, l *launch.Broker, r *ru
 // endpoint answers whatever it does, unless it is stopped.
 const adoptWithin = 5 * time.Second
 
-// activate launches a generation with the held listener.
-func (b *Broker) activate(ctx context.Context, as Service, l *launch.Broker, held *launch.Holding) func(*service) supervise.Event {
+// activate launches a generation with the held listener. The loop may close that
+// meanwhile, when the service is let go.
+func (b *Broker) activate(ctx context.Context, as Service, l *launch.Broker, loops *launch.Holding) func(*service) supervise.Event {
 	began := proc.BootTime()
+	held, err := loops.Copy()
+	if err != nil {
+		return failedTo(supervise.LaunchFailed{Reason: "copying the listener: " + err.Error()})
+	}
+	defer held.Close()
 	aid := b.newAid(ctx, as, l)
 	within, cancel := context.WithTimeout(ctx, launchWithin)
 	out, err := aid.aided().Activate(within, held)

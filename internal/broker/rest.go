@@ -114,6 +114,12 @@ func (b *Broker) Rest(ctx context.Context, f func(map[string]Left) error) error 
 			}
 		}()
 		if err == nil {
+			fill := b.spare.Rest()
+			defer func() {
+				if fill(); b.spares.Load() {
+					b.quiet.Reset(spareAfter)
+				}
+			}()
 			err = f(left)
 		}
 	}); cerr != nil {

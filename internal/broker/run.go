@@ -91,11 +91,11 @@ func (b *Broker) follow(s *service, r *run) {
 		r.looking.Go(func() { b.converse(ctx, s, r) })
 	} else {
 		announced := make(chan struct{})
-		b.hear(s, r, announced)
 		if ready := r.entry.Record.WasReady; !ready {
 			sight := s.sight(r)
 			r.looking.Go(func() { b.awaitReady(ctx, s, r, sight, announced) })
 		}
+		b.hear(s, r, announced) // from now on it may end, which waits for who looks
 	}
 	b.under.Go(r.looking.Wait)
 	if r.launched != nil && r.launched.Ended != nil {

@@ -206,8 +206,7 @@ func (a *app) installedSelf() (string, error) {
 	return self, nil
 }
 
-// definitions are what the files say to the broker, without those that are disabled
-// or leave nothing to hold.
+// definitions are what the files say to the broker, without those that are disabled.
 func (a *app) definitions() []standing.File {
 	var files []standing.File
 	for _, name := range a.fileNames() {
@@ -220,9 +219,7 @@ func (a *app) definitions() []standing.File {
 			files = append(files, standing.File{Name: name, Err: err})
 		case f == nil: // it has gone meanwhile
 		case f.def.Bind == definition.BindDaemon:
-			if err := f.broker.unheld(f.path); err != nil {
-				files = append(files, standing.File{Name: name, Err: err})
-			}
+			files = append(files, standing.File{Name: name, Err: f.broker.unheld(f.path), Unheld: true})
 		default:
 			files = append(files, standing.File{Name: name, Service: f.broker.service})
 		}

@@ -319,7 +319,7 @@ func (a *app) setEnabled(ctx context.Context, name string, enabled bool) error {
 		return &launch.Fault{Class: launch.NoService, Service: name, Instance: a.instance, Stage: launch.StagePolicy,
 			Err: errors.New("no file defines it"), Status: -1, Cure: "write " + filepath.Join(a.configDir(), name+fileSuffix)}
 	case f.def.Bind == definition.BindDaemon:
-		return &fileError{path: f.path, field: "bind", text: `with "daemon" there is nothing that a broker could hold`}
+		return &fileError{path: f.path, text: unholdable}
 	}
 	ask, err := a.living(ctx, a.instance)
 	if err != nil {

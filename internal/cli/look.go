@@ -279,6 +279,9 @@ func (v view) loading() bool {
 	return v.phase == string(record.Launching) || v.phase == string(record.Loading)
 }
 
+// unholdable reports whether no broker can hold the service as its file defines it.
+func (v view) unholdable() bool { return v.file != nil && v.file.def.Bind == definition.BindDaemon }
+
 // notInForce are the fields of the service's file that nobody keeps: those that only a
 // standing broker does, of a service that none has, and of one that was launched by
 // somebody else those that a process has from its start on.

@@ -204,6 +204,9 @@ func (a *app) block(v view) {
 	case v.disabled:
 		a.field("Held", "by no broker: it is disabled")
 	}
+	if v.unholdable() {
+		a.field("Not held", unholdable)
+	}
 	a.field("Version", v.version)
 	if v.connections != nil {
 		text := strconv.Itoa(*v.connections)
@@ -229,6 +232,9 @@ func (a *app) block(v view) {
 		why := "no standing broker holds it"
 		if v.heldBy != 0 || v.followed {
 			why = "the broker has not launched it; a restart applies them"
+		}
+		if v.unholdable() {
+			why = unholdable
 		}
 		a.field("Not in force", strings.Join(fields, ", ")+": "+why)
 	}

@@ -14,6 +14,7 @@
 //	var spare ahead.Spare
 //	err := spare.Fill()
 //	pid, pidfd, ok := spare.Become(b)
+//	resume := spare.Rest() // while this process may become another program
 //	spare.Close()
 package ahead
 
@@ -42,6 +43,7 @@ const maxFiles = 3 + 1 + definition.MaxEndpoints
 // safe for concurrent use.
 type Spare struct {
 	mu     sync.Mutex
+	rests  bool
 	closed bool
 	spare  *process // nil if none waits
 }
@@ -51,7 +53,7 @@ type Spare struct {
 func (s *Spare) Fill() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || s.spare != nil {
+	if s.closed || s.rests || s.spare != nil {
 		return nil
 	}
 	p, err := start()
@@ -91,11 +93,30 @@ func (s *Spare) Become(b launch.Become) (pid, pidfd int, ok bool) {
 	return 0, -1, false
 }
 
+// Rest ends the process that waits, waits for that, and makes none until resume is
+// called. A program that this one executes would not know of it, and the kernel tells it
+// nothing if the thread that executes is the one that forked.
+func (s *Spare) Rest() (resume func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rests = true
+	s.endLocked()
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.rests = false
+	}
+}
+
 // Close ends the process that waits, and waits for that.
 func (s *Spare) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
+	s.endLocked()
+}
+
+func (s *Spare) endLocked() {
 	if s.spare != nil {
 		s.spare.end()
 		s.spare = nil

@@ -69,6 +69,29 @@ func rests(t *testing.T, s *Spare) {
 	}
 }
 
+// TestRest: while this process may become another program none waits, and none is made.
+func TestRest(t *testing.T) {
+	s := fill(t)
+	id, err := proc.Of(s.spare.pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resume := s.Rest()
+	if now, err := proc.Of(id.PID); err == nil && now == id {
+		t.Errorf("process %d is there still", id.PID)
+	}
+	if err := s.Fill(); err != nil || s.spare != nil {
+		t.Errorf("one waits: %+v, %v", s.spare, err)
+	}
+	if _, _, ok := s.Become(launch.Become{}); ok {
+		t.Error("one that does not wait became a daemon")
+	}
+	resume()
+	if err := s.Fill(); err != nil || s.spare == nil {
+		t.Errorf("none waits afterwards: %v", err)
+	}
+}
+
 // TestWoken: one that somebody wakes comes to rest again, and one that does not rest
 // yet is left for the next launch.
 func TestWoken(t *testing.T) {

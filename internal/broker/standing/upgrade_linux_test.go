@@ -291,6 +291,24 @@ func (w *world) descriptors() int {
 	return len(list)
 }
 
+// spares are the broker's children that wait to become a daemon, by pid.
+func (w *world) spares() []string {
+	w.t.Helper()
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var pids []string
+	for _, path := range stats {
+		stat, _ := os.ReadFile(path)
+		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+		if len(fields) > 1 && fields[0] == "T" && fields[1] == strconv.Itoa(w.cmd.Process.Pid) {
+			pids = append(pids, filepath.Base(filepath.Dir(path)))
+		}
+	}
+	return pids
+}
+
 // TestKilled: kill -9 at each step of an upgrade takes the broker and nothing else.
 // Connections that were accepted live on, the next client of any service is served
 // without a broker, and the next broker takes up what it can (I4).
@@ -337,8 +355,8 @@ func TestNotExecuted(t *testing.T) {
 	w := newWorld(t)
 	w.start()
 	c := w.conn("used")
-	// A process that is made ahead meanwhile has two. One upgrade copies more.
-	before, limit := w.descriptors()+2, w.limit()
+	w.eventually("a process waits to become a daemon", func() bool { return len(w.spares()) > 0 }) // it has descriptors too
+	before, limit := w.descriptors(), w.limit()
 	w.at(stepMarked + " remove")
 	for range 3 {
 		err := w.upgrade()
@@ -372,6 +390,25 @@ func TestNotExecuted(t *testing.T) {
 	w.echo(c)
 }
 
+// TestNoSpareLeft: the process that waits to become a daemon does not outlive the program
+// that has made it, whichever thread that did.
+func TestNoSpareLeft(t *testing.T) {
+	w := newWorld(t)
+	w.start()
+	for range 10 {
+		w.eventually("a process waits", func() bool { return len(w.spares()) > 0 })
+		before := w.spares()
+		if err := w.upgrade(); err != nil {
+			t.Fatal(err)
+		}
+		for _, pid := range before {
+			if slices.Contains(w.spares(), pid) {
+				t.Errorf("process %s waits for a program that is no more", pid)
+			}
+		}
+	}
+}
+
 // TestHeard: what a daemon says while the broker becomes another program is heard, also
 // by one that has opened its connection to the notify socket long ago.
 func TestHeard(t *testing.T) {
@@ -398,6 +435,11 @@ func TestHeard(t *testing.T) {
 		w.eventually(want, func() bool { return w.list()["used"].Status == want })
 	}
 	t.Logf("%d messages during 5 upgrades", asked)
+	// It hears a daemon that it has not launched, and ends all the same.
+	if err := w.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	<-w.ended
 }
 
 // TestUnfollowed: a child that no service of the broker's follows any more is reaped
