@@ -50,7 +50,7 @@ func (b *Broker) Verdict(l Lost) *Fault {
 			return b.unrecorded(l)
 		}
 		e := l.generation(entries)
-		if e == nil && slices.ContainsFunc(entries, func(e Entry) bool { return e.Alive && !e.Record.Backend }) {
+		if e == nil && slices.ContainsFunc(entries, func(e Entry) bool { return e.Alive && e.Record.Definition.Foreign && !e.Record.Backend }) {
 			return nil // a child of it may have listened, and may be the one that ended
 		}
 		if e == nil {
