@@ -88,3 +88,31 @@ func TestLostBesideLaunch(t *testing.T) {
 		}
 	}
 }
+
+// TestLostToHeir: who waited in the queue of a daemon that has drained, which a broker
+// holds, and was accepted by the next daemon is told of that one's death, though nobody
+// has seen it. The kernel names the one before as its peer.
+func TestLostToHeir(t *testing.T) {
+	const drained, heir = 1 << 30, 1<<30 + 1 // no processes
+	one := record.Inode{Dev: 1, Ino: 2}
+	for name, c := range map[string]struct {
+		inode record.Inode
+		alive bool
+		phase record.Phase
+		want  uint64
+	}{
+		"killed":                {one, false, record.Ready, 4},
+		"lives":                 {one, true, record.Ready, 3},
+		"has drained, too":      {one, false, record.Gone, 3},
+		"of another listener":   {record.Inode{Dev: 1, Ino: 3}, false, record.Ready, 3},
+		"has not said of which": {record.Inode{}, false, record.Launching, 3},
+	} {
+		entries := []Entry{
+			{Number: 4, Alive: c.alive, Record: record.Record{PID: heir, Backend: true, Phase: c.phase, Drained: c.phase == record.Gone, Inode: c.inode}},
+			{Number: 3, Record: record.Record{PID: drained, Backend: true, Phase: record.Gone, Drained: true, Inode: one}},
+		}
+		if e := (Lost{Since: proc.BootTime(), Peer: drained}).generation(entries); e == nil || e.Number != c.want {
+			t.Errorf("%s: it was lost to %+v, want generation %d", name, e, c.want)
+		}
+	}
+}
