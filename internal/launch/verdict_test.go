@@ -93,7 +93,7 @@ func TestLostBesideLaunch(t *testing.T) {
 // holds, and was accepted by the next daemon is told of that one's death, though nobody
 // has seen it. The kernel names the one before as its peer.
 func TestLostToHeir(t *testing.T) {
-	const drained, heir = 1 << 30, 1<<30 + 1 // no processes
+	const drained = 1 << 30 // no process
 	one := record.Inode{Dev: 1, Ino: 2}
 	for name, c := range map[string]struct {
 		inode record.Inode
@@ -108,7 +108,7 @@ func TestLostToHeir(t *testing.T) {
 		"has not said of which": {record.Inode{}, false, record.Launching, 3},
 	} {
 		entries := []Entry{
-			{Number: 4, Alive: c.alive, Record: record.Record{PID: heir, Backend: true, Phase: c.phase, Drained: c.phase == record.Gone, Inode: c.inode}},
+			{Number: 4, Alive: c.alive, Record: record.Record{PID: os.Getpid(), Backend: true, Phase: c.phase, Drained: c.phase == record.Gone, Inode: c.inode}},
 			{Number: 3, Record: record.Record{PID: drained, Backend: true, Phase: record.Gone, Drained: true, Inode: one}},
 		}
 		if e := (Lost{Since: proc.BootTime(), Peer: drained}).generation(entries); e == nil || e.Number != c.want {
