@@ -20,6 +20,7 @@ import (
 
 	"github.com/fastbind/fastbind"
 	"github.com/fastbind/fastbind/internal/launch"
+	"github.com/fastbind/fastbind/internal/lock"
 	"github.com/fastbind/fastbind/internal/proc"
 	"github.com/fastbind/fastbind/internal/record"
 )
@@ -49,7 +50,7 @@ func (w *world) connect(svc fastbind.Service) *fastbind.Conn {
 }
 
 // say writes a line and returns what came back.
-func say(conn *fastbind.Conn, line string) (string, error) {
+func say(conn net.Conn, line string) (string, error) {
 	if _, err := io.WriteString(conn, line+"\n"); err != nil {
 		return "", err
 	}
@@ -555,4 +556,93 @@ func TestHangOfHeir(t *testing.T) {
 		t.Errorf("answered by %d", pid)
 	}
 	w.eventually("one generation lives", func() bool { return len(w.living("t")) == 1 })
+}
+
+// TestHangOfTakeover: R26. A successor that hangs while it takes over has the launch
+// lock, and the old daemon accepts nobody: it is ended, and who waited is served.
+func TestHangOfTakeover(t *testing.T) {
+	w, svc, old, next := worldOfHangingTakeover(t, fastbind.HangReplace)
+	lines := w.crowd(4, func() {
+		for range 2 {
+			conn := w.connect(svc)
+			_ = conn.SetDeadline(time.Now().Add(deadline))
+			if reply, err := say(conn, "0"); err != nil || !strings.HasPrefix(reply, itoa(old.PID())+" ") {
+				t.Fatalf("who waits is told %q, %v\n%s", reply, err, w.logs())
+			}
+		}
+	}, "-hang-after=200ms")
+	for _, l := range lines {
+		if !strings.HasPrefix(l, "ok "+itoa(old.PID())+" ") {
+			t.Errorf("another process that waits is told %q", l)
+		}
+	}
+	w.await(next)
+	if len(w.events("t", "hung")) == 0 {
+		t.Errorf("no hang in the journal\n%s", w.logs())
+	}
+	if held, err := lock.Held(w.service("t")); held || err != nil {
+		t.Errorf("the launch lock is held: %t, %v", held, err)
+	}
+	w.oneOwner("t", false)
+}
+
+// TestHangOfTakeoverReported: with on_hang = "report" it is left alone, and who
+// waits is told what to end.
+func TestHangOfTakeoverReported(t *testing.T) {
+	w, svc, _, next := worldOfHangingTakeover(t, fastbind.HangReport)
+	conn := w.connect(svc)
+	_ = conn.SetDeadline(time.Now().Add(deadline))
+	reply, err := say(conn, "0")
+	want := "end process " + itoa(next.PID())
+	if fe, _ := errors.AsType[*fastbind.Error](err); !errors.Is(err, fastbind.ErrHung) || fe == nil || !strings.Contains(fe.Hint, want) {
+		t.Errorf("who waits is told %q, %+v; want %q", reply, err, want)
+	}
+	if !frozen(next.PID()) {
+		t.Error("the successor is not stopped any more")
+	}
+}
+
+// worldOfHangingTakeover stops a successor after its order to the old daemon.
+func worldOfHangingTakeover(t *testing.T, policy fastbind.HangPolicy) (w *world, svc fastbind.Service, old, next *proc.Handle) {
+	t.Helper()
+	w = newWorld(t)
+	svc = w.hangs(200*time.Millisecond, policy)
+	w.serving(svc)
+	open := func(e launch.Entry) *proc.Handle {
+		h, err := e.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = h.Signal(syscall.SIGCONT); _ = h.Close() })
+		return h
+	}
+	signal := func(h *proc.Handle, sig syscall.Signal) {
+		if err := h.Signal(sig); err != nil {
+			t.Fatal(err)
+		}
+		w.eventually("it has stopped, or goes on", func() bool { return frozen(h.PID()) == (sig == syscall.SIGSTOP) })
+	}
+	old = open(w.living("t")[0])
+	cmd := w.command("testprog", "dial", "-on-version=replace", "-load=1s")
+	cmd.Path = filepath.Join(w.dir, "tool")
+	w.upgrade(cmd.Path, 2, true)
+	if out, err := w.output(cmd); err != nil {
+		t.Fatal(out, err)
+	}
+	next = open(w.loadingSuccessor())
+	signal(old, syscall.SIGSTOP)
+	w.eventually("the successor takes over", func() bool { held, _ := lock.Held(w.service("t")); return held })
+	signal(next, syscall.SIGSTOP)
+	signal(old, syscall.SIGCONT)
+	w.eventually("the old one has paused", func() bool {
+		conn, err := net.Dial("unix", w.service("t")+"/sock")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(200 * time.Millisecond))
+		_, err = say(conn, "0")
+		return errors.Is(err, os.ErrDeadlineExceeded)
+	})
+	return w, svc, old, next
 }

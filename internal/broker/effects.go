@@ -314,6 +314,7 @@ func (b *Broker) assist(ctx context.Context, as Service, l *launch.Broker, r *ru
 	}
 	r.aid = b.newAid(ctx, as, l)
 	r.aid.adopt(r.place, r.entry, &left.Notify)
+	r.aid.made()
 }
 
 // adoptWithin bounds the wait for a daemon to hand its listener over. Its control

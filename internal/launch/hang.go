@@ -3,6 +3,7 @@ package launch
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -32,6 +33,7 @@ import (
 const (
 	hangConfirm = 5 * time.Second  // silence at the control endpoint of a process that runs
 	hangRecheck = time.Second      // more of it, under the launch lock
+	hangLock    = 2 * time.Second  // for the launch lock, which a successor that hangs may hold
 	hangStacks  = 2 * time.Second  // for a Go program to write its goroutines' stacks
 	hangDeath   = 5 * time.Second  // for the kernel to end it
 	hangWithin  = 30 * time.Second // for all of it, with lock and launch
@@ -237,15 +239,25 @@ func (q *inquiry) inquire(ctx context.Context) *Fault {
 		return nil
 	}
 	seen := b.lookAt(ctx, place, *e, 0)
-	switch decideHang(seen) {
-	case hangLeave, hangAskOn:
-		return nil
-	case hangKnown:
-		return b.hungFault(*e, q.s, seen)
+	answers := decideHang(seen) == hangLeave
+	if answers {
+		// It may accept nobody because a successor has ordered it so, and hangs.
+		if e = heir(entries, e); e == nil {
+			return nil
+		}
+		seen = b.lookAt(ctx, place, *e, 0)
 	}
-	q.suspected = b.hungFault(*e, q.s, seen)
-	close(q.certain)
-	next, fault := q.act(ctx, place, e.Name, seen.silence)
+	switch act := decideHang(seen); {
+	case act == hangLeave, act == hangAskOn:
+		return nil
+	case answers: // whether it is the successor's doing shows under the launch lock
+	case act == hangKnown:
+		return b.hungFault(*e, q.s, seen)
+	default:
+		q.suspected = b.hungFault(*e, q.s, seen)
+		close(q.certain)
+	}
+	next, fault := q.act(ctx, place, *e, answers, seen.silence)
 	if next && len(b.Def.Command) > 0 {
 		// So that the next dial is warm. One that fails is in the journal.
 		o, _ := b.Ensure(ctx, b.Mode(), StepLock, proc.BootTime())
@@ -331,33 +343,52 @@ func askControl(ctx context.Context, place runtimedir.Place, name string, patien
 // act looks again under the launch lock, since others may have acted meanwhile,
 // and does what is left to do. It reports whether a next generation is to be
 // launched.
-func (q *inquiry) act(ctx context.Context, place runtimedir.Place, name string, asked time.Duration) (next bool, f *Fault) {
+//
+// beside is whether the generation is the successor of one that answers: it is left
+// alone unless it is taking over, since until then that one serves.
+func (q *inquiry) act(ctx context.Context, place runtimedir.Place, e Entry, beside bool, asked time.Duration) (next bool, f *Fault) {
 	b := q.b
-	unlock, err := b.lockService(ctx, place)
-	if err != nil || unlock == nil {
+	taking := e.Record.Succeeds != "" && !e.Record.WasReady // or is about to
+	unlock, err := b.lockBeside(ctx, place, taking)
+	if err != nil {
 		return false, q.suspected
 	}
-	defer unlock()
+	locked := unlock != nil
+	if locked {
+		defer unlock()
+	}
 	entries, err := Generations(place.Dir)
 	if err != nil {
 		return false, q.suspected
 	}
-	var e Entry
+	name, old := e.Name, e.Record.Succeeds
+	e = Entry{}
+	served := false // by its predecessor, which accepts again when it is dead
 	for _, have := range entries {
 		if have.Name == name {
 			e = have
 		}
+		served = served || taking && have.Name == old && have.Alive
 	}
-	if !e.Alive {
+	switch {
+	case !e.Alive && served: // somebody else has ended it
+		return false, nil
+	case !e.Alive:
 		return false, b.hungBefore(e)
+	case beside && locked && isNamed(place.Dir, e.Record.Inode):
+		return false, nil // it loads
 	}
 	seen := b.lookAt(ctx, place, e, asked)
+	fault := b.hungFault(e, q.s, seen)
+	if !locked && fault.Cure != "" {
+		fault.Cure = "end process " + strconv.Itoa(e.Record.PID) + ", which may hold the launch lock"
+	}
 	act := decideHang(seen)
 	switch act {
 	case hangLeave, hangAskOn:
 		return false, b.hungBefore(Entry{})
 	case hangKnown:
-		return false, b.hungFault(e, q.s, seen)
+		return false, fault
 	}
 	h, err := e.Open()
 	if err == nil {
@@ -365,7 +396,6 @@ func (q *inquiry) act(ctx context.Context, place runtimedir.Place, name string, 
 	} else if act == hangReplace {
 		return false, b.hungBefore(e) // it has ended this instant
 	}
-	fault := b.hungFault(e, q.s, seen)
 	path := filepath.Join(e.Dir, record.FileName)
 	log := b.evidence(place, e, h, fault)
 	if act == hangReport {
@@ -387,17 +417,42 @@ func (q *inquiry) act(ctx context.Context, place runtimedir.Place, name string, 
 	if !endBy(ctx, h, syscall.SIGKILL, hangDeath) {
 		// It waits in the kernel and takes no signal yet, and holds a listener that
 		// clients would go on connecting to: they get another one.
-		removeNamesLocked(place.Dir, e.Record.Inode)
+		if locked {
+			removeNamesLocked(place.Dir, e.Record.Inode)
+		}
 		fault.tail(log, e.Record.LogOffset)
-		return true, fault
+		return locked, fault
 	}
 	if exit, ended := h.Exit(); ended && exit.Known {
 		setExit(&failure, exit)
 	}
 	_ = record.Append(path, record.FailureLines(failure)...)
+	if served {
+		return false, nil
+	}
 	fault.Status, fault.Signal = failure.Status, failure.Signal
 	fault.tail(log, e.Record.LogOffset)
 	return true, fault
+}
+
+// lockBeside takes the launch lock. A successor that hangs while it takes over has
+// it, and nobody else will: unlock is nil if there may be such a one, and the lock
+// was not to be had for hangLock. Several processes may act then: each writes its
+// evidence, and what more the second one does is done already.
+func (b *Broker) lockBeside(ctx context.Context, place runtimedir.Place, taking bool) (unlock func(), err error) {
+	within, cancel := context.WithTimeout(ctx, hangLock)
+	defer cancel()
+	if !taking {
+		within = ctx
+	}
+	unlock, err = b.lockService(within, place)
+	switch {
+	case err != nil && within.Err() != nil && ctx.Err() == nil:
+		return nil, nil
+	case err == nil && unlock == nil:
+		return nil, fs.ErrNotExist
+	}
+	return unlock, err
 }
 
 // hungBefore is the fault of a generation that was found dead, or answering: nil,
