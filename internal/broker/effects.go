@@ -113,7 +113,7 @@ func (b *Broker) release(s *service) {
 }
 
 // part closes the old copy, unless somebody waits there whom nobody may serve: letGo sees
-// to that.
+// to that, or where an outsider has deleted the names, who waits is told so before.
 func (b *Broker) part(s *service) {
 	old := s.old
 	if s.old = nil; old == nil {
@@ -121,11 +121,18 @@ func (b *Broker) part(s *service) {
 	}
 	again := s.held != nil && s.held.Inode == old.Inode
 	left := b.config.Leave != nil && !again && b.config.Leave(s.launch.DirName(), old, b.ctx.Err() != nil)
-	if s.machine.State == supervise.Ended && !left && old.Waits() && !old.Socket().IsShut() {
+	switch waits := !left && old.Waits() && !old.Socket().IsShut(); {
+	case waits && s.machine.State == supervise.Ended:
 		s.rescue = old
-		return
+	case waits && !again && !old.Leads() && !s.lives():
+		l, ctx := s.launch, s.ctx
+		b.workers.do(&b.under, func() {
+			defer old.Close()
+			b.deny(ctx, l, old, &launch.Fault{Stage: launch.StageConnect, Err: errDeleted})
+		})
+	default:
+		_ = old.Close()
 	}
-	_ = old.Close()
 }
 
 // keep makes h what we hold, from the event on that it has come with; nil changes
@@ -345,9 +352,6 @@ func (b *Broker) activate(ctx context.Context, as Service, l *launch.Broker, loo
 		}
 	}
 	if out.Launched == nil {
-		if !held.Leads() {
-			b.deny(ctx, l, held, &launch.Fault{Stage: launch.StageConnect, Err: errDeleted})
-		}
 		adopted := b.adopt(ctx, as, l, out.Place, nil)
 		return func(s *service) supervise.Event {
 			e := adopted(s)

@@ -62,6 +62,19 @@ func (s *service) run(dir string) *run {
 	return nil
 }
 
+// lives reports whether a generation may live that is not the current one any more.
+func (s *service) lives() bool {
+	for _, r := range s.runs {
+		r.mu.Lock()
+		alive := r.handle == nil || r.handle.Alive()
+		r.mu.Unlock()
+		if alive && r.number != s.machine.Run.Number {
+			return true
+		}
+	}
+	return false
+}
+
 // follow watches a generation to its end. It gives it the number by which the machine
 // knows it.
 func (b *Broker) follow(s *service, r *run) {
