@@ -379,6 +379,9 @@ func (s *soak) explained(text string, began, ended time.Time) bool {
 	case has("hung=true"):
 		s.count("failed: hung")
 		return s.struck("suspend", began.Add(-10*time.Second), ended)
+	case s.brokers != nil && has("names were deleted while its clients waited"):
+		s.count("failed: an outsider has deleted the names of the queue")
+		return s.struck("deletion", began, ended)
 	case has("launch=true"):
 		s.count("failed: launch failed")
 		return s.struck("kill", began, ended) || s.struck("suspend", began.Add(-10*time.Second), ended)

@@ -42,6 +42,9 @@ type aid struct {
 	report limit.Report
 	place  limit.Place
 
+	known func()          // says that the above does not change any more
+	knows <-chan struct{} // closed when that was said
+
 	once sync.Once // close or undo
 
 	sync  chan chan struct{} // to the goroutine that hears, which answers between two events
@@ -98,7 +101,9 @@ func (a *aids) close() {
 // newAid returns the aid of a generation to come, or of one that was found. It belongs to
 // the caller until that has called made.
 func (b *Broker) newAid(ctx context.Context, s Service, l *launch.Broker) *aid {
-	a := &aid{broker: b, service: s, launch: l, ctx: ctx, sync: make(chan chan struct{}), heard: make(chan struct{})}
+	knows := make(chan struct{})
+	a := &aid{broker: b, service: s, launch: l, ctx: ctx, sync: make(chan chan struct{}), heard: make(chan struct{}),
+		known: sync.OnceFunc(func() { close(knows) }), knows: knows}
 	if s.Limits != (limit.Wanted{}) {
 		a.found = b.available(ctx, s.Definition.Instance)
 	}
@@ -139,7 +144,7 @@ func (a *aid) prepare(p launch.Preparing) (*launch.Aid, error) {
 	}
 	if a.service.Limits != (limit.Wanted{}) {
 		d := a.service.Definition
-		e, err := limit.Prepare(limit.Name(d.Instance, d.Service, filepath.Base(p.Dir)), a.service.Limits, a.found)
+		e, err := limit.Prepare(limit.Name(a.root(), d.Instance, d.Service, filepath.Base(p.Dir)), a.service.Limits, a.found)
 		if err != nil {
 			a.undo()
 			return nil, err
@@ -164,6 +169,7 @@ func (a *aid) undo() {
 
 // admit puts the process under its limits and begins to receive.
 func (a *aid) admit(ctx context.Context, pid int) []record.Line {
+	defer a.known()
 	var lines []record.Line
 	if a.limits != nil {
 		// The error is that it has died, which is told by its end.
@@ -216,6 +222,7 @@ func (a *aid) adopt(place runtimedir.Place, e launch.Entry, left **os.File) {
 			a.receive(e.ID())
 		}
 	}
+	a.known()
 	a.broker.aids.put(a.dir, a)
 }
 
@@ -264,6 +271,7 @@ func (a *aid) followed(r *run) {
 // made says that nothing is added any more: it is closed with ctx, and at once if there
 // is no generation that it was made for.
 func (a *aid) made() {
+	a.known()
 	if a.dir == "" {
 		a.undo()
 		return
@@ -350,7 +358,12 @@ func (a *aid) remove(within time.Duration) error {
 // note writes to the service's journal, about the generation.
 func (a *aid) note(e journal.Event) {
 	e.Generation = a.number
-	a.launch.Note(filepath.Dir(filepath.Dir(filepath.Dir(a.dir))), e) // root, instance, service, generation
+	a.launch.Note(a.root(), e)
+}
+
+// root is the runtime directory that the generation is in.
+func (a *aid) root() string {
+	return filepath.Dir(filepath.Dir(filepath.Dir(a.dir))) // root, instance, service, generation
 }
 
 // available finds out what can be limited, once, and removes what brokers have left
@@ -367,8 +380,10 @@ func (b *Broker) available(ctx context.Context, instance string) limit.Available
 		living := b.places(instance)
 		ctx, cancel := context.WithTimeout(ctx, sweepWithin)
 		defer cancel()
-		// What could not be removed is tried by the next broker.
-		_, _ = limit.Sweep(ctx, instance, b.found, func(name string) bool { return living[name] })
+		for _, root := range b.config.Env.Roots() {
+			// What could not be removed is tried by the next broker.
+			_, _ = limit.Sweep(ctx, root, instance, b.found, func(name string) bool { return living[name] })
+		}
 	})
 	return b.found
 }

@@ -116,6 +116,15 @@ const (
 	maxEffects = 16   // under way at once: each is a launch, or waits for a daemon
 )
 
+// Supported is errors.ErrUnsupported where New always is.
+func Supported() error {
+	p, err := poller.New()
+	if err != nil {
+		return err
+	}
+	return p.Close()
+}
+
 // New returns a broker that does nothing yet. Descriptors that the process was left by
 // its ancestors are closed by what it executes from now on. It is errors.ErrUnsupported where the
 // system cannot tell who waits at a listener.
@@ -144,6 +153,7 @@ func (b *Broker) Run(ctx context.Context, services []Service) error {
 	defer b.aids.close()
 	defer b.forget()
 	defer b.under.Wait()
+	defer b.workers.end() // of which none would do anything by now
 	defer cancel()
 	defer b.poll.Close()
 	b.ctx = ctx

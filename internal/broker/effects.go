@@ -113,7 +113,7 @@ func (b *Broker) release(s *service) {
 }
 
 // part closes the old copy, unless somebody waits there whom nobody may serve: letGo sees
-// to that.
+// to that, or where an outsider has deleted the names, who waits is told so before.
 func (b *Broker) part(s *service) {
 	old := s.old
 	if s.old = nil; old == nil {
@@ -121,11 +121,18 @@ func (b *Broker) part(s *service) {
 	}
 	again := s.held != nil && s.held.Inode == old.Inode
 	left := b.config.Leave != nil && !again && b.config.Leave(s.launch.DirName(), old, b.ctx.Err() != nil)
-	if s.machine.State == supervise.Ended && !left && old.Waits() && !old.Socket().IsShut() {
+	switch waits := !left && old.Waits() && !old.Socket().IsShut(); {
+	case waits && s.machine.State == supervise.Ended:
 		s.rescue = old
-		return
+	case waits && !again && !old.Leads() && !s.lives():
+		l, ctx := s.launch, s.ctx
+		b.workers.do(&b.under, func() {
+			defer old.Close()
+			b.deny(ctx, l, old, &launch.Fault{Stage: launch.StageConnect, Err: errDeleted})
+		})
+	default:
+		_ = old.Close()
 	}
-	_ = old.Close()
 }
 
 // keep makes h what we hold, from the event on that it has come with; nil changes
@@ -300,7 +307,8 @@ func find(place runtimedir.Place, e launch.Entry, left *LeftRun) (*run, error) {
 // assist gives a generation that was found its aid; left is what is left of it, or nil.
 func (b *Broker) assist(ctx context.Context, as Service, l *launch.Broker, r *run, left *LeftRun) {
 	if r.aid = b.aids.get(r.entry.Dir); r.aid != nil {
-		return // this broker has launched it, as a successor
+		<-r.aid.knows // this broker has launched it, as a successor that may have been fast
+		return
 	}
 	if left == nil {
 		left = &LeftRun{}
@@ -314,9 +322,15 @@ func (b *Broker) assist(ctx context.Context, as Service, l *launch.Broker, r *ru
 // endpoint answers whatever it does, unless it is stopped.
 const adoptWithin = 5 * time.Second
 
-// activate launches a generation with the held listener.
-func (b *Broker) activate(ctx context.Context, as Service, l *launch.Broker, held *launch.Holding) func(*service) supervise.Event {
+// activate launches a generation with the held listener. The loop may close that
+// meanwhile, when the service is let go.
+func (b *Broker) activate(ctx context.Context, as Service, l *launch.Broker, loops *launch.Holding) func(*service) supervise.Event {
 	began := proc.BootTime()
+	held, err := loops.Copy()
+	if err != nil {
+		return failedTo(supervise.LaunchFailed{Reason: "copying the listener: " + err.Error()})
+	}
+	defer held.Close()
 	aid := b.newAid(ctx, as, l)
 	within, cancel := context.WithTimeout(ctx, launchWithin)
 	out, err := aid.aided().Activate(within, held)
@@ -338,9 +352,6 @@ func (b *Broker) activate(ctx context.Context, as Service, l *launch.Broker, hel
 		}
 	}
 	if out.Launched == nil {
-		if !held.Leads() {
-			b.deny(ctx, l, held, &launch.Fault{Stage: launch.StageConnect, Err: errDeleted})
-		}
 		adopted := b.adopt(ctx, as, l, out.Place, nil)
 		return func(s *service) supervise.Event {
 			e := adopted(s)

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fastbind/fastbind/internal/broker/supervise"
 	"github.com/fastbind/fastbind/internal/control"
 	"github.com/fastbind/fastbind/internal/definition"
 	"github.com/fastbind/fastbind/internal/launch"
@@ -217,6 +218,65 @@ func TestNamesDeletedUnserved(t *testing.T) {
 	w.eventually("it is held", func() bool { _, err := w.ask("b"); return err == nil })
 	if n := w.execs(); n != 1 {
 		t.Errorf("%d execs", n)
+	}
+}
+
+// TestDeletedWaiting: R3, R11. Who waits for a daemon that the broker has not launched yet
+// when the names, or the directory with all that is in it, are deleted is told so: no
+// name can be given to that listener again.
+func TestDeletedWaiting(t *testing.T) {
+	for _, launching := range []bool{true, false} {
+		for _, all := range []bool{false, true} {
+			w := newWorld(t)
+			s := w.backend("b")
+			w.run(s)
+			b := launch.NewBroker(w.env, s.Definition, w.client)
+			remove := func() {
+				dir := filepath.Dir(w.sock("b"))
+				err := errors.Join(os.Remove(w.sock("b")), os.Remove(filepath.Join(dir, runtimedir.KeepName)))
+				if all {
+					err = os.RemoveAll(dir)
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			}
+			var conn launch.Conn
+			wait := func() {
+				began := time.Now()
+				raw, err := b.Dial(t.Context(), began)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				b.Watch(&conn, raw, began)
+			}
+			if launching {
+				if err := w.broker.workers.rest(t.Context(), &w.broker.under); err != nil {
+					t.Fatal(err)
+				}
+				wait()
+				w.eventually("it is to be launched", func() bool { return w.view("b").State == supervise.Launching })
+				remove()
+				w.broker.workers.work(&w.broker.under)
+			} else {
+				done := make(chan struct{})
+				w.broker.post(t.Context(), 0, func(*service) supervise.Event {
+					defer close(done)
+					wait()
+					remove()
+					w.broker.next(w.broker.names["b"], supervise.Stranded{}) // before it is known that somebody waits
+					return nil
+				})
+				<-done
+			}
+			_ = conn.SetDeadline(time.Now().Add(deadline))
+			_, err := conn.Read(make([]byte, 1))
+			if f, ok := errors.AsType[*launch.Fault](err); !ok || f.Class != launch.LaunchFailed || !strings.Contains(f.Error(), errDeleted.Error()) {
+				t.Errorf("launching %v, all deleted %v: who waited was told %v", launching, all, err)
+			}
+			w.eventually("it is held again", func() bool { _, err := w.ask("b"); return err == nil })
+		}
 	}
 }
 

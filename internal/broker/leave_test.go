@@ -3,9 +3,11 @@
 package broker
 
 import (
+	"context"
 	"errors"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -239,4 +241,41 @@ func TestLeaveInTime(t *testing.T) {
 	if f, ok := errors.AsType[*launch.Fault](err); !ok || !strings.Contains(f.Error(), errLeft.Error()) {
 		t.Errorf("who waited was told %v", err)
 	}
+}
+
+// TestLetGoLaunching: a service is let go while its daemon is launched. The broker closes
+// its listener then, whose number may be another's at once; the launch has its own copy.
+func TestLetGoLaunching(t *testing.T) {
+	w := newWorld(t)
+	at, gate := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	launch.OnStep = func(s launch.Step) {
+		if s == launch.StepPrepare { // who only holds does not come there
+			once.Do(func() { close(at); <-gate })
+		}
+	}
+	defer func() { launch.OnStep = nil }()
+	w.run(w.backend("b"))
+	asked := make(chan error, 1)
+	go func() {
+		_, err := w.broker.Request(context.WithoutCancel(t.Context()), "b", supervise.VerbLaunch)
+		asked <- err
+	}()
+	<-at
+	if err := w.broker.Set(t.Context(), []Service{w.backend("other")}); err != nil {
+		t.Fatal(err)
+	}
+	w.eventually("another one is held", func() bool { return w.isHeld("other") })
+	close(gate)
+	if err := <-asked; err != nil {
+		t.Error(err)
+	}
+	w.eventually("it runs", func() bool { return len(w.living("b")) == 1 })
+	for _, name := range []string{"b", "other"} {
+		w.must(name)
+	}
+	if n := len(w.living("b")); n != 1 {
+		t.Errorf("%d generations run", n)
+	}
+	w.stop()
 }

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -89,7 +90,7 @@ var ErrBusy = errors.New("the broker is busy; try again")
 // waited for; or ErrEnded.
 func (b *Broker) Rest(ctx context.Context, f func(map[string]Left) error) error {
 	if err := b.workers.rest(ctx, &b.under); err != nil {
-		return fmt.Errorf("%w (%s)", ErrBusy, b.occupied())
+		return fmt.Errorf("%w (%s)", ErrBusy, cmp.Or(b.occupied(), "something is under way"))
 	}
 	defer b.workers.work(&b.under)
 	for _, a := range b.aids.all() {

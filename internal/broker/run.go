@@ -62,6 +62,19 @@ func (s *service) run(dir string) *run {
 	return nil
 }
 
+// lives reports whether a generation may live that is not the current one any more.
+func (s *service) lives() bool {
+	for _, r := range s.runs {
+		r.mu.Lock()
+		alive := r.handle == nil || r.handle.Alive()
+		r.mu.Unlock()
+		if alive && r.number != s.machine.Run.Number {
+			return true
+		}
+	}
+	return false
+}
+
 // follow watches a generation to its end. It gives it the number by which the machine
 // knows it.
 func (b *Broker) follow(s *service, r *run) {
@@ -91,11 +104,11 @@ func (b *Broker) follow(s *service, r *run) {
 		r.looking.Go(func() { b.converse(ctx, s, r) })
 	} else {
 		announced := make(chan struct{})
-		b.hear(s, r, announced)
 		if ready := r.entry.Record.WasReady; !ready {
 			sight := s.sight(r)
 			r.looking.Go(func() { b.awaitReady(ctx, s, r, sight, announced) })
 		}
+		b.hear(s, r, announced) // from now on it may end, which waits for who looks
 	}
 	b.under.Go(r.looking.Wait)
 	if r.launched != nil && r.launched.Ended != nil {

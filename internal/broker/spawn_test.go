@@ -662,3 +662,28 @@ func TestHistogram(t *testing.T) {
 		t.Errorf("%v", h)
 	}
 }
+
+// TestFoundTooEarly: a successor can serve before the broker that launches it has
+// admitted it. Whoever finds it waits for that.
+func TestFoundTooEarly(t *testing.T) {
+	var b Broker
+	a := b.newAid(t.Context(), Service{}, nil)
+	a.dir = "d"
+	b.aids.put(a.dir, a)
+	seen := make(chan limit.Report)
+	go func() {
+		r := &run{entry: launch.Entry{Dir: "d"}}
+		b.assist(t.Context(), Service{}, nil, r, nil)
+		seen <- r.aid.report
+	}()
+	select {
+	case <-seen:
+		t.Error("it is used while it is made")
+	case <-time.After(20 * time.Millisecond):
+	}
+	a.report = limit.Report{{Kind: limit.Memory}}
+	a.known()
+	if report := <-seen; len(report) != 1 {
+		t.Errorf("its limits are %v", report)
+	}
+}

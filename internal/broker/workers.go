@@ -14,6 +14,7 @@ type workers struct {
 	busy  int
 	queue []func()
 	rests bool
+	over  bool
 	still chan struct{} // closed when none is busy and they rest
 }
 
@@ -21,6 +22,9 @@ type workers struct {
 func (w *workers) do(under *sync.WaitGroup, f func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.over {
+		return
+	}
 	if w.busy == maxEffects || w.rests {
 		w.queue = append(w.queue, f)
 		return
@@ -63,6 +67,14 @@ func (w *workers) work(under *sync.WaitGroup) {
 	for len(w.queue) > 0 && w.busy < maxEffects {
 		w.startLocked(under, w.popLocked())
 	}
+}
+
+// end has nothing begun any more, whoever still asks or ends a rest: under can be waited
+// for.
+func (w *workers) end() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.over, w.queue = true, nil
 }
 
 // next is what the calling worker does next, nil if it is to end.

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"slices"
 	"sync"
 	"testing"
@@ -43,4 +44,21 @@ func TestWorkers(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestWorkersEnd: when they have ended nothing is begun, also by who has had them rest.
+func TestWorkersEnd(t *testing.T) {
+	var w workers
+	var under sync.WaitGroup
+	if err := w.rest(context.Background(), &under); err != nil {
+		t.Fatal(err)
+	}
+	w.do(&under, func() { t.Error("what waited is begun") })
+	w.end()
+	w.work(&under)
+	w.do(&under, func() { t.Error("another is begun") })
+	under.Wait()
+	if w.busy != 0 || w.queue != nil {
+		t.Errorf("%d are busy, %d wait", w.busy, len(w.queue))
+	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fastbind/fastbind"
+	"github.com/fastbind/fastbind/internal/broker"
 	"github.com/fastbind/fastbind/internal/broker/activation"
 	"github.com/fastbind/fastbind/internal/broker/standing"
 	"github.com/fastbind/fastbind/internal/broker/unit"
@@ -78,6 +79,14 @@ There is one in an instance; to start another is exit status 9, with who is ther
 	return cmd
 }
 
+// supported says that the system can have no broker, if that is so.
+func supported() error {
+	if errors.Is(broker.Supported(), errors.ErrUnsupported) {
+		return &hinted{errors.New("there is no standing broker for this system yet"), "start and dial launch daemons without one"}
+	}
+	return nil // whatever else is wrong is told by whom it keeps from something
+}
+
 func thisProgram() standing.Program {
 	version, revision := buildVersion()
 	return standing.Program{Version: version, Build: revision}
@@ -87,6 +96,9 @@ func thisProgram() standing.Program {
 //
 //fastbindvet:ignore beforerun nobody has launched this process, so nobody waits for it yet
 func (a *app) beBroker(ctx context.Context, inheritance *standing.Inheritance) error {
+	if err := supported(); err != nil {
+		return err
+	}
 	manager, err := activation.Take(unit.SocketName)
 	if err != nil {
 		return err
@@ -194,8 +206,7 @@ func (a *app) installedSelf() (string, error) {
 	return self, nil
 }
 
-// definitions are what the files say to the broker, without those that are disabled
-// or leave nothing to hold.
+// definitions are what the files say to the broker, without those that are disabled.
 func (a *app) definitions() []standing.File {
 	var files []standing.File
 	for _, name := range a.fileNames() {
@@ -208,9 +219,7 @@ func (a *app) definitions() []standing.File {
 			files = append(files, standing.File{Name: name, Err: err})
 		case f == nil: // it has gone meanwhile
 		case f.def.Bind == definition.BindDaemon:
-			if err := f.broker.unheld(f.path); err != nil {
-				files = append(files, standing.File{Name: name, Err: err})
-			}
+			files = append(files, standing.File{Name: name, Err: f.broker.unheld(f.path), Unheld: true})
 		default:
 			files = append(files, standing.File{Name: name, Service: f.broker.service})
 		}

@@ -192,6 +192,9 @@ func (a *app) launchBroker(ctx context.Context) (*wire.Client, error) {
 	if c != nil || err != nil {
 		return c, err
 	}
+	if err := supported(); err != nil {
+		return nil, err
+	}
 	by, err := a.brokerDefinition()
 	if err != nil {
 		return nil, err
@@ -309,15 +312,14 @@ func (a *app) setEnabled(ctx context.Context, name string, enabled bool) error {
 	}
 	f, err := a.file(name)
 	switch {
-	case !enabled:
-	case err != nil || f == nil:
-		if err == nil {
-			err = &launch.Fault{Class: launch.NoService, Service: name, Instance: a.instance, Stage: launch.StagePolicy,
-				Err: errors.New("no file defines it"), Status: -1, Cure: "write " + filepath.Join(a.configDir(), name+fileSuffix)}
-		}
+	case !enabled && (err != nil || f != nil || standing.Disabled(a.dirs, a.instance, name)):
+	case err != nil:
 		return err
+	case f == nil:
+		return &launch.Fault{Class: launch.NoService, Service: name, Instance: a.instance, Stage: launch.StagePolicy,
+			Err: errors.New("no file defines it"), Status: -1, Cure: "write " + filepath.Join(a.configDir(), name+fileSuffix)}
 	case f.def.Bind == definition.BindDaemon:
-		return &fileError{path: f.path, field: "bind", text: `with "daemon" there is nothing that a broker could hold`}
+		return &fileError{path: f.path, text: unholdable}
 	}
 	ask, err := a.living(ctx, a.instance)
 	if err != nil {

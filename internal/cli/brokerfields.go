@@ -161,11 +161,15 @@ func bindsFromStart(key string) bool {
 // listener it has: it ends no other.
 func bindsWhileHeld(key string) bool { return key == "ready_within" || key == "watchdog" }
 
-// unheld is why the fields are not in force of a service that cannot be held, nil if
-// there are none.
+// unholdable is why a service is not held whose daemon binds the endpoint itself.
+const unholdable = `with bind = "daemon" there is nothing that a broker could hold`
+
+// unheld is why a service is not held, nor any of the fields in force, whose daemon binds
+// the endpoint itself.
 func (f *brokerFields) unheld(path string) error {
-	if len(f.given) == 0 {
-		return nil
+	text := "not held: " + unholdable
+	if len(f.given) > 0 {
+		text = strings.Join(f.given, ", ") + ": not in force, and " + text
 	}
-	return &fileError{path: path, text: strings.Join(f.given, ", ") + `: not in force: with bind = "daemon" there is nothing that a broker could hold`}
+	return &fileError{path: path, text: text}
 }

@@ -58,6 +58,9 @@ cannot be reached, the commands that are left to be run follow.`,
 			a.printUnits(unit.Result{Changes: plan}, true, nil)
 			return nil
 		}
+		if err := supported(); err != nil {
+			return err
+		}
 		r, err := m.Install(cmd.Context(), u, unit.Exec)
 		return a.units(cmd.Context(), r, err)
 	}

@@ -67,10 +67,15 @@ A broker does this only when it is told to: here, or by fastbind restart ` + sta
 func (a *app) upgrade(ctx context.Context) (from, to wire.Program, err error) {
 	b := a.named(standing.Service)
 	c, err := a.living(ctx, a.instance)
-	if err != nil {
+	switch {
+	case ctx.Err() != nil:
+		if c != nil {
+			_ = c.Close()
+		}
+		return from, to, b.DeadlineFault(ctx)
+	case err != nil:
 		return from, to, err
-	}
-	if c == nil {
+	case c == nil:
 		return from, to, &launch.Fault{Class: launch.NotRunning, Service: standing.Service, Instance: a.instance, Stage: launch.StageControl,
 			Err: errors.New("no broker lives, the next one is of the version that is installed"), Status: -1}
 	}

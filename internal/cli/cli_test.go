@@ -119,7 +119,7 @@ var (
 	errorMembers = []string{"stage", "status", "signal", "errno", "message", "log_tail", "log", "retry_at", "service", "instance",
 		"differences", "hint"}
 	serviceMembers = []string{"service", "instance", "variant", "phase", "generation", "pid", "version", "endpoint", "endpoints", "started_at",
-		"uptime_seconds", "connections", "leases", "ends_in_seconds", "log", "progress", "last_failure", "retry_at", "definition", "payoff", "sha256", "held_by",
+		"uptime_seconds", "connections", "leases", "ends_in_seconds", "log", "progress", "last_failure", "retry_at", "definition", "payoff", "sha256", "held_by", "disabled",
 		"not_in_force", "limits", "environment"}
 )
 
@@ -148,7 +148,7 @@ func TestJSONMembers(t *testing.T) {
 		{"an error without anything", errorOf(errors.New("bare")), errorMembers, []string{"message"}},
 		{"a fault without anything", errorOf(&launch.Fault{Class: launch.LaunchFailed, Service: "s", Stage: "load", Status: -1}),
 			errorMembers, []string{"hint", "message", "service", "stage"}},
-		{"a service that never ran", view{name: "web", instance: "default"}.json(), serviceMembers, []string{"instance", "service"}},
+		{"a service that never ran", view{name: "web", instance: "default"}.json(), serviceMembers, []string{"disabled", "instance", "service"}},
 	} {
 		m := object(t, tt.v)
 		var names, values []string
@@ -193,7 +193,7 @@ func TestServiceJSON(t *testing.T) {
 		`env: have a, want none, retry after ` + retry.Format(time.TimeOnly) + `","log_tail":["x <y>"],"log":"/l",` +
 		`"retry_at":"1970-01-01T00:00:03Z","service":"web","instance":"ci",` +
 		`"differences":[{"field":"env","have":"a","want":null}],"hint":"mend it"},` +
-		`"retry_at":"1970-01-01T00:00:02Z","definition":"/f","payoff":null,"sha256":null,"held_by":9,"not_in_force":["memory"],"limits":null,"environment":null}` + "\n"
+		`"retry_at":"1970-01-01T00:00:02Z","definition":"/f","payoff":null,"sha256":null,"held_by":9,"disabled":false,"not_in_force":["memory"],"limits":null,"environment":null}` + "\n"
 	if diff := cmp.Diff(want, b.String()); diff != "" {
 		t.Error(diff)
 	}

@@ -81,6 +81,7 @@ type serviceJSON struct {
 	SHA256 *string     `json:"sha256"` // of the executable, with status --hash
 
 	HeldBy     *int     `json:"held_by"`      // pid of the standing broker that holds the endpoint
+	Disabled   bool     `json:"disabled"`     // the user wants no broker to hold it
 	NotInForce []string `json:"not_in_force"` // fields of the definition that nobody keeps
 	Limits     []string `json:"limits"`       // what became of each limit
 

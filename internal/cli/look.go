@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fastbind/fastbind/internal/broker/standing"
 	"github.com/fastbind/fastbind/internal/definition"
 	"github.com/fastbind/fastbind/internal/launch"
 	"github.com/fastbind/fastbind/internal/record"
@@ -40,6 +41,7 @@ type view struct {
 	hash           string // of the executable, if that was asked for
 	heldBy         int    // pid of the standing broker that holds it, 0 if none does
 	followed       bool   // by a standing broker, which does not hold it
+	disabled       bool   // the user wants no broker to hold it
 	status         launch.Status
 	broker         *launch.Broker
 }
@@ -90,7 +92,7 @@ func (a *app) look(ctx context.Context, b *launch.Broker) (view, error) {
 
 // defined is the view of a service that only a file knows.
 func (a *app) defined(name string, f *fileDefinition) view {
-	return view{name: name, instance: a.instance, file: f}
+	return view{name: name, instance: a.instance, file: f, disabled: standing.Disabled(a.dirs, a.instance, name)}
 }
 
 // views looks at all variants of a service. An unknown name is a *launch.Fault
@@ -120,6 +122,7 @@ func (a *app) lookAll(ctx context.Context, brokers []*launch.Broker) ([]view, er
 		}
 		if b.Def.Instance == a.instance {
 			v.file, _ = a.file(v.name) // a refused one is doctor's finding
+			v.disabled = standing.Disabled(a.dirs, a.instance, v.name)
 		}
 		if v.file != nil && len(v.file.broker.given) > 0 && v.heldBy == 0 {
 			if c, _ := a.follower(ctx, b); c != nil {
@@ -202,7 +205,7 @@ func (v view) json() serviceJSON {
 	if v.file != nil {
 		s.Definition = &v.file.path
 	}
-	s.HeldBy, s.NotInForce = some(v.heldBy), v.notInForce()
+	s.HeldBy, s.Disabled, s.NotInForce = some(v.heldBy), v.disabled, v.notInForce()
 	if v.alive && v.status.Shown != nil {
 		s.Limits = v.status.Shown.Record.Limits
 	}
@@ -275,6 +278,9 @@ func (v view) stopped() bool { return !v.alive }
 func (v view) loading() bool {
 	return v.phase == string(record.Launching) || v.phase == string(record.Loading)
 }
+
+// unholdable reports whether no broker can hold the service as its file defines it.
+func (v view) unholdable() bool { return v.file != nil && v.file.def.Bind == definition.BindDaemon }
 
 // notInForce are the fields of the service's file that nobody keeps: those that only a
 // standing broker does, of a service that none has, and of one that was launched by

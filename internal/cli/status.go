@@ -198,8 +198,14 @@ func (a *app) block(v view) {
 	} else if v.generation != 0 {
 		a.field("Last run", "generation "+number(v.generation)+", started "+v.started.Local().Format(time.DateTime))
 	}
-	if v.heldBy != 0 {
+	switch {
+	case v.heldBy != 0:
 		a.field("Held", "by the broker, pid "+number(v.heldBy))
+	case v.disabled:
+		a.field("Held", "by no broker: it is disabled")
+	}
+	if v.unholdable() {
+		a.field("Not held", unholdable)
 	}
 	a.field("Version", v.version)
 	if v.connections != nil {
@@ -226,6 +232,9 @@ func (a *app) block(v view) {
 		why := "no standing broker holds it"
 		if v.heldBy != 0 || v.followed {
 			why = "the broker has not launched it; a restart applies them"
+		}
+		if v.unholdable() {
+			why = unholdable
 		}
 		a.field("Not in force", strings.Join(fields, ", ")+": "+why)
 	}

@@ -174,6 +174,10 @@ func (a *app) askLiving(ctx context.Context, ask func(context.Context, *wire.Cli
 // phaseText is the generation's phase, or what the broker does about a service that has none.
 func (r topRow) phaseText() string {
 	switch {
+	case r.alive && r.generation == 0:
+		// Somebody whom nobody knows accepts, such as what a daemon has left behind that
+		// was killed. The broker cannot bind for that, and calls it refusing.
+		return r.view.phase
 	case r.seen != nil && (!r.alive || r.seen.State == "refusing" || r.seen.State == "backoff"):
 		return r.seen.State
 	case r.progress != nil && r.loading():

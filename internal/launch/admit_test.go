@@ -207,6 +207,9 @@ func TestAdmitFailure(t *testing.T) {
 		"foreign, launched for us": {[]Entry{entry(1, failedAt(since+1, func(r *record.Record) {
 			r.Backend, r.Failure.Stage, r.LaunchedBoot = false, StageServe, since+1
 		}))}, 1},
+		"denied": {[]Entry{entry(1, failedAt(since+1, func(r *record.Record) {
+			r.PID, r.Backend, r.Failure.Stage, r.LaunchedBoot = 0, false, StageConnect, since+1
+		}))}, 0}, // of whom a broker left in a queue
 		"the newest":     {[]Entry{entry(3, failedAt(since+2)), entry(2, failedAt(since+1))}, 3},
 		"one was before": {[]Entry{entry(3, failedAt(since-1)), entry(2, failedAt(since+1))}, 2},
 		"died unsaid":    {[]Entry{entry(1, record.Record{PID: 7, Backend: true, Phase: record.Loading, LaunchedBoot: since + 1})}, 0},

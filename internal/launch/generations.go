@@ -282,10 +282,11 @@ func counted(r record.Record, now time.Duration) bool {
 // does not say when it serves. One that was launched while the dial waited, and
 // has died before the dial could connect, has failed it whatever it had done: a
 // dial does not launch again and again what dies at once. One that was killed
-// because it hung was to be replaced: that is what the dial is for.
+// because it hung was to be replaced: that is what the dial is for. What a broker
+// tells those whom it leaves in a queue (Deny) is for them alone.
 func failsDial(r record.Record, since time.Duration) bool {
 	f := r.Failure
-	if f == nil || f.Kind == KindHung || f.Unknown || f.At <= since || !thisBoot(r) {
+	if f == nil || f.Kind == KindHung || f.Unknown || f.Stage == StageConnect || f.At <= since || !thisBoot(r) {
 		return false
 	}
 	return r.LaunchedBoot > since || !r.WasReady && (f.Stage != StageServe || r.Backend)

@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 
 	"github.com/fastbind/fastbind/internal/control"
 	"github.com/fastbind/fastbind/internal/endpoint"
@@ -18,7 +20,8 @@ import (
 
 // A Holding is the listeners of a service that a standing broker has, whoever accepts
 // from them. Connections wait in their queues for as long as any process has a copy.
-// It is not safe for concurrent use.
+// It is not safe for concurrent use, but for Copy, which may be called while it is
+// closed.
 type Holding struct {
 	Place runtimedir.Place
 	Inode record.Inode // of both names of the service's own endpoint
@@ -26,6 +29,33 @@ type Holding struct {
 	sock    *endpoint.Socket
 	further []*further
 	holder  string // the directory of the broker's generation
+
+	closing sync.Mutex // held by Copy and Close
+}
+
+// Copy returns another holding of the same listeners, for whoever does not know when
+// this one is closed: the numbers of its descriptors may be others' then. It is
+// net.ErrClosed if that is so.
+func (h *Holding) Copy() (*Holding, error) {
+	h.closing.Lock()
+	defer h.closing.Unlock()
+	if h.sock == nil || h.sock.FD() < 0 {
+		return nil, net.ErrClosed
+	}
+	c := &Holding{Place: h.Place, Inode: h.Inode, holder: h.holder}
+	var err error
+	if c.sock, err = h.sock.Copy(); err != nil {
+		return nil, err
+	}
+	for _, f := range h.further {
+		sock, err := f.sock.Copy()
+		if err != nil {
+			_ = c.Close()
+			return nil, err
+		}
+		c.further = append(c.further, &further{f.name, sock, f.inode})
+	}
+	return c, nil
 }
 
 // Socket is the listener of the service's own endpoint; it stays the holding's.
@@ -104,6 +134,8 @@ func (h *Holding) Shut() error {
 // Close gives the broker's copies up. It touches neither the names nor the copies of
 // others.
 func (h *Holding) Close() error {
+	h.closing.Lock()
+	defer h.closing.Unlock()
 	closeFurther(h.further)
 	if h.sock == nil {
 		return nil

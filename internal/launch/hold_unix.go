@@ -249,11 +249,17 @@ func (b *Broker) PutBack(ctx context.Context, place runtimedir.Place, inode reco
 
 // Deny puts on record why nobody will accept who waits in the queue of the held
 // listener, as the failure of a generation that came to no process: whoever then loses
-// its connection finds that. It is called before the listener is closed, and blocks
-// for the launch lock until ctx ends.
+// its connection finds that. Where an outsider has deleted the service's directory it
+// makes another. It is called before the listener is closed, and blocks for the launch
+// lock until ctx ends.
 func (b *Broker) Deny(ctx context.Context, h *Holding, why *Fault) error {
 	b = b.now()
 	dir, err := b.lockDir(ctx, h.Place)
+	if dir == nil && err == nil {
+		if err = b.Env.MakeService(h.Place); err == nil {
+			dir, err = b.lockDir(ctx, h.Place)
+		}
+	}
 	if err != nil {
 		return err
 	}

@@ -50,24 +50,27 @@ func (b *Broker) Verdict(l Lost) *Fault {
 			return b.unrecorded(l)
 		}
 		e := l.generation(entries)
-		if e == nil && slices.ContainsFunc(entries, func(e Entry) bool { return e.Alive && !e.Record.Backend }) {
+		if e == nil && slices.ContainsFunc(entries, func(e Entry) bool { return e.Alive && e.Record.Definition.Foreign && !e.Record.Backend }) {
 			return nil // a child of it may have listened, and may be the one that ended
 		}
 		if e == nil {
 			return b.unrecorded(l)
 		}
 		ending := e.ending() || l.Reset && e.Record.Phase == record.Draining
-		// A daemon that has drained, or a foreign one, has ended it by itself; a
-		// backend that is gone without a drain was killed by a stop, and so may
-		// one be that drained.
-		own := !l.Reset && e.Record.Phase == record.Gone && !e.Record.Killed && (e.Record.Drained || !e.Record.Backend)
-		if !ending || own {
+		if !ending || l.own(*e) {
 			return nil
 		}
 		if !e.Alive && told(*e) || time.Now().After(end) {
 			return b.lostTo(*e)
 		}
 	}
+}
+
+// own reports whether a generation that is gone has ended the connection by itself: one
+// that has drained, or a foreign one. A backend that is gone without a drain was killed
+// by a stop, and so may one be that drained.
+func (l Lost) own(e Entry) bool {
+	return !l.Reset && e.Record.Phase == record.Gone && !e.Record.Killed && (e.Record.Drained || !e.Record.Backend)
 }
 
 // unrecorded is the verdict where an outsider has deleted what was on record: a
@@ -127,14 +130,21 @@ func (l Lost) generation(entries []Entry) *Entry {
 }
 
 // outlived returns e, unless that was dead when the dial began and its successor,
-// which has the queue since, has failed later: then that.
+// which has the queue since, has failed later: then that. So it is with whoever a
+// broker has launched for e's listener, whose clients see e until then; nobody may
+// have put its end on record.
 func (l Lost) outlived(entries []Entry, e *Entry) *Entry {
 	after := func(f *record.Failure) bool { return f != nil && !f.Unknown && f.At > l.Since }
 	if e.Alive || after(e.Record.Failure) {
 		return e
 	}
 	for i := range entries {
-		if h := &entries[i]; h.Record.Succeeds == e.Name && after(h.Record.Failure) {
+		h := &entries[i]
+		if h.Record.Succeeds == e.Name && after(h.Record.Failure) {
+			return h
+		}
+		same := !e.Record.Inode.IsZero() && h.Record.Inode == e.Record.Inode
+		if same && h.Number > e.Number && h.ending() && !l.own(*h) {
 			return h
 		}
 	}

@@ -23,6 +23,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/fastbind/fastbind/internal/definition"
 	"github.com/fastbind/fastbind/internal/handover"
 	"github.com/fastbind/fastbind/internal/launch"
 	"github.com/fastbind/fastbind/internal/record"
@@ -34,6 +35,9 @@ const name = "fastbind: waits to become a daemon"
 // maxOrder bounds what a process is told, in bytes: a definition's command and
 // environment have at most 64 KiB, and a message of a pair of sockets has some 200.
 const maxOrder = 128 << 10
+
+// maxFiles bounds the descriptors of a daemon: the standard ones, and its listeners.
+const maxFiles = 3 + 1 + definition.MaxEndpoints
 
 // A Spare is the process that waits, if there is one. The zero value has none. It is
 // safe for concurrent use.
@@ -61,8 +65,8 @@ func (s *Spare) Fill() error {
 }
 
 // Become has the process that waits become the daemon, and returns it as a child of
-// this one, with a process handle that is the caller's. Not ok is that none waits yet, or
-// that it was killed meanwhile: the caller launches otherwise. What goes wrong later
+// this one, with a process handle that is the caller's. Not ok is that none waits yet, that
+// it was killed meanwhile, or that it cannot be told that much: the caller launches otherwise. What goes wrong later
 // is seen as the daemon's end, with a line in its log.
 func (s *Spare) Become(b launch.Become) (pid, pidfd int, ok bool) {
 	s.mu.Lock()
@@ -75,7 +79,11 @@ func (s *Spare) Become(b launch.Become) (pid, pidfd int, ok bool) {
 	case starting: // it is left for the next one
 		return 0, -1, false
 	case resting:
-		if order := encode(b); len(order) <= maxOrder && p.send(order, b.Files) == nil {
+		order := encode(b)
+		if len(order) > maxOrder || len(b.Files) > maxFiles {
+			return 0, -1, false
+		}
+		if p.send(order, b.Files) == nil {
 			s.spare = nil
 			return p.pid, p.pidfd, true
 		}

@@ -22,9 +22,6 @@ type process struct {
 	sock       int
 }
 
-// maxFiles bounds the descriptors of a daemon.
-const maxFiles = 16
-
 // end is the descriptor of the process's end of the pair of sockets.
 const end = handover.FirstFD
 
@@ -148,11 +145,11 @@ func wait() int {
 		order, rights, err = receive()
 	}
 	_ = unix.Prctl(unix.PR_SET_PDEATHSIG, 0, 0, 0, 0)
-	if err != nil || len(order) == 0 {
+	if err == nil && len(order) == 0 {
 		return 0
 	}
 	b, ok := decode(order)
-	if !ok {
+	if err != nil || !ok {
 		return broken
 	}
 	if err := arrange(rights); err != nil {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -16,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/fastbind/fastbind/internal/definition"
 	"github.com/fastbind/fastbind/internal/launch"
 	"github.com/fastbind/fastbind/internal/proc"
 	"github.com/fastbind/fastbind/internal/record"
@@ -199,6 +201,50 @@ func TestBecome(t *testing.T) {
 	}
 }
 
+// TestMost: it becomes a daemon with as many listeners as a definition may have, and one
+// of which it cannot be told everything is left to the shell.
+func TestMost(t *testing.T) {
+	s := fill(t)
+	dir := t.TempDir()
+	rec := filepath.Join(dir, "record")
+	if err := record.Create(rec, nil); err != nil {
+		t.Fatal(err)
+	}
+	log, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	b := launch.Become{Path: "/bin/sh", Argv: []string{"sh", "-c", "ls /proc/$$/fd | wc -l; exit 3"}, Dir: "/", Record: rec, Env: []string{"PATH=/usr/bin:/bin"}}
+	for range 3 + 1 + definition.MaxEndpoints {
+		b.Files = append(b.Files, int(log.Fd()))
+	}
+	more := b
+	more.Files = append(slices.Clone(b.Files), int(log.Fd()))
+	longer := b
+	longer.Argv = append(slices.Clone(b.Argv), strings.Repeat("x", maxOrder))
+	for _, b := range []launch.Become{more, longer} {
+		if _, _, ok := s.Become(b); ok || s.spare == nil {
+			t.Fatal("it is told too much, or ended for that")
+		}
+	}
+	pid, pidfd, ok := s.Become(b)
+	if !ok {
+		t.Fatal("it waited, and has not become it")
+	}
+	h := proc.FromPidfd(pidfd, pid)
+	defer h.Close()
+	if err := h.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if exit, _, err := h.Reap(); err != nil || exit.Code != 3 {
+		t.Errorf("%+v, %v", exit, err)
+	}
+	if text, err := os.ReadFile(log.Name()); err != nil || strings.TrimSpace(string(text)) != strconv.Itoa(len(b.Files)) {
+		t.Errorf("%q, %v", text, err)
+	}
+}
+
 // TestCannot: what cannot be executed, or put on record, ends as under a shell, and its
 // log says why.
 func TestCannot(t *testing.T) {
@@ -238,44 +284,34 @@ func TestCannot(t *testing.T) {
 }
 
 // TestKilled: one that is killed, or stopped, while it waits fails no launch and leaves
-// no zombie; one that is too much to say is not said.
+// no zombie.
 func TestKilled(t *testing.T) {
-	for name, do := range map[string]func(*Spare) launch.Become{
-		"killed": func(s *Spare) launch.Become {
-			id, err := proc.Of(s.spare.pid)
-			if err != nil {
-				t.Fatal(err)
-			}
-			h, err := proc.Open(id)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer h.Close()
-			_ = h.Signal(unix.SIGKILL)
-			if err := h.Wait(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			return launch.Become{Path: "/bin/true", Argv: []string{"true"}, Files: []int{0, 1, 2}}
-		},
-		"long": func(*Spare) launch.Become {
-			return launch.Become{Path: "/bin/true", Argv: []string{strings.Repeat("x", maxOrder)}, Files: []int{0, 1, 2}}
-		},
-	} {
-		s := fill(t)
-		pid := s.spare.pid
-		b := do(s)
-		if _, _, ok := s.Become(b); ok {
-			t.Errorf("%s: a launch", name)
-		}
-		if err := unix.Kill(pid, 0); err != unix.ESRCH {
-			t.Errorf("%s: a zombie: %v", name, err)
-		}
-		if err := s.Fill(); err != nil || s.spare == nil || s.spare.pid == pid {
-			t.Errorf("%s: none is made again: %v", name, err)
-		}
-	}
 	s := fill(t)
 	pid := s.spare.pid
+	id, err := proc.Of(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := proc.Open(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	_ = h.Signal(unix.SIGKILL)
+	if err := h.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, ok := s.Become(launch.Become{Path: "/bin/true", Argv: []string{"true"}, Files: []int{0, 1, 2}}); ok {
+		t.Error("a launch")
+	}
+	if err := unix.Kill(pid, 0); err != unix.ESRCH {
+		t.Errorf("a zombie: %v", err)
+	}
+	if err := s.Fill(); err != nil || s.spare == nil || s.spare.pid == pid {
+		t.Errorf("none is made again: %v", err)
+	}
+	s = fill(t)
+	pid = s.spare.pid
 	_ = unix.Kill(pid, unix.SIGSTOP)
 	s.Close()
 	if err := unix.Kill(pid, 0); err != unix.ESRCH {

@@ -540,12 +540,12 @@ func (e *Enforcement) closeGate() {
 	e.gate, e.stdin, e.into = nil, nil, nil
 }
 
-// Sweep removes what brokers of this instance have left that were killed: empty
-// cgroups and failed scopes, but not those of generations that keep knows of, by
-// their Place's Name. It is for the one broker of an instance, before it launches
+// Sweep removes what brokers of an instance in a runtime directory have left that were
+// killed: empty cgroups and failed scopes, but not those of generations that keep knows
+// of, by their Place's Name. It is for the one broker of an instance, before it launches
 // anything. It returns what it removed, at most 1000 of a kind, and the first
 // error that it met; it goes on after that.
-func Sweep(ctx context.Context, instance string, found Available, keep func(name string) bool) (removed []string, err error) {
+func Sweep(ctx context.Context, root, instance string, found Available, keep func(name string) bool) (removed []string, err error) {
 	note := func(name string, e error) {
 		if e == nil {
 			removed = append(removed, name)
@@ -554,7 +554,7 @@ func Sweep(ctx context.Context, instance string, found Available, keep func(name
 		}
 	}
 	if found.Cgroup.Why == "" {
-		places, e := leftovers(found.Dir, namePrefix(instance))
+		places, e := leftovers(found.Dir, namePrefix(root, instance))
 		err = e
 		for _, p := range places {
 			if !keep(p.Name) {
@@ -563,7 +563,7 @@ func Sweep(ctx context.Context, instance string, found Available, keep func(name
 		}
 	}
 	if found.Scope.Why == "" {
-		names, e := found.Manager.failedScopes(ctx, namePrefix(instance))
+		names, e := found.Manager.failedScopes(ctx, namePrefix(root, instance))
 		err = errors.Join(err, e)
 		for _, name := range names {
 			if !keep(name) {

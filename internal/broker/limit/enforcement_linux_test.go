@@ -39,7 +39,7 @@ var number int
 
 func testName() string {
 	number++
-	return Name("test-"+strconv.Itoa(os.Getpid()), "d", strconv.Itoa(number))
+	return Name("/r", "test-"+strconv.Itoa(os.Getpid()), "d", strconv.Itoa(number))
 }
 
 // launch forks a helper under limits, and lets it through.
@@ -299,7 +299,7 @@ func placesLeft(t *testing.T, a Available) []Place {
 	if a.Cgroup.Why != "" {
 		return nil
 	}
-	left, err := leftovers(a.Dir, namePrefix("test-"+strconv.Itoa(os.Getpid())))
+	left, err := leftovers(a.Dir, namePrefix("/r", "test-"+strconv.Itoa(os.Getpid())))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -585,20 +585,21 @@ func TestNamesAtMost(t *testing.T) {
 func TestSweep(t *testing.T) {
 	a := needCgroup(t)
 	instance := "sweep-" + strconv.Itoa(os.Getpid())
-	lost, kept, foreign := Name(instance, "a", "1"), Name(instance, "a", "2"), Name("other"+instance, "a", "1")
-	for _, name := range []string{lost, kept, foreign} {
+	lost, kept := Name("/r", instance, "a", "1"), Name("/r", instance, "a", "2")
+	others := []string{Name("/r", "other"+instance, "a", "1"), Name("/r", instance+"-a", "a", "1"), Name("/other", instance, "a", "1")}
+	for _, name := range append(others, lost, kept) {
 		dir := filepath.Join(a.Dir, name)
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = os.Remove(dir) })
 	}
-	removed, err := Sweep(context.Background(), instance, a, func(name string) bool { return name == kept })
+	removed, err := Sweep(context.Background(), "/r", instance, a, func(name string) bool { return name == kept })
 	if err != nil || !slices.Equal(removed, []string{lost}) {
 		t.Errorf("removed %q, %v; want %q", removed, err, lost)
 	}
-	for name, want := range map[string]bool{lost: false, kept: true, foreign: true} {
-		if _, err := os.Stat(filepath.Join(a.Dir, name)); (err == nil) != want {
+	for _, name := range append(others, lost, kept) {
+		if _, err := os.Stat(filepath.Join(a.Dir, name)); (err == nil) != (name != lost) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -615,7 +616,7 @@ func TestBounds(t *testing.T) {
 		t.Errorf("%d bytes read, %v; want %d", len(text), err, maxText)
 	}
 	for i := range maxLeftovers + 10 {
-		lost := filepath.Join(dir, Name("i", "s", strconv.Itoa(i)))
+		lost := filepath.Join(dir, Name("/r", "i", "s", strconv.Itoa(i)))
 		if err := os.Mkdir(lost, 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -623,7 +624,7 @@ func TestBounds(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if places, err := leftovers(dir, namePrefix("i")); err != nil || len(places) != maxLeftovers {
+	if places, err := leftovers(dir, namePrefix("/r", "i")); err != nil || len(places) != maxLeftovers {
 		t.Errorf("%d places, %v; want %d", len(places), err, maxLeftovers)
 	}
 }
@@ -719,7 +720,7 @@ var ample = Wanted{Own: true, Memory: 512 << 20, Tasks: 100, CPUWeight: 50, Open
 // unprivileged claims, launches state, and says what it got.
 var unprivileged = reexec.Helper("unprivileged", func([]string) {
 	found := claimed()
-	e, err := Prepare(Name("u", "d", strconv.Itoa(os.Getpid())), ample, found)
+	e, err := Prepare(Name("/r", "u", "d", strconv.Itoa(os.Getpid())), ample, found)
 	if err != nil {
 		panic(err)
 	}

@@ -208,7 +208,7 @@ func TestSurvives(t *testing.T) {
 }
 
 func TestPlace(t *testing.T) {
-	name := Name("default", "web", "7.8beaf0df.5t9gk")
+	name := Name("/run/user/1000/fastbind", "default", "web", "7.8beaf0df.5t9gk")
 	for _, p := range []Place{
 		{},
 		{By: Cgroup, Name: name, Cgroup: "/a b/\n" + `"` + "/" + name},
@@ -360,6 +360,32 @@ func TestManagers(t *testing.T) {
 	for s, want := range map[string]int{"252.38-1~deb12u1": 252, "v1": 0, "": 0, "257": 257} {
 		if got := leadingNumber(s); got != want {
 			t.Errorf("version of %q is %d, want %d", s, got, want)
+		}
+	}
+}
+
+// TestName: places of two runtime directories, of two instances, and of two services
+// have different names, also where one name begins with another.
+func TestName(t *testing.T) {
+	seen := map[string]bool{}
+	for _, root := range []string{"/run/user/1/fastbind", "/tmp/fastbind-1"} {
+		for _, instance := range []string{"ci", "ci-a", strings.Repeat("i", 64)} {
+			for _, service := range []string{"b", "a-b", strings.Repeat("s", 64)} {
+				const generation = "4294967295.8beaf0dfa4d43570.zzzzzzzz.e8d5d9"
+				name := Name(root, instance, service, generation)
+				if !validName(name) || seen[name] {
+					t.Errorf("%q, of %d bytes, is no name of its own", name, len(name))
+				}
+				seen[name] = true
+				for _, other := range []string{root + "2", "/", ""} {
+					if strings.HasPrefix(name, namePrefix(other, instance)) {
+						t.Errorf("%q is swept by a broker in %q", name, other)
+					}
+				}
+				if instance != "ci" && strings.HasPrefix(name, namePrefix(root, "ci")) {
+					t.Errorf("%q is swept by the broker of instance ci", name)
+				}
+			}
 		}
 	}
 }

@@ -147,7 +147,7 @@ func BenchmarkAdmit(b *testing.B) {
 				b.Skip("not available")
 			}
 			for i := range b.N {
-				e, err := Prepare(Name("bench-"+strconv.Itoa(os.Getpid()), name, strconv.Itoa(i)), w, found)
+				e, err := Prepare(Name("/r", "bench-"+strconv.Itoa(os.Getpid()), name, strconv.Itoa(i)), w, found)
 				if err != nil {
 					b.Fatal(err)
 				}

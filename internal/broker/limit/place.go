@@ -1,6 +1,8 @@
 package limit
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"path"
 	"strconv"
@@ -113,15 +115,22 @@ const (
 	maxName = 240
 )
 
-// Name returns the name of the place of a generation: unique as long as the name
-// of its directory is. The parts must be of the form [a-z0-9._-]+, as the names of
-// services, instances and generations are: they mean nothing special to systemd
-// or a file system.
-func Name(instance, service, generation string) string {
-	return namePrefix(instance) + service + "-" + generation
+// Name returns the name of the place of a generation: unique as long as the path
+// of its directory is, of which root is the runtime directory that all of the
+// instance's services are in. The other parts must be of the form [a-z0-9._-]+, as the
+// names of services, instances and generations are: they mean nothing special to
+// systemd or a file system.
+func Name(root, instance, service, generation string) string {
+	return namePrefix(root, instance) + service + "-" + generation
 }
 
-func namePrefix(instance string) string { return prefix + instance + "-" }
+// namePrefix begins the names of an instance's places, and no others: those of another
+// runtime directory of the user, whose brokers know nothing of each other, are in the
+// same tree, and the name of one instance may begin with that of another.
+func namePrefix(root, instance string) string {
+	sum := sha256.Sum256([]byte(root + "\x00" + instance))
+	return prefix + instance + "-" + hex.EncodeToString(sum[:4]) + "-"
+}
 
 // validName says whether name could be a result of Name.
 func validName(name string) bool {

@@ -414,14 +414,15 @@ func overlook(ln net.Listener) error {
 
 // TestSweepScopes: those of this instance that failed and that nobody knows of.
 func TestSweepScopes(t *testing.T) {
-	lost, kept := Name("i", "a", "1")+scopeSuffix, Name("i", "a", "2")+scopeSuffix
-	f := &fakeManager{version: "252", failed: map[string]bool{lost: true, kept: true, "fastbind-j-a-1.scope": true, "fastbind-i-A.scope": true}}
+	lost, kept := Name("/r", "i", "a", "1")+scopeSuffix, Name("/r", "i", "a", "2")+scopeSuffix
+	f := &fakeManager{version: "252", failed: map[string]bool{lost: true, kept: true, Name("/r", "j", "a", "1") + scopeSuffix: true,
+		Name("/other", "i", "a", "1") + scopeSuffix: true, namePrefix("/r", "i") + "A.scope": true}}
 	a := withManager(t, fake(t, f)).without(Cgroup, "not here")
-	removed, err := Sweep(context.Background(), "i", a, func(name string) bool { return name == kept })
+	removed, err := Sweep(context.Background(), "/r", "i", a, func(name string) bool { return name == kept })
 	if err != nil || !cmp.Equal(removed, []string{lost}) {
 		t.Errorf("removed %q, %v; want %q", removed, err, lost)
 	}
-	if diff := cmp.Diff([]string{"ListUnitsByPatterns [failed] [fastbind-i-*.scope]", "ResetFailedUnit " + lost}, f.noted()); diff != "" {
+	if diff := cmp.Diff([]string{"ListUnitsByPatterns [failed] [" + namePrefix("/r", "i") + "*.scope]", "ResetFailedUnit " + lost}, f.noted()); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -430,10 +431,10 @@ func TestSweepScopes(t *testing.T) {
 func TestSweepAtMost(t *testing.T) {
 	f := &fakeManager{version: "252", failed: map[string]bool{}}
 	for i := range maxLeftovers + 10 {
-		f.failed[Name("i", "a", strconv.Itoa(i))+scopeSuffix] = true
+		f.failed[Name("/r", "i", "a", strconv.Itoa(i))+scopeSuffix] = true
 	}
 	a := withManager(t, fake(t, f))
-	names, err := a.Manager.failedScopes(context.Background(), namePrefix("i"))
+	names, err := a.Manager.failedScopes(context.Background(), namePrefix("/r", "i"))
 	if err != nil || len(names) != maxLeftovers {
 		t.Errorf("%d scopes, %v; want %d", len(names), err, maxLeftovers)
 	}

@@ -23,7 +23,7 @@ type Poller struct {
 }
 
 // New returns a poller without listeners. It is errors.ErrUnsupported where the
-// system has neither epoll(7) nor kqueue(2).
+// system has no epoll(7).
 func New() (*Poller, error) {
 	fd, err := open()
 	if err != nil {

@@ -3,6 +3,7 @@ package standing
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -77,7 +78,8 @@ func newLegacy(env runtimedir.Env, instance string) *Legacy {
 }
 
 // Claim makes this process the heir of the instance's broker that lives, if there is
-// one: what it holds when it ends is the caller's then.
+// one: what it holds when it ends is the caller's then. It returns when that broker knows
+// of it, or does not say so within heirWithin.
 func Claim(ctx context.Context, env runtimedir.Env, instance string) *Legacy {
 	return claim(ctx, env, instance, "")
 }
@@ -94,11 +96,32 @@ func claim(ctx context.Context, env runtimedir.Env, instance, own string) *Legac
 	if !ok || !e.Alive || e.Name == own {
 		return l
 	}
-	if conn, _, err := endpoint.Connect(ctx, filepath.Join(place.Addr, e.Name, heirName)); err == nil {
+	if conn, _, err := endpoint.Connect(ctx, filepath.Join(place.Addr, e.Name, heirName)); err == nil && isHeir(ctx, conn) {
 		l.conn = conn
 	}
 	return l
 }
+
+// isHeir waits until the broker at the other end says that we are its heir: one that is
+// asked to end before it has accepted the connection would leave us nothing. Else conn is
+// closed.
+func isHeir(ctx context.Context, conn *net.UnixConn) bool {
+	_ = conn.SetReadDeadline(time.Now().Add(heirWithin))
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	said := make([]byte, len(youAreHeir))
+	if _, err := io.ReadFull(conn, said); err != nil || string(said) != youAreHeir {
+		_ = conn.Close()
+		return false
+	}
+	return true
+}
+
+// youAreHeir is what a broker says to who connects, at once.
+const youAreHeir = "\n"
+
+// heirWithin bounds the wait for that: a broker that hangs has nothing to leave.
+const heirWithin = 2 * time.Second
 
 // stored takes what the service manager has kept.
 func (l *Legacy) stored(sockets []activation.Socket) {
@@ -307,6 +330,7 @@ func (e *estate) accept(watching *sync.WaitGroup) {
 		}
 		e.heir = conn
 		e.mu.Unlock()
+		_, _ = conn.Write([]byte(youAreHeir)) // there is room; who has hung up is seen below
 		watching.Go(func() { e.watch(conn) })
 	}
 }

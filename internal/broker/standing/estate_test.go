@@ -159,8 +159,21 @@ func TestHeir(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = conn.Close() })
-		eventually("it is the heir", has)
+		if !isHeir(t.Context(), conn) || !has() {
+			t.Fatal("it is no heir")
+		}
 		return conn
+	}
+	// What is at the other end of another connection says nothing, or something else.
+	silent, _ := pair(t)
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	if isHeir(gone, silent) {
+		t.Error("it is the heir of who says nothing")
+	}
+	other, end := pair(t)
+	if _, err := end.Write([]byte("x")); err != nil || isHeir(t.Context(), other) {
+		t.Error("it is the heir of who says something else")
 	}
 	_ = dial().Close()
 	eventually("it has gone", func() bool { return !has() })

@@ -50,6 +50,9 @@ type File struct {
 	Name    string // the service's
 	Service broker.Service
 	Err     error // it is not used
+
+	// Unheld: the file is right, and leaves nothing to hold. Err says why.
+	Unheld bool
 }
 
 // A Config is what a broker's process is told.
@@ -275,7 +278,7 @@ func (p *process) status() string {
 	text := "holding " + plural(len(p.held), "service")
 	bad := 0
 	for _, f := range p.have {
-		if f.Err != nil {
+		if f.Err != nil && !f.Unheld {
 			bad++
 		}
 	}
@@ -293,7 +296,8 @@ func plural(n int, what string) string {
 }
 
 // read reads the files, says what is new about those that are not used, and returns
-// what is to be held. A file that has become wrong changes nothing about its service.
+// what is to be held. A file that has become wrong changes nothing about its service; one
+// that leaves nothing to hold any more has it let go.
 func (p *process) read() []broker.Service {
 	files := p.Read()
 	p.mu.Lock()
@@ -312,7 +316,7 @@ func (p *process) read() []broker.Service {
 				p.Say(f.Err.Error())
 			}
 			var ok bool
-			if s, ok = held[f.Name]; !ok || len(services) == maxServices {
+			if s, ok = held[f.Name]; !ok || f.Unheld || len(services) == maxServices {
 				continue
 			}
 		}

@@ -435,6 +435,11 @@ func TestHeard(t *testing.T) {
 		w.eventually(want, func() bool { return w.list()["used"].Status == want })
 	}
 	t.Logf("%d messages during 5 upgrades", asked)
+	// It hears a daemon that it has not launched, and ends all the same.
+	if err := w.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	<-w.ended
 }
 
 // TestUnfollowed: a child that no service of the broker's follows any more is reaped

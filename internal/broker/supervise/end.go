@@ -1,11 +1,5 @@
 package supervise
 
-import (
-	"syscall"
-
-	"github.com/fastbind/fastbind/internal/proc"
-)
-
 // An End is how a generation's process ended, as far as a decision depends on it.
 type End uint8
 
@@ -27,25 +21,6 @@ func (e End) String() string {
 		return endNames[e]
 	}
 	return "end beyond " + endNames[len(endNames)-1]
-}
-
-// EndOf classifies an exit; memory says that the kernel ended it for its memory limit.
-func EndOf(exit proc.Exit, memory bool) End {
-	switch {
-	case memory:
-		return EndMemory
-	case !exit.Known:
-		return EndUnknown
-	case exit.Signal == syscall.SIGKILL:
-		return EndKilled
-	case exit.Signal == syscall.SIGTERM, exit.Signal == syscall.SIGINT, exit.Signal == syscall.SIGHUP:
-		return EndTerminated
-	case exit.Signal != 0:
-		return EndSignal
-	case exit.Code != 0:
-		return EndStatus
-	}
-	return EndClean
 }
 
 // failed reports whether RestartOnFailure restarts: what systemd.service(5) has in

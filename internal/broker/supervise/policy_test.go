@@ -4,13 +4,11 @@ import (
 	"errors"
 	"math"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/fastbind/fastbind/internal/definition"
 	"github.com/fastbind/fastbind/internal/launch"
-	"github.com/fastbind/fastbind/internal/proc"
 	"github.com/fastbind/fastbind/internal/record"
 	"pgregory.net/rapid"
 )
@@ -153,30 +151,23 @@ func TestBudgetIsTheLaunchProtocols(t *testing.T) {
 	}
 }
 
-func TestEndOf(t *testing.T) {
-	exit := func(code int, signal syscall.Signal) proc.Exit {
-		return proc.Exit{Known: true, Code: code, Signal: signal}
-	}
+// TestEnds: which ends are failures, and which spend the budget of a backend and of a
+// foreign daemon that were never ready.
+func TestEnds(t *testing.T) {
 	for _, c := range []struct {
-		exit          proc.Exit
-		memory        bool
-		end           End
-		fails, spends bool // of a backend that was never ready
-		foreignSpends bool
+		end                          End
+		fails, spends, foreignSpends bool
 	}{
-		{proc.Exit{}, false, EndUnknown, true, true, false},
-		{exit(0, 0), false, EndClean, false, true, true},
-		{exit(3, 0), false, EndStatus, true, true, true},
-		{exit(0, syscall.SIGTERM), false, EndTerminated, false, false, false},
-		{exit(0, syscall.SIGINT), false, EndTerminated, false, false, false},
-		{exit(0, syscall.SIGHUP), false, EndTerminated, false, false, false},
-		{exit(0, syscall.SIGKILL), false, EndKilled, true, false, false},
-		{exit(0, syscall.SIGKILL), true, EndMemory, true, true, true},
-		{exit(0, syscall.SIGSEGV), false, EndSignal, true, true, true},
+		{EndUnknown, true, true, false},
+		{EndClean, false, true, true},
+		{EndTerminated, false, false, false},
+		{EndKilled, true, false, false},
+		{EndStatus, true, true, true},
+		{EndSignal, true, true, true},
+		{EndMemory, true, true, true},
 	} {
-		end := EndOf(c.exit, c.memory)
-		if end != c.end || end.failed() != c.fails || end.counts(true) != c.spends || end.counts(false) != c.foreignSpends {
-			t.Errorf("%v: %v, fails %v, spends %v", c.exit, end, end.failed(), end.counts(true))
+		if c.end.failed() != c.fails || c.end.counts(true) != c.spends || c.end.counts(false) != c.foreignSpends {
+			t.Errorf("%v: fails %v, spends %v, of a foreign daemon %v", c.end, c.end.failed(), c.end.counts(true), c.end.counts(false))
 		}
 	}
 }

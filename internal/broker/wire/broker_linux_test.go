@@ -2,6 +2,7 @@ package wire
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 	"os/exec"
@@ -84,8 +85,8 @@ func TestBroker(t *testing.T) {
 	defer done()
 	c := client()
 
-	if a, err := c.Request(tctx, "b", supervise.VerbEnable); err != nil || !a.Done {
-		t.Fatalf("%+v, %v", a, err)
+	if err := c.Enable(tctx, "b"); err != nil {
+		t.Fatal(err)
 	}
 	list, err := c.List(tctx)
 	if err != nil || len(list) != 1 || list[0].State != "held" || !list[0].Holding || list[0].Generation != 0 {
@@ -108,11 +109,12 @@ func TestBroker(t *testing.T) {
 	if err != nil || s.Generation == 0 || s.State != "ready" {
 		t.Fatalf("%+v, %v", s, err)
 	}
-	if a, err := c.Request(tctx, "b", supervise.VerbStop); err != nil || !a.Done {
-		t.Fatalf("%+v, %v", a, err)
+	if err := c.Stop(tctx, "b"); err != nil {
+		t.Fatal(err)
 	}
-	if a, err := c.Request(tctx, "b", supervise.VerbStop); err != nil || a.Done || a.Reason == "" {
-		t.Errorf("a stop of what does not run: %+v, %v", a, err)
+	err = c.Stop(tctx, "b")
+	if refused, ok := errors.AsType[*RefusedError](err); !ok || refused.Reason == "" {
+		t.Errorf("a stop of what does not run: %v", err)
 	}
 	again, err := c.Restart(tctx, "b")
 	if err != nil || again.Generation <= s.Generation {

@@ -8,9 +8,7 @@ import (
 	"time"
 
 	"github.com/fastbind/fastbind/internal/broker"
-	"github.com/fastbind/fastbind/internal/broker/supervise"
 	"github.com/fastbind/fastbind/internal/jsonlite"
-	"github.com/fastbind/fastbind/internal/proc"
 	"github.com/fastbind/fastbind/internal/varlink"
 )
 
@@ -158,35 +156,6 @@ func (c *Client) Upgrade(ctx context.Context) (from, to Program, err error) {
 func (c *Client) tell(ctx context.Context, method string, parameters ...jsonlite.Member) error {
 	_, err := one[struct{}](ctx, c, method, parameters...)
 	return err
-}
-
-// Request is what broker.Broker's is, for the verbs that are asked for by name:
-// VerbEnable and VerbDisable also hold for later brokers here.
-func (c *Client) Request(ctx context.Context, service string, verb supervise.Verb) (supervise.Answer, error) {
-	var err error
-	switch verb {
-	case supervise.VerbLaunch, supervise.VerbReady:
-		_, err = c.Launch(ctx, service, verb == supervise.VerbReady)
-	case supervise.VerbRestart:
-		_, err = c.Restart(ctx, service)
-	case supervise.VerbStop:
-		err = c.Stop(ctx, service)
-	case supervise.VerbReset:
-		err = c.Reset(ctx, service)
-	case supervise.VerbEnable:
-		err = c.Enable(ctx, service)
-	case supervise.VerbDisable:
-		err = c.Disable(ctx, service)
-	}
-	refused, ok := errors.AsType[*RefusedError](err)
-	if !ok {
-		return supervise.Answer{Done: err == nil}, err
-	}
-	a := supervise.Answer{Reason: refused.Reason}
-	if !refused.RetryAt.IsZero() {
-		a.Retry = proc.BootTime() + time.Until(refused.RetryAt)
-	}
-	return a, nil
 }
 
 // Events calls each with what the broker notes from now on of the named services, or

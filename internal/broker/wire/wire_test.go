@@ -309,18 +309,21 @@ func TestRequests(t *testing.T) {
 		return supervise.Answer{Done: true}, nil
 	}}
 	c := newWorld(t, f).client()
-	for _, verb := range []supervise.Verb{supervise.VerbLaunch, supervise.VerbReady, supervise.VerbRestart, supervise.VerbStop, supervise.VerbReset, supervise.VerbEnable, supervise.VerbDisable} {
-		if a, err := c.Request(t.Context(), "gocache", verb); err != nil || !a.Done {
-			t.Errorf("%s: %+v, %v", verb, a, err)
+	launch := func(ready bool) func(context.Context, string) (Service, error) {
+		return func(ctx context.Context, name string) (Service, error) { return c.Launch(ctx, name, ready) }
+	}
+	for _, run := range []func(context.Context, string) (Service, error){launch(false), launch(true), c.Restart} {
+		if s, err := run(t.Context(), "gocache"); err != nil || s.Generation != 7 {
+			t.Errorf("%+v, %v", s, err)
 		}
 	}
-	if err := c.Reload(t.Context()); err != nil {
-		t.Error(err)
+	reload := func(ctx context.Context, _ string) error { return c.Reload(ctx) }
+	for _, do := range []func(context.Context, string) error{c.Stop, c.Reset, c.Enable, c.Disable, reload} {
+		if err := do(t.Context(), "gocache"); err != nil {
+			t.Error(err)
+		}
 	}
-	if s, err := c.Launch(t.Context(), "gocache", true); err != nil || s.Generation != 7 {
-		t.Errorf("%+v, %v", s, err)
-	}
-	want := []string{"launch gocache", "ready gocache", "restart gocache", "stop gocache", "reset gocache", "ready gocache"}
+	want := []string{"launch gocache", "ready gocache", "restart gocache", "stop gocache", "reset gocache"}
 	if diff := cmp.Diff(want, asked); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -337,21 +340,26 @@ func TestRefusals(t *testing.T) {
 		return supervise.Answer{Reason: "3 launches failed", Retry: proc.BootTime() + time.Minute}, nil
 	}
 	for range 2 {
-		a, err := c.Request(t.Context(), "x", supervise.VerbReady)
-		if left := a.Retry - proc.BootTime(); err != nil || a.Done || a.Reason != "3 launches failed" || left < 50*time.Second || left > time.Minute {
-			t.Errorf("%+v, %v", a, err)
+		_, err := c.Launch(t.Context(), "x", true)
+		refused, ok := errors.AsType[*RefusedError](err)
+		if !ok {
+			t.Fatal(err)
+		}
+		if left := time.Until(refused.RetryAt); refused.Reason != "3 launches failed" || left < 50*time.Second || left > time.Minute {
+			t.Errorf("%+v", refused)
 		}
 	}
 	f.answer = func(context.Context, string, supervise.Verb) (supervise.Answer, error) {
 		return supervise.Answer{Reason: strings.Repeat("x", 1<<20)}, nil
 	}
-	if a, err := c.Request(t.Context(), "x", supervise.VerbStop); err != nil || len(a.Reason) != maxText || a.Retry != 0 {
-		t.Errorf("%+v, %v", a, err)
+	err := c.Stop(t.Context(), "x")
+	if refused, ok := errors.AsType[*RefusedError](err); !ok || len(refused.Reason) != maxText || !refused.RetryAt.IsZero() {
+		t.Error(err)
 	}
 	f.answer = func(context.Context, string, supervise.Verb) (supervise.Answer, error) {
 		return supervise.Answer{}, broker.ErrUnknown
 	}
-	if _, err := c.Request(t.Context(), "x", supervise.VerbStop); err != broker.ErrUnknown {
+	if err := c.Stop(t.Context(), "x"); err != broker.ErrUnknown {
 		t.Error(err)
 	}
 	if _, _, _, err := c.Describe(t.Context(), "x"); err != broker.ErrUnknown {
