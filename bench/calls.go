@@ -15,12 +15,15 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const callsName = "system calls of a client"
 
-// A callsResult is the system calls of two client processes, those of the Go
-// runtime's left out: what a difference in time is made of, without its noise. What
+// A callsResult is the system calls of two client processes, or of who launches for
+// one, those of the Go runtime's left out: what a difference in time is made of, without its noise. What
 // a child calls between fork and exec counts, the daemon itself does not.
 type callsResult struct {
 	What    string         `json:"what"`
@@ -94,11 +97,99 @@ func (p plan) measureCalls(ctx context.Context, w *world, out io.Writer, r *repo
 		}
 		r.Calls = append(r.Calls, c)
 	}
+	c := callsResult{What: "activation by a standing broker", Against: activator}
+	if err == nil {
+		err = c.ofActivation(ctx, w, strace)
+	}
+	if err != nil {
+		c.Missing = firstLine([]byte(err.Error()))
+	}
+	r.Calls = append(r.Calls, c)
 	fmt.Fprint(out, "\n", callsHead)
 	for _, c := range r.Calls {
 		fmt.Fprintln(out, c.line())
 	}
 	return w.endStrays()
+}
+
+// ofActivation counts what is called between a client's connect and its first byte by
+// those who launch the daemon, up to its exec.
+func (c *callsResult) ofActivation(ctx context.Context, w *world, strace string) (err error) {
+	static, err := w.static()
+	if err != nil {
+		return err
+	}
+	b, err := w.standing(2, static, "{fd}")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.close()) }()
+	if _, err := first(b.sock(0)); err != nil { // what is done once, is done
+		return err
+	}
+	time.Sleep(apart)
+	pids, err := b.processes()
+	if err != nil {
+		return err
+	}
+	if c.Ours, err = traced(w, strace, pids, b.sock(1)); err != nil {
+		return err
+	}
+	sock := filepath.Join(b.root, "activator")
+	cmd, err := activate(ctx, sock, static, "3")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, cmd.Process.Kill(), ignoreExit(cmd.Wait())) }()
+	c.Theirs, err = traced(w, strace, []int{cmd.Process.Pid}, sock)
+	return err
+}
+
+// traced counts the calls of processes, and of what they fork, until each has executed
+// something, while a client gets its first byte at sock.
+func traced(w *world, strace string, pids []int, sock string) (map[string]int, error) {
+	dir, err := w.sub("calls")
+	if err != nil {
+		return nil, err
+	}
+	file := filepath.Join(dir, "summary")
+	args := []string{"-f", "-b", "execve", "-c", "-o", file}
+	for _, pid := range pids {
+		args = append(args, "-p", strconv.Itoa(pid))
+	}
+	cmd := exec.Command(strace, args...)
+	says, err := cmd.StderrPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	lines := bufio.NewScanner(says)
+	var said string
+	for n := 0; n < len(pids) && lines.Scan(); {
+		if said = lines.Text(); strings.HasSuffix(said, "attached") || strings.Contains(said, "attached with") {
+			n++
+		}
+	}
+	if !strings.Contains(said, "attached") {
+		return nil, errors.Join(errors.New(said), ignoreExit(cmd.Wait()))
+	}
+	go func() {
+		for lines.Scan() { // it says who comes and goes
+		}
+	}()
+	time.Sleep(apart)
+	_, err = first(sock)
+	err = errors.Join(err, cmd.Process.Signal(unix.SIGINT), ignoreExit(cmd.Wait()))
+	if err != nil {
+		return nil, err
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	return parseCalls(b)
 }
 
 // parseCalls reads the table of strace -c.
@@ -122,7 +213,7 @@ func parseCalls(table []byte) (map[string]int, error) {
 	return calls, nil
 }
 
-const callsHead = "| system calls of a client | against | ours | theirs | more, and fewer |\n|---|---|---|---|---|\n"
+const callsHead = "| system calls | against | ours | theirs | more, and fewer |\n|---|---|---|---|---|\n"
 
 func (c callsResult) line() string {
 	if c.Missing != "" {

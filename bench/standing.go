@@ -186,10 +186,6 @@ const apart = 200 * time.Millisecond
 // with that of one that systemd-socket-activate becomes.
 func activation(args ...string) func(context.Context, *world, size) (result, error) {
 	return func(ctx context.Context, w *world, s size) (r result, err error) {
-		const activator = "systemd-socket-activate"
-		if _, err := exec.LookPath(activator); err != nil {
-			return r, err
-		}
 		static, err := w.static()
 		if err != nil {
 			return r, err
@@ -221,21 +217,33 @@ func activation(args ...string) func(context.Context, *world, size) (result, err
 			their = []string{"3"}
 		}
 		theirs := func() (d time.Duration, err error) {
-			cmd := exec.Command(activator, append([]string{"--listen=" + sock, static}, their...)...)
-			if err := cmd.Start(); err != nil {
+			cmd, err := activate(ctx, sock, static, their...)
+			if err != nil {
 				return 0, err
 			}
 			defer func() {
 				err = errors.Join(err, cmd.Process.Kill(), ignoreExit(cmd.Wait()), os.Remove(sock))
 			}()
-			if err := await(ctx, func() error { return waits(cmd.Process.Pid, sock) }); err != nil {
-				return 0, err
-			}
 			time.Sleep(apart)
 			return first(sock)
 		}
 		return pairs(n, ours, theirs)
 	}
+}
+
+const activator = "systemd-socket-activate"
+
+// activate starts systemd's activator, and returns when it waits for a client. The
+// caller ends it.
+func activate(ctx context.Context, sock, static string, args ...string) (*exec.Cmd, error) {
+	cmd := exec.Command(activator, append([]string{"--listen=" + sock, static}, args...)...)
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	if err := await(ctx, func() error { return waits(cmd.Process.Pid, sock) }); err != nil {
+		return nil, errors.Join(err, cmd.Process.Kill(), ignoreExit(cmd.Wait()))
+	}
+	return cmd, nil
 }
 
 // waits reports whether a process listens at sock and sleeps.

@@ -114,6 +114,8 @@ type posted struct {
 const (
 	maxEvents  = 1024 // posted and not dealt with; who posts one more waits
 	maxEffects = 16   // under way at once: each is a launch, or waits for a daemon
+
+	pollPause = 100 * time.Millisecond // after the kernel could not tell who is ready
 )
 
 // Supported is errors.ErrUnsupported where New always is.
@@ -318,8 +320,11 @@ func (b *Broker) pollAll(ctx context.Context) {
 	for {
 		var err error
 		keys, err = b.poll.Wait(keys[:0])
-		if errors.Is(err, net.ErrClosed) {
+		switch {
+		case errors.Is(err, net.ErrClosed):
 			return
+		case err != nil:
+			time.Sleep(pollPause)
 		}
 		for _, key := range keys {
 			b.post(ctx, key, func(s *service) supervise.Event {

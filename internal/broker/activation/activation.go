@@ -29,7 +29,7 @@ import (
 
 // MaxSockets bounds how many sockets a manager may hand down, beside the broker's
 // own as many as FileDescriptorStoreMax= of its unit allows.
-const MaxSockets = 4096 + 16
+const MaxSockets = 8192 + 16
 
 // A Manager is the service manager that has started this process; its zero value
 // is none. Its methods may be called concurrently.

@@ -67,7 +67,8 @@ type Legacy struct {
 	unwanted []string // labels of what was closed
 }
 
-// maxLeft bounds the listeners of a legacy: most services have one.
+// maxLeft bounds the listeners of a legacy: most services have one. The service manager
+// keeps as many (FileDescriptorStoreMax= in internal/broker/unit).
 const maxLeft = 2 * maxServices
 
 func newLegacy(env runtimedir.Env, instance string) *Legacy {

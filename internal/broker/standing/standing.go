@@ -39,7 +39,7 @@ const Service = "fastbind-broker"
 
 // Bounds of a broker's process.
 const (
-	maxServices = 4096             // held at once: what a service manager keeps over a crash
+	maxServices = 4096             // held at once
 	holdWithin  = 10 * time.Second // until it is ready although not all that it is to hold is held
 	emptyFor    = 5 * time.Second  // without anything to hold, until one that was launched on demand ends
 	stopWithin  = 10 * time.Second // for its clients, when it ends

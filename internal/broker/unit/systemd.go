@@ -82,7 +82,7 @@ WatchdogSec=%[6]ds
 KillMode=process
 OOMPolicy=continue
 # Listeners that are kept over a crash, for clients who wait.
-FileDescriptorStoreMax=4096
+FileDescriptorStoreMax=8192
 
 [Install]
 WantedBy=default.target
