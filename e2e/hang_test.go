@@ -600,6 +600,11 @@ func TestHangOfTakeoverReported(t *testing.T) {
 	if !frozen(next.PID()) {
 		t.Error("the successor is not stopped any more")
 	}
+	// Whoever wants the lock is told who has it, and who ends all ends that one too.
+	w.said(w.fastbind("stop", "t", "--timeout=300ms"), "process "+itoa(next.PID())+" has the launch lock", "exit 6")
+	w.said(w.fastbind("stop", "t", "--now"), "exit 0")
+	w.await(next)
+	w.eventually("nobody lives", func() bool { return len(w.living("t")) == 0 })
 }
 
 // worldOfHangingTakeover stops a successor after its order to the old daemon.

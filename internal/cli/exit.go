@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -148,11 +149,26 @@ func (a *app) end(ctx context.Context, err error) int {
 
 // report prints an error: the object on stdout, or lines on stderr.
 func (a *app) report(err error) {
+	err = a.blame(err)
 	if a.json && !a.streamed.Load() {
 		a.print(failureReply{Schema: schema, Error: errorOf(err)})
 		return
 	}
 	a.complain(err)
+}
+
+// blame returns err; of a deadline that is over it says who has the launch lock that
+// others wait for.
+func (a *app) blame(err error) error {
+	f, ok := errors.AsType[*launch.Fault](err)
+	if !ok || f.Class != launch.Deadline || f.Cure != "" {
+		return err
+	}
+	if pid := a.named(f.Service).LockHolder(); pid != 0 {
+		holder := strconv.Itoa(pid)
+		f.Cure = "process " + holder + " has the launch lock; if it hangs: kill -9 " + holder
+	}
+	return err
 }
 
 // complain prints an error on stderr: one line, a hint, and of a failed launch

@@ -50,7 +50,7 @@ broker itself is upgraded; see fastbind broker upgrade.`,
 		var errs []error
 		for _, n := range names {
 			if err := a.restart(ctx, n, ready, &r); err != nil {
-				errs = append(errs, err)
+				errs = append(errs, a.blame(err))
 			}
 		}
 		if a.json {

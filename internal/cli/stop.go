@@ -69,13 +69,13 @@ status is 3.`,
 			})
 			for _, b := range brokers {
 				if err := a.stopOne(ctx, b, *now, &r); err != nil && !isClass(err, launch.NotRunning) && !isClass(err, launch.NoService) {
-					errs = append(errs, err)
+					errs = append(errs, a.blame(err))
 				}
 			}
 		}
 		for _, n := range names {
 			if err := a.stopName(ctx, n, *now, &r); err != nil {
-				errs = append(errs, err)
+				errs = append(errs, a.blame(err))
 			}
 		}
 		if a.json {

@@ -3,6 +3,7 @@ package launch
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -105,7 +106,7 @@ func (t target) await(ctx context.Context) (killed bool, err error) {
 func (b *Broker) signalAll(ctx context.Context, place runtimedir.Place, sig syscall.Signal) ([]target, error) {
 	healed := time.Now().Add(healWithin)
 	for end := time.Now().Add(definition.DefaultAdoptWithin); ; {
-		unlock, err := b.lockService(ctx, place)
+		unlock, err := b.lockAll(ctx, place, sig)
 		if err != nil || unlock == nil {
 			return nil, err
 		}
@@ -236,6 +237,47 @@ func (b *Broker) lockDir(ctx context.Context, place runtimedir.Place) (*os.File,
 		}
 		if sleep(ctx, 2*time.Millisecond) != nil {
 			return nil, b.DeadlineFault(ctx)
+		}
+	}
+}
+
+// LockHolder returns the pid of the process that has the service's launch lock, 0 if
+// nobody has or it is not known.
+func (b *Broker) LockHolder() int {
+	place, err := b.find()
+	if err != nil {
+		return 0
+	}
+	return lock.Holder(place.Dir)
+}
+
+// lockAll is lockService for who ends everything. A daemon that hangs while it takes
+// over has the lock, and is killed for it if all are to be.
+func (b *Broker) lockAll(ctx context.Context, place runtimedir.Place, sig syscall.Signal) (unlock func(), err error) {
+	if sig != syscall.SIGKILL {
+		return b.lockService(ctx, place)
+	}
+	for {
+		unlock, err := b.lockBeside(ctx, place, true)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil
+		}
+		if unlock != nil || err != nil {
+			return unlock, err
+		}
+		entries, err := b.generations(place)
+		if err != nil {
+			return nil, b.fault(LaunchFailed, StageStop, err)
+		}
+		pid := lock.Holder(place.Dir)
+		for _, e := range entries {
+			if h, err := e.Open(); err == nil {
+				if h.PID() == pid {
+					_ = record.Append(filepath.Join(e.Dir, record.FileName), record.StoppedLine(), record.KilledLine())
+					endBy(ctx, h, syscall.SIGKILL, hangDeath)
+				}
+				_ = h.Close()
+			}
 		}
 	}
 }

@@ -67,6 +67,12 @@ func Held(path string) (bool, error) {
 	return held(path)
 }
 
+// Holder returns the pid of the process that has taken the exclusive lock on the file or
+// directory at path, 0 if nobody has or the system does not tell. Through a copy of the
+// descriptor the lock may have outlived that process. The answer was true for an instant
+// only: it is for messages, and to find who hangs. Holder never blocks.
+func Holder(path string) int { return holder(path) }
+
 // Release unlocks f, through whatever descriptors the lock is shared, and
 // closes it. In this order, because a concurrent fork may hold a copy of the
 // descriptor: see the package comment, also for the life lock, which is given

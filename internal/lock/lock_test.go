@@ -186,9 +186,18 @@ func TestProcessesSeeEachOther(t *testing.T) {
 	if got, want := probe(), "held true try false"; got != want {
 		t.Errorf("owned: other process: %s, want %s", got, want)
 	}
+	if got := Holder(path); got != c.Process.Pid {
+		t.Errorf("held by %d, want %d", got, c.Process.Pid)
+	}
+	if got := Holder(t.TempDir()); got != 0 {
+		t.Errorf("another directory is held by %d", got)
+	}
 	c.stdin.Close()
 	c.awaitDeath(t)
 	wantHeld(t, path, false)
+	if got := Holder(path); got != 0 {
+		t.Errorf("held by %d still", got)
+	}
 }
 
 // TestReleaseDuringForks would fail with close alone: between fork and exec a
