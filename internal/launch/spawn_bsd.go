@@ -25,6 +25,9 @@ func inheritable(fd int) bool {
 	return err == nil && flags&unix.FD_CLOEXEC == 0
 }
 
+// ignoredMask: x/sys has no sigaction here.
+func ignoredMask() uint64 { return 0 }
+
 // withEmptyMask: x/sys has no thread mask here; the host's is inherited.
 func withEmptyMask(f func()) { f() }
 

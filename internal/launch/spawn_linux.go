@@ -1,7 +1,10 @@
 package launch
 
 import (
+	"os"
 	"runtime"
+	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -28,6 +31,19 @@ func bornIn(attr *syscall.SysProcAttr, cgroup int) bool {
 func inheritable(fd int) bool {
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
 	return err == nil && flags&unix.FD_CLOEXEC == 0
+}
+
+// ignoredMask are the signals that this process ignores, the first in the lowest bit
+// (SigIgn in proc_pid_status(5)); none if /proc does not tell.
+func ignoredMask() uint64 {
+	text, _ := os.ReadFile("/proc/self/status")
+	for line := range strings.Lines(string(text)) {
+		if hex, ok := strings.CutPrefix(line, "SigIgn:"); ok {
+			mask, _ := strconv.ParseUint(strings.TrimSpace(hex), 16, 64)
+			return mask
+		}
+	}
+	return 0
 }
 
 // withEmptyMask runs f on a thread of its own with no signal blocked. The

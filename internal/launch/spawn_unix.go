@@ -287,10 +287,14 @@ func fork(sp *spawning) (int, error) {
 	defer forking.Unlock()
 	caught := make(chan os.Signal, 1)
 	var again []os.Signal
+	unseen := ignoredUnseen()
 	for _, sig := range ignorable {
-		if signal.Ignored(sig) {
+		// Stop puts a signal that was ignored from the start back, but not what
+		// Ignored says of it: the next fork must not ask that alone.
+		atStart := slices.Contains(ignoredAtStart, sig)
+		if atStart || signal.Ignored(sig) || slices.Contains(unseen, sig) {
 			signal.Notify(caught, sig)
-			if !slices.Contains(ignoredAtStart, sig) {
+			if !atStart {
 				again = append(again, sig)
 			}
 		}
@@ -318,6 +322,20 @@ var forking sync.Mutex
 // ignorable are the signals that shells and nohup ignore for their children.
 var ignorable = []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGPIPE,
 	syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGALRM, syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU}
+
+// unseenSignals are those of them at whose start the runtime does not look: Ignored does
+// not say that they have been ignored since (initsig in runtime/signal_unix.go). Once they
+// were caught Stop would not put them back.
+var unseenSignals = []os.Signal{syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU}
+
+// ignoredUnseen are those of unseenSignals that the process was started with ignored, as
+// far as the system tells.
+var ignoredUnseen = sync.OnceValue(func() []os.Signal {
+	mask := ignoredMask()
+	return slices.DeleteFunc(slices.Clone(unseenSignals), func(s os.Signal) bool {
+		return mask&(1<<(s.(syscall.Signal)-1)) == 0 || signal.Ignored(s) // by the host program
+	})
+})
 
 var ignoredAtStart = slices.DeleteFunc(slices.Clone(ignorable), func(s os.Signal) bool { return !signal.Ignored(s) })
 

@@ -5,9 +5,11 @@ package ahead
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -198,6 +200,62 @@ func TestBecome(t *testing.T) {
 	}
 	if _, _, ok := s.Become(launch.Become{}); ok {
 		t.Error("another one waited")
+	}
+}
+
+// ignorerHelper launches twice with a process made ahead and twice without, each time a
+// daemon that prints which signals it ignores.
+var ignorerHelper = reexec.Helper("ignorer", func(args []string) {
+	argv := []string{"sh", "-c", "exec /bin/grep SigIgn /proc/self/status"}
+	wait := func(pid int) {
+		var status unix.WaitStatus
+		_, err := unix.Wait4(pid, &status, 0, nil)
+		if reexec.Check(err); status != 0 {
+			reexec.Check(fmt.Errorf("it ended with %#x", status))
+		}
+	}
+	for range 2 {
+		pid, _, err := launch.Fork("/bin/sh", argv, []uintptr{0, 1, 2})
+		reexec.Check(err)
+		wait(pid)
+		var s Spare
+		reexec.Check(s.Fill())
+		for s.spare.state() == starting {
+			time.Sleep(time.Millisecond)
+		}
+		pid, _, ok := s.Become(launch.Become{Path: "/bin/sh", Argv: argv, Dir: "/", Record: args[0], Files: []int{0, 1, 2}})
+		if !ok {
+			reexec.Check(errors.New("no process waited"))
+		}
+		wait(pid)
+	}
+	// What was ignored is so again, for whatever else it executes.
+	out, err := exec.Command("/bin/grep", "SigIgn", "/proc/self/status").Output()
+	reexec.Check(err)
+	fmt.Print(string(out))
+})
+
+// TestIgnoredAtStart: I5. Whatever signals the broker was started with ignored, as by
+// nohup or in the background of a script, no daemon of its ignores them: neither the
+// first that it launches nor a later one.
+func TestIgnoredAtStart(t *testing.T) {
+	rec := filepath.Join(t.TempDir(), "record")
+	if err := record.Create(rec, nil); err != nil {
+		t.Fatal(err)
+	}
+	self := reexec.Command(t, ignorerHelper, rec)
+	cmd := exec.Command("/bin/sh", append([]string{"-c", `trap '' HUP INT QUIT TERM USR1 USR2 ALRM TSTP TTIN TTOU; exec "$@"`, "sh"}, self.Args...)...)
+	cmd.Env = self.Env
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	const none, pipe = "SigIgn:\t0000000000000000\n", "SigIgn:\t0000000000001000\n" // SIGPIPE, see TestBecome
+	got := strings.SplitAfter(string(out), "\n")
+	if want := []string{none, pipe, none, pipe}; len(got) < 5 || !slices.Equal(got[:4], want) {
+		t.Errorf("they ignore\n%swant\n%s", out, strings.Join(want, ""))
+	} else if kept := "SigIgn:\t0000000000380003\n"; got[4] != kept { // what the runtime does not catch
+		t.Errorf("the broker itself ignores %s, want %s", got[4], kept)
 	}
 }
 
