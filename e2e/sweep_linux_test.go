@@ -438,7 +438,14 @@ func (s scene) play(t *testing.T, w *world, k *cutter) (string, unix.WaitStatus)
 		}
 		status = unix.WaitStatus(cmd.ProcessState.Sys().(syscall.WaitStatus))
 	}
-	if s.act != nil || s.follow {
+	switch {
+	case s.follow: // it may not have begun
+		select {
+		case <-tr.gone:
+		case <-time.After(deadline):
+			t.Error("the target does not come to the end of its role")
+		}
+	case s.act != nil:
 		select {
 		case <-tr.gone:
 		case <-time.After(lingers):
@@ -465,7 +472,7 @@ func (s scene) play(t *testing.T, w *world, k *cutter) (string, unix.WaitStatus)
 // verified again and again.
 const twice = 2
 
-// lingers is how long a daemon is followed that outlives what ends it.
+// lingers is how long a daemon is followed that outlives the act.
 const lingers = 200 * time.Millisecond
 
 // spares reports whether a call is one whose failure fails nobody.
