@@ -253,6 +253,7 @@ func (b *Broker) next(s *service, e supervise.Event) {
 	b.part(s)
 	b.attend(s)
 	b.settle(s)
+	b.lookAgain(s)
 }
 
 // earlier returns the earlier of two times, of which 0 is none.

@@ -315,6 +315,42 @@ func TestNameDeleted(t *testing.T) {
 	}
 }
 
+// TestNameDeletedLaunching: R11. A name that goes when the launch has looked already, and
+// is not yet known to have come to something, is put back as well.
+func TestNameDeletedLaunching(t *testing.T) {
+	w := newWorld(t)
+	w.run(w.foreign("f", "-pid"))
+	b := w.broker
+	if err := b.workers.rest(t.Context(), &b.under); err != nil {
+		t.Fatal(err)
+	}
+	asked := make(chan error, 1)
+	go func() {
+		_, err := w.ask("f")
+		asked <- err
+	}()
+	w.eventually("it is to be launched", func() bool { return w.view("f").State == supervise.Launching })
+	done := make(chan struct{})
+	b.post(t.Context(), 0, func(*service) supervise.Event { // the loop hears of no launch meanwhile
+		defer close(done)
+		s := b.names["f"]
+		b.workers.work(&b.under)
+		if err := <-asked; err != nil {
+			t.Error(err)
+		}
+		b.dirs.Delete(s.dir) // the watcher might tell of it later
+		if err := os.Remove(w.sock("f")); err != nil {
+			t.Error(err)
+		}
+		if e := b.lookAtNames(s); e != nil {
+			t.Errorf("%#v", e)
+		}
+		return nil
+	})
+	<-done
+	w.eventually("it is there again", func() bool { _, err := os.Lstat(w.sock("f")); return err == nil })
+}
+
 // inode is that of a name of service f.
 func (w *world) inode(name string) uint64 {
 	w.t.Helper()

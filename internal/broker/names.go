@@ -71,10 +71,22 @@ func (b *Broker) readNames() {
 	}
 }
 
+// lookAgain has names looked at that went while the service was bound or launched, when
+// that is over.
+func (b *Broker) lookAgain(s *service) {
+	if !s.overlooked || s.machine.State == supervise.Binding || s.machine.State == supervise.Launching {
+		return
+	}
+	s.overlooked = false
+	b.under.Go(func() { b.post(s.ctx, s.key, b.lookAtNames) })
+}
+
 // lookAtNames is run by the loop.
 func (b *Broker) lookAtNames(s *service) supervise.Event {
 	switch s.machine.State {
-	case supervise.Binding, supervise.Launching: // who binds or launches looks, under the lock
+	case supervise.Binding, supervise.Launching:
+		// Who binds or launches looks, under the lock, but perhaps before they went.
+		s.overlooked = true
 		return nil
 	}
 	switch {

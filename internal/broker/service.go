@@ -64,6 +64,7 @@ type service struct {
 	broken      bool   // a failure was not followed by a launch yet
 	lastFailure string // "" if there was none
 	failedAt    time.Time
+	overlooked  bool // names went while it was bound or launched
 
 	ctx context.Context // ends when the broker has no more to do with it
 	end context.CancelFunc
