@@ -38,6 +38,7 @@ type run struct {
 	warned  bool   // that some message of it does not count
 	readyAt time.Time
 	stall   stall
+	used    time.Duration // boot-time clock: when somebody was seen to need it last, or it was found
 
 	mu     sync.Mutex      // guards the fields below
 	handle *proc.Handle    // of the main process, nil until it is known
@@ -98,6 +99,8 @@ func (b *Broker) follow(s *service, r *run) {
 		r.number = supervise.Distinct(r.entry.Number, nth)
 	}
 	s.runs[r.number] = r
+	r.used = proc.BootTime()
+	b.reweigh()
 	h := r.handle // as it was found
 	r.aid.followed(r)
 	if r.backend(s) {
