@@ -95,6 +95,7 @@ func measure(ctx context.Context, q supervise.Quota, list []load) ([]supervise.D
 		l := &list[i]
 		l.look()
 		if sketches[i] = &l.sketch; !l.backend {
+			l.run.taken()
 			foreign = append(foreign, l.inodes...)
 		}
 	}

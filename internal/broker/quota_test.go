@@ -4,6 +4,8 @@ package broker
 
 import (
 	"context"
+	"errors"
+	"io"
 	"maps"
 	"net"
 	"slices"
@@ -92,6 +94,34 @@ func TestCounted(t *testing.T) {
 		if l.count(map[backlog.Inode]int{1: 2, 2: 3, 3: 4}); l.serves != c.want {
 			t.Errorf("%v: %d, want %d", c.inodes, l.serves, c.want)
 		}
+	}
+}
+
+// TestTaken: a connection of ours that is accepted late is closed then, not before.
+func TestTaken(t *testing.T) {
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: newWorld(t).dir + "/s", Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	c, err := net.DialUnix("unix", nil, ln.Addr().(*net.UnixAddr))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &run{}
+	r.unaccepted(c)
+	if r.taken(); len(r.ours) != 1 {
+		t.Fatal("one that waits is given up")
+	}
+	at, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer at.Close()
+	_ = at.SetDeadline(time.Now().Add(deadline))
+	r.taken()
+	if _, err := at.Read(make([]byte, 1)); !errors.Is(err, io.EOF) || len(r.ours) != 0 {
+		t.Errorf("%d are left; who has accepted one reads %v", len(r.ours), err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -220,6 +221,19 @@ func (r *run) unaccepted(c *net.UnixConn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.ours = append(r.ours, c)
+}
+
+// taken closes those that somebody has accepted meanwhile: they pass for clients.
+func (r *run) taken() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ours = slices.DeleteFunc(r.ours, func(c *net.UnixConn) bool {
+		accepted, err := backlog.Accepted(c)
+		if accepted && err == nil {
+			_ = c.Close() // again, if it is stall.ours
+		}
+		return accepted && err == nil
+	})
 }
 
 // withdraw takes our own connections out of the queue that a dead generation has left,
