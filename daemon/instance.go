@@ -124,6 +124,7 @@ func (i *Instance) Current() (control.Identity, <-chan struct{}) {
 		id.Connections = i.connections()
 	}
 	id.Leases, id.EndsIn = i.need.seen()
+	id.Unused = i.need.unused()
 	return id, i.changed
 }
 

@@ -117,6 +117,16 @@ func (n *need) seen() (leases int, left time.Duration) {
 	return n.whose.Leases, max(0, at-n.now())
 }
 
+// unused is for how long nobody needs the daemon, negative if somebody does.
+func (n *need) unused() time.Duration {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.whose.Holds > 0 || n.whose.Leases > 0 {
+		return -1
+	}
+	return max(0, n.now()-n.whose.Since)
+}
+
 // await sends why the daemon ends, once that is so, or nothing if stop is closed
 // before.
 func (n *need) await(stop <-chan struct{}) <-chan string {

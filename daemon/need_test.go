@@ -76,6 +76,33 @@ func TestNeedFirst(t *testing.T) {
 	}
 }
 
+// TestNeedUnused: the time without a connection or lease begins with the last end of one.
+func TestNeedUnused(t *testing.T) {
+	n, clock := fakeNeed(0)
+	var end func()
+	later := func() { *clock += time.Minute }
+	for _, step := range []struct {
+		what string
+		do   func()
+		want time.Duration
+	}{
+		{"loading", n.load, -1},
+		{"ready", func() { later(); n.release() }, 0},
+		{"later", later, time.Minute},
+		{"a connection", n.connect, -1},
+		{"and a lease", func() { end = n.lease() }, -1},
+		{"the lease alone", func() { later(); n.release() }, -1},
+		{"none", func() { later(); end() }, 0},
+		{"a minute", later, time.Minute},
+		{"two", later, 2 * time.Minute},
+	} {
+		step.do()
+		if got := n.unused(); got != step.want && (got >= 0 || step.want >= 0) {
+			t.Errorf("%s: unused for %v, want %v", step.what, got, step.want)
+		}
+	}
+}
+
 // TestNeedAwait: whatever happens, what await sends is due, and it is sent.
 func TestNeedAwait(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

@@ -580,9 +580,11 @@ func TestHangOfTakeover(t *testing.T) {
 	if len(w.events("t", "hung")) == 0 {
 		t.Errorf("no hang in the journal\n%s", w.logs())
 	}
-	if held, err := lock.Held(w.service("t")); held || err != nil {
-		t.Errorf("the launch lock is held: %t, %v", held, err)
-	}
+	// Another process that has found the same may be looking at what is left.
+	w.eventually("nobody has the launch lock", func() bool {
+		held, err := lock.Held(w.service("t"))
+		return !held && err == nil
+	})
 	w.oneOwner("t", false)
 }
 

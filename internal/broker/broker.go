@@ -57,6 +57,10 @@ type Config struct {
 	// children are that one's.
 	Same bool
 
+	// Quota is what the daemons may have together, now; nil: as much as they want. It is
+	// called by the loop and does not block. After a change Set has it kept.
+	Quota func() supervise.Quota
+
 	// Claim finds out what daemons can be limited with; nil: limit.Claim, of the
 	// user's systemd managers. It is called once, when something is to be limited.
 	Claim func(context.Context) limit.Available
@@ -87,6 +91,7 @@ type Broker struct {
 	ctx      context.Context          // of Run
 	schedule supervise.Schedule
 	looks    looks
+	weighing weighing
 	blind    bool // the system does not tell who waits in a queue
 
 	claim    sync.Once
@@ -100,6 +105,7 @@ type Broker struct {
 
 	patience time.Duration // boundWithin, but in tests
 	grace    time.Duration // rescueWithin, but in tests
+	every    time.Duration // weighEvery, but in tests
 }
 
 // posted is an event of a service. done is run by the loop, before the event is
@@ -139,7 +145,7 @@ func New(c Config) (*Broker, error) {
 		return nil, err
 	}
 	files, _ := fsnotify.NewWatcher() // see names.go
-	return &Broker{config: c, poll: p, files: files, since: time.Now(), patience: boundWithin, grace: rescueWithin, rescues: make(chan struct{}, maxEffects), events: make(chan posted, maxEvents), ended: make(chan struct{}),
+	return &Broker{config: c, poll: p, files: files, since: time.Now(), patience: boundWithin, grace: rescueWithin, every: weighEvery, rescues: make(chan struct{}, maxEffects), events: make(chan posted, maxEvents), ended: make(chan struct{}),
 		services: map[uint64]*service{}, names: map[string]*service{}, leaving: map[string]chan struct{}{},
 		requests: map[uint64]chan supervise.Answer{}}, nil
 }
@@ -189,7 +195,7 @@ func (b *Broker) Run(ctx context.Context, services []Service) error {
 		// Deadlines are of the boot clock, which a suspend does not stop.
 		timer.Stop()
 		var tick <-chan time.Time
-		if at := earlier(b.schedule.Next(), b.looks.at); at != 0 {
+		if at := earlier(earlier(b.schedule.Next(), b.looks.at), b.weighing.next()); at != 0 {
 			timer.Reset(max(0, at-proc.BootTime()))
 			tick = timer.C
 		}
@@ -211,6 +217,7 @@ func (b *Broker) Run(ctx context.Context, services []Service) error {
 				b.next(b.names[name], supervise.Timer{})
 			}
 			b.look(proc.BootTime())
+			b.weigh(proc.BootTime())
 		}
 	}
 }

@@ -92,7 +92,7 @@ func (b *Broker) begun(s *service) {
 		return
 	}
 	now := proc.BootTime()
-	s.queue = waiting
+	s.queue, r.used = waiting, now
 	r.stall.Stall, r.stall.began, r.stall.at = backlog.Stall{}, now, now+s.every()
 	if r.backend(s) {
 		r.stall.at = now + min(soon, s.every())

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fastbind/fastbind/internal/broker/supervise"
 	"github.com/fastbind/fastbind/internal/proc"
 )
 
@@ -14,6 +15,9 @@ import (
 type Metrics struct {
 	Since    time.Time
 	Services []ServiceMetrics // by name, those that the broker has
+
+	Quota  supervise.Quota  // zero if none is set
+	Excess supervise.Excess // what could not be kept of it at the last look, since it is in use
 }
 
 // ServiceMetrics is what was counted of one service, by this broker. Those of a
@@ -62,7 +66,7 @@ func (h *Histogram) observe(d time.Duration) {
 func (b *Broker) Metrics(ctx context.Context) (Metrics, error) {
 	var m Metrics
 	err := b.call(ctx, func() {
-		m.Since = b.since
+		m.Since, m.Quota, m.Excess = b.since, b.quota(), b.weighing.excess
 		for name, s := range b.names {
 			c := s.counts
 			c.Service, c.Failures = name, maps.Clone(c.Failures)

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -38,6 +39,7 @@ type run struct {
 	warned  bool   // that some message of it does not count
 	readyAt time.Time
 	stall   stall
+	used    time.Duration // boot-time clock: when somebody was seen to need it last, or it was found
 
 	mu     sync.Mutex      // guards the fields below
 	handle *proc.Handle    // of the main process, nil until it is known
@@ -98,6 +100,8 @@ func (b *Broker) follow(s *service, r *run) {
 		r.number = supervise.Distinct(r.entry.Number, nth)
 	}
 	s.runs[r.number] = r
+	r.used = proc.BootTime()
+	b.reweigh()
 	h := r.handle // as it was found
 	r.aid.followed(r)
 	if r.backend(s) {
@@ -217,6 +221,19 @@ func (r *run) unaccepted(c *net.UnixConn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.ours = append(r.ours, c)
+}
+
+// taken closes those that somebody has accepted meanwhile: they pass for clients.
+func (r *run) taken() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ours = slices.DeleteFunc(r.ours, func(c *net.UnixConn) bool {
+		accepted, err := backlog.Accepted(c)
+		if accepted && err == nil {
+			_ = c.Close() // again, if it is stall.ours
+		}
+		return accepted && err == nil
+	})
 }
 
 // withdraw takes our own connections out of the queue that a dead generation has left,

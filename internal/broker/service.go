@@ -75,6 +75,7 @@ type service struct {
 // set makes the broker's services those, of which each has another name. Others are
 // let go of: what runs of them runs on.
 func (b *Broker) set(services []Service) {
+	b.reweigh()
 	binding, bound := new(sync.WaitGroup), make(chan struct{})
 	b.binding, b.bound = binding, bound
 	defer func() {

@@ -61,25 +61,45 @@ func (b *Broker) List(ctx context.Context, names ...string) ([]View, error) {
 	if err != nil {
 		return nil, err
 	}
+	sketches := make([]*sketch, len(list))
+	for i := range list {
+		if sketches[i] = &list[i]; list[i].entry.Dir != "" {
+			list[i].look()
+		}
+	}
+	count(sketches)
+	ask(ctx, sketches)
+	views := make([]View, len(list))
+	for i, v := range list {
+		views[i] = v.View
+	}
+	slices.SortFunc(views, func(x, y View) int { return strings.Compare(x.Name, y.Name) })
+	return views, nil
+}
+
+// count asks the kernel who waits.
+func count(list []*sketch) {
 	queues, err := backlog.Dump()
 	if err != nil {
-		queues = nil
+		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	var asked sync.WaitGroup
-	room := make(chan struct{}, maxAsked)
-	for i := range list {
-		v := &list[i]
+	for _, v := range list {
 		for _, inode := range v.inodes {
 			if q, ok := queues[inode]; ok {
 				v.Waiting = max(v.Waiting, 0) + q.Pending
 			}
 		}
-		if v.Number == 0 || v.entry.Dir == "" {
-			continue
-		}
-		v.look()
+	}
+}
+
+// ask asks the backends that are ready for whom they serve. It blocks for a second at
+// most.
+func ask(ctx context.Context, list []*sketch) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	var asked sync.WaitGroup
+	room := make(chan struct{}, maxAsked)
+	for _, v := range list {
 		if v.backend && v.Phase == record.Ready {
 			asked.Go(func() {
 				room <- struct{}{}
@@ -89,12 +109,6 @@ func (b *Broker) List(ctx context.Context, names ...string) ([]View, error) {
 		}
 	}
 	asked.Wait()
-	views := make([]View, len(list))
-	for i, v := range list {
-		views[i] = v.View
-	}
-	slices.SortFunc(views, func(x, y View) int { return strings.Compare(x.Name, y.Name) })
-	return views, nil
 }
 
 // maxAsked is how many daemons are asked at a time.
@@ -108,6 +122,8 @@ type sketch struct {
 	entry   launch.Entry // of generation Number
 	cgroup  limit.Place
 	backend bool
+	leases  int           // that are held, as it says
+	lastUse time.Duration // boot-time clock: when it was needed last, as it says; 0 if it does not, or is
 }
 
 // view is made by the loop.
@@ -153,9 +169,11 @@ func (v *sketch) look() {
 	}
 }
 
-// ask asks a backend for how many clients it has.
+// ask asks a backend for whom it has as clients.
 func (v *sketch) ask(ctx context.Context) {
 	if id, err := launch.Identify(ctx, v.where, v.entry); err == nil {
-		v.Connections = id.Connections
+		if v.Connections, v.leases = id.Connections, id.Leases; id.Unused >= 0 {
+			v.lastUse = proc.BootTime() - id.Unused
+		}
 	}
 }

@@ -44,6 +44,15 @@ Definition files are followed: what is added is held, what is removed is let go,
 what is changed holds from the next launch on. One that is wrong is reported and
 changes nothing. SIGHUP, and fastbind reload, have them read again.
 
+` + settingsFile + ` beside them says what the daemons may have together, each
+of which may be left out:
+
+  max_daemons = 8       # that run at the same time
+  max_memory  = "4G"    # bytes, also with K, M, G, T
+
+If that is too much, who was not used for the longest time is asked to end, and is
+launched again when somebody connects. None is taken from whom it serves.
+
 Its own end loses nothing but what waits in the queues of services that do not run:
 daemons stay, and the next broker, or the next client, goes on. It is a service
 itself, called ` + standing.Service + `: status, logs, why and stop take that name.
@@ -137,7 +146,7 @@ func (a *app) serveAsBroker(ctx context.Context, c standing.Config) error {
 	c.Instance, c.Env, c.Client = a.instance, a.dirs, a.clientEnv
 	program := thisProgram()
 	c.Version, c.Build = program.Version, program.Build
-	c.Read, c.Dir, c.Reload = a.definitions, a.configDir, func() (<-chan struct{}, func()) { return a.ticks(syscall.SIGHUP) }
+	c.Read, c.Quota, c.Dir, c.Reload = a.definitions, a.quota, a.configDir, func() (<-chan struct{}, func()) { return a.ticks(syscall.SIGHUP) }
 	c.Serve, c.Say, c.Upgraded = serveBroker, a.sayer(), tellUpgraded
 	c.Replacement = func() (standing.Replacement, error) {
 		exe, err := a.installedSelf()

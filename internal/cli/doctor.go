@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/fastbind/fastbind/internal/broker/standing"
 	"github.com/fastbind/fastbind/internal/definition"
 	"github.com/fastbind/fastbind/internal/endpoint"
 	"github.com/fastbind/fastbind/internal/launch"
@@ -352,6 +353,14 @@ func (d *doctor) definitions() {
 		}
 		if err := definition.CheckName("service", name); err != nil {
 			d.say(levelFinding, check, path, err.Error(), "rename it")
+			continue
+		}
+		if name == standing.Service {
+			if _, err := d.a.readSettings(path); err != nil {
+				d.say(levelFinding, check, path, mistake(err), hintOf(err))
+			} else {
+				d.say(levelOK, check, path, "valid", "")
+			}
 			continue
 		}
 		f, err := d.a.readFile(path, name)

@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -124,13 +126,13 @@ func (a *app) configDir() string {
 	return filepath.Join(home, ".config", "fastbind")
 }
 
-// fileNames are the services that files define.
+// fileNames are the services that files define. The broker's own file defines none.
 func (a *app) fileNames() []string {
 	entries, _ := os.ReadDir(a.configDir())
 	var names []string
 	for _, e := range entries {
 		name, ok := strings.CutSuffix(e.Name(), fileSuffix)
-		if ok && definition.CheckName("service", name) == nil {
+		if ok && definition.CheckName("service", name) == nil && name != standing.Service {
 			names = append(names, name)
 		}
 	}
@@ -147,21 +149,31 @@ type fileDefinition struct {
 // file returns the definition that the user's file for a service holds, nil if
 // there is no file. The error is a *fileError.
 func (a *app) file(name string) (*fileDefinition, error) {
-	dir := a.configDir()
-	if dir == "" {
-		return nil, nil
+	if name == standing.Service {
+		return nil, nil // its file has the settings
 	}
-	path := filepath.Join(dir, name+fileSuffix)
-	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) && a.getenv("FASTBIND_CONFIG_DIR") == "" {
-		return nil, nil
-	}
-	if !filepath.IsAbs(dir) {
-		return nil, &fileError{path: dir, text: "FASTBIND_CONFIG_DIR must be an absolute path"}
-	}
-	if err := a.trusted(dir); err != nil {
+	path, err := a.inConfig(name + fileSuffix)
+	if path == "" || err != nil {
 		return nil, err
 	}
 	return a.readFile(path, name)
+}
+
+// inConfig returns the path of a file of the user, "" if there is none. The error is a
+// *fileError.
+func (a *app) inConfig(name string) (string, error) {
+	dir := a.configDir()
+	if dir == "" {
+		return "", nil
+	}
+	path := filepath.Join(dir, name)
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) && a.getenv("FASTBIND_CONFIG_DIR") == "" {
+		return "", nil
+	}
+	if !filepath.IsAbs(dir) {
+		return "", &fileError{path: dir, text: "FASTBIND_CONFIG_DIR must be an absolute path"}
+	}
+	return path, a.trusted(dir)
 }
 
 // trusted refuses a file or directory that another user can change: it names
@@ -196,9 +208,32 @@ func cause(err error) string {
 
 // readFile reads one definition file for the named service.
 func (a *app) readFile(path, name string) (*fileDefinition, error) {
-	if name == standing.Service {
-		return nil, &fileError{path: path, text: "that name is the standing broker's own; give the service another one"}
+	b, err := a.readTrusted(path)
+	if err != nil {
+		return nil, err
 	}
+	d, err := parseFile(path, b)
+	if err != nil {
+		return nil, err
+	}
+	d.def.Service, d.def.Instance = name, a.instance
+	d.def = d.def.Complete()
+	err = d.def.Check()
+	if err == nil {
+		err = d.broker.complete(d.def)
+	}
+	if err != nil {
+		return nil, d.invalid(err)
+	}
+	if err := d.def.CheckTemplates(); err != nil {
+		return nil, d.invalid(err)
+	}
+	return &d.fileDefinition, nil
+}
+
+// readTrusted reads a file that nobody else can change, and one byte more than maxFile
+// of a larger one. The error is a *fileError.
+func (a *app) readTrusted(path string) ([]byte, error) {
 	f, err := openForReading(path)
 	if err != nil {
 		return nil, &fileError{path: path, text: cause(err), err: err}
@@ -218,23 +253,7 @@ func (a *app) readFile(path, name string) (*fileDefinition, error) {
 	if err != nil {
 		return nil, &fileError{path: path, text: cause(err), err: err}
 	}
-	d, err := parseFile(path, b)
-	if err != nil {
-		return nil, err
-	}
-	d.def.Service, d.def.Instance = name, a.instance
-	d.def = d.def.Complete()
-	err = d.def.Check()
-	if err == nil {
-		err = d.broker.complete(d.def)
-	}
-	if err != nil {
-		return nil, d.invalid(err)
-	}
-	if err := d.def.CheckTemplates(); err != nil {
-		return nil, d.invalid(err)
-	}
-	return &d.fileDefinition, nil
+	return b, nil
 }
 
 // A parsedFile also knows in which line each field stands.
@@ -268,39 +287,8 @@ var (
 func parseFile(path string, b []byte) (parsedFile, error) {
 	p := parsedFile{fileDefinition: fileDefinition{path: path}, lines: map[string]int{}}
 	p.def.Foreign = true
-	if len(b) > maxFile {
-		return p, &fileError{path: path, text: "larger than 64 KiB"}
-	}
-	values := map[string]any{}
-	if err := toml.Unmarshal(b, &values); err != nil {
-		var de *toml.DecodeError
-		if errors.As(err, &de) {
-			row, _ := de.Position()
-			return p, &fileError{path: path, line: row, field: strings.Join(de.Key(), "."),
-				text: strings.TrimPrefix(de.Error(), "toml: "), err: err}
-		}
-		return p, &fileError{path: path, text: err.Error(), err: err}
-	}
-	p.lines = fieldLines(b)
-	keys := make([]string, 0, len(values))
-	for k := range values {
-		keys = append(keys, k)
-	}
-	// In the order of the file: the first mistake is the one that is named.
-	slices.SortFunc(keys, func(x, y string) int {
-		if p.lines[x] != p.lines[y] {
-			return p.lines[x] - p.lines[y]
-		}
-		return strings.Compare(x, y)
-	})
-	for _, k := range keys {
-		err := p.set(k, values[k])
-		if _, ok := errors.AsType[*definition.Invalid](err); ok {
-			return p, p.invalid(err)
-		}
-		if err != nil {
-			return p, &fileError{path: path, line: p.lines[k], field: k, text: err.Error(), err: err}
-		}
+	if err := p.parse(b, p.set); err != nil {
+		return p, err
 	}
 	if len(p.def.Command) == 0 {
 		return p, &fileError{path: path, line: p.lines["command"], field: "command", text: "it is missing; it is the program and its arguments, a list of strings"}
@@ -310,6 +298,38 @@ func parseFile(path string, b []byte) (parsedFile, error) {
 			text: strconv.Quote(c) + ": use an absolute path or a name to be found in PATH"}
 	}
 	return p, nil
+}
+
+// parse gives each field of a file to set, in its order: the first mistake is the one
+// that is named. A value that cannot be used is a *definition.Invalid of set.
+func (p *parsedFile) parse(b []byte, set func(key string, value any) error) error {
+	if len(b) > maxFile {
+		return &fileError{path: p.path, text: "larger than 64 KiB"}
+	}
+	values := map[string]any{}
+	if err := toml.Unmarshal(b, &values); err != nil {
+		var de *toml.DecodeError
+		if errors.As(err, &de) {
+			row, _ := de.Position()
+			return &fileError{path: p.path, line: row, field: strings.Join(de.Key(), "."),
+				text: strings.TrimPrefix(de.Error(), "toml: "), err: err}
+		}
+		return &fileError{path: p.path, text: err.Error(), err: err}
+	}
+	p.lines = fieldLines(b)
+	keys := slices.SortedFunc(maps.Keys(values), func(x, y string) int {
+		return cmp.Or(p.lines[x]-p.lines[y], strings.Compare(x, y))
+	})
+	for _, k := range keys {
+		err := set(k, values[k])
+		if _, ok := errors.AsType[*definition.Invalid](err); ok {
+			return p.invalid(err)
+		}
+		if err != nil {
+			return &fileError{path: p.path, line: p.lines[k], field: k, text: err.Error(), err: err}
+		}
+	}
+	return nil
 }
 
 // fieldLines returns the line of each top-level field and table.
@@ -380,8 +400,12 @@ func (p *parsedFile) set(key string, value any) error {
 	case key == "instance":
 		return errors.New("a file defines the service in every instance; use --instance")
 	}
+	return unknownField(key, fileFields)
+}
+
+func unknownField(key string, known []string) error {
 	text := "unknown field"
-	if near := nearest(key, fileFields); near != "" {
+	if near := nearest(key, known); near != "" {
 		text += "; did you mean " + near + "?"
 	}
 	return errors.New(text)

@@ -115,6 +115,26 @@ func (e *exposition) broker(t *topView, counted *wire.Metrics) {
 	if counted != nil {
 		e.family("fastbind_broker_start_time_seconds", "gauge", "seconds", "When the broker began, since 1970; counters begin then.")
 		e.sample("fastbind_broker_start_time_seconds", in, unixSeconds(counted.Since))
+		e.quota(in, counted.Quota)
+	}
+}
+
+// quota has what is set, and what cannot be kept of it.
+func (e *exposition) quota(in labels, q *wire.Quota) {
+	if q == nil {
+		return
+	}
+	one := func(name, unit, help string, n uint64) {
+		e.family(name, "gauge", unit, help)
+		e.sample(name, in, strconv.FormatUint(n, 10))
+	}
+	if q.Daemons > 0 {
+		one("fastbind_broker_quota_daemons", "", "How many daemons may run (max_daemons).", uint64(q.Daemons))
+		one("fastbind_broker_excess_daemons", "", "How many more run, since they are in use.", uint64(max(q.ExcessDaemons, 0)))
+	}
+	if q.Memory > 0 {
+		one("fastbind_broker_quota_memory_bytes", "bytes", "What memory the daemons may have together (max_memory).", q.Memory)
+		one("fastbind_broker_excess_memory_bytes", "bytes", "How much more they have, since they are in use.", q.ExcessMemory)
 	}
 }
 

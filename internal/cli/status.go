@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/fastbind/fastbind/internal/broker/standing"
 )
 
 type statusReply struct {
@@ -105,7 +107,7 @@ func (a *app) printStatus(ctx context.Context, views []view, errs []error, named
 			if i > 0 {
 				line(a.out.w, "")
 			}
-			a.block(v)
+			a.block(ctx, v)
 		}
 	default:
 		a.statusTable(views)
@@ -168,7 +170,7 @@ func manyInstances(views []view) bool {
 }
 
 // block shows one service at length.
-func (a *app) block(v view) {
+func (a *app) block(ctx context.Context, v view) {
 	mark, phase := "●", v.phase
 	switch {
 	case phase == "":
@@ -206,6 +208,9 @@ func (a *app) block(v view) {
 	}
 	if v.unholdable() {
 		a.field("Not held", unholdable)
+	}
+	if v.name == standing.Service && v.alive && v.instance == a.instance {
+		a.quotaField(ctx)
 	}
 	a.field("Version", v.version)
 	if v.connections != nil {

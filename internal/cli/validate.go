@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/fastbind/fastbind/internal/broker/standing"
 	"github.com/fastbind/fastbind/internal/definition"
 )
 
@@ -31,7 +32,8 @@ func (a *app) validateCommand() *cobra.Command {
 		Short: "Check definition files",
 		Long: `Check definition files as start would read them: syntax, fields, values, and who
 can write to them. Each mistake names file, line and field, and the exit status is
-5. Nothing is started. The fields are in fastbind help definition.`,
+5. Nothing is started. The fields are in fastbind help definition, and those of
+` + settingsFile + ` in fastbind help broker.`,
 		Args: cobra.MinimumNArgs(1),
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 			return []string{"toml"}, cobra.ShellCompDirectiveFilterFileExt
@@ -65,6 +67,7 @@ can write to them. Each mistake names file, line and field, and the exit status 
 	}
 }
 
+// validate checks a file. That with the settings of the broker has no definition.
 func (a *app) validate(path string) (*fileDefinition, error) {
 	name, ok := strings.CutSuffix(filepath.Base(path), fileSuffix)
 	if !ok {
@@ -84,7 +87,13 @@ func (a *app) validate(path string) (*fileDefinition, error) {
 	if err := a.trusted(filepath.Dir(full)); err != nil {
 		return nil, err
 	}
-	d, err := a.readFile(full, name)
+	var d *fileDefinition
+	var err error
+	if name == standing.Service {
+		_, err = a.readSettings(full)
+	} else {
+		d, err = a.readFile(full, name)
+	}
 	if fe, ok := err.(*fileError); ok {
 		fe.path = path // as it was given: editors jump to it
 	}

@@ -308,6 +308,8 @@ func (e event) sentence() string {
 			who += ", pid " + number(e.PID) + ","
 		}
 		return strings.TrimSpace(who + " was hung: " + e.Reason)
+	case "dismissed":
+		return strings.TrimSpace(who + " is asked to end: " + e.Reason)
 	case "stopped":
 		s := who
 		if e.PID != 0 {

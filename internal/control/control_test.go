@@ -72,6 +72,7 @@ func sample() Identity {
 		Uptime:       1500 * time.Millisecond,
 		Leases:       2,
 		EndsIn:       90 * time.Second,
+		Unused:       30 * time.Second,
 	}
 }
 

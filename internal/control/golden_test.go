@@ -73,7 +73,7 @@ func TestFrozenReply(t *testing.T) {
 	}
 	got, err := parseIdentity(r.Parameters)
 	want := sample()
-	want.Format, want.Nonce, want.Phase, want.Failure, want.Leases, want.EndsIn = Format, "n0nce", Loading, "", 0, -1
+	want.Format, want.Nonce, want.Phase, want.Failure, want.Leases, want.EndsIn, want.Unused = Format, "n0nce", Loading, "", 0, -1, -1
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%v, %+v", err, got)
 	}

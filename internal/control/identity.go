@@ -56,6 +56,10 @@ type Identity struct {
 	// it does not.
 	EndsIn time.Duration
 
+	// Unused is for how long nobody needs it: it has no connection, lease, or
+	// load under way. It is negative if somebody does, or it does not say.
+	Unused time.Duration
+
 	// Unknown are the reply's fields that this release does not know, in their
 	// order. Those that lie within executable and progress are members of an
 	// object of that name, which holds nothing else.
@@ -108,10 +112,8 @@ func parseIdentity(v jsonlite.Value) (Identity, error) {
 		Failure:      f.TextOrNull("failure"),
 		Uptime:       time.Duration(f.Integer("uptime_ms", 0, math.MaxInt64/int64(time.Millisecond))) * time.Millisecond,
 		Leases:       int(f.IntegerOr("leases", 0)),
-		EndsIn:       -1,
-	}
-	if ms := f.IntegerOr("ends_in_ms", -1); ms >= 0 && ms <= math.MaxInt64/int64(time.Millisecond) {
-		id.EndsIn = time.Duration(ms) * time.Millisecond
+		EndsIn:       span(f.IntegerOr("ends_in_ms", -1)),
+		Unused:       span(f.IntegerOr("unused_ms", -1)),
 	}
 	exe := f.Inner("executable")
 	id.Executable = Executable{
@@ -142,6 +144,14 @@ func parseIdentity(v jsonlite.Value) (Identity, error) {
 		id.Unknown = append(id.Unknown, jsonlite.Member{Name: "progress", Value: jsonlite.Object(rest...)})
 	}
 	return id, nil
+}
+
+// span is a duration of so many milliseconds, -1 if they are none.
+func span(ms int64) time.Duration {
+	if ms < 0 || ms > math.MaxInt64/int64(time.Millisecond) {
+		return -1
+	}
+	return time.Duration(ms) * time.Millisecond
 }
 
 // appendTo appends id as the parameters of a reply.
@@ -182,6 +192,9 @@ func (id *Identity) appendTo(dst []byte) []byte {
 	dst = appendInt(dst, "leases", int64(id.Leases))
 	if id.EndsIn >= 0 {
 		dst = appendInt(dst, "ends_in_ms", id.EndsIn.Milliseconds())
+	}
+	if id.Unused >= 0 {
+		dst = appendInt(dst, "unused_ms", id.Unused.Milliseconds())
 	}
 	return append(id.appendUnknown(dst, ""), '}')
 }

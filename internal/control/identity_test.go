@@ -84,7 +84,7 @@ func TestIdentityFields(t *testing.T) {
 	id := full()
 	text := id.appendTo(nil)
 	optional := map[string]bool{"nonce": true, "progress": true, "progress.fraction": true, "failure": true,
-		"leases": true, "ends_in_ms": true}
+		"leases": true, "ends_in_ms": true, "unused_ms": true}
 	values := []any{nil, true, "text", json.Number("1.5"), json.Number("-9223372036854775809"), []any{}, map[string]any{}}
 	fits := func(was, is any) bool {
 		switch was.(type) {

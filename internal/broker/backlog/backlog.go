@@ -67,6 +67,12 @@ func Dump() (map[Inode]Queue, error) { return dump() }
 // that has come nearer to the front shows that somebody accepts.
 func Waiting(c syscall.Conn) ([]Inode, error) { return waiting(c) }
 
+// Served returns how many connections were accepted from each listener and are open at
+// that end, by whomever: those of the same name on the file system. A listener without
+// one, such as that of an abstract address, is not in the answer. It looks at every
+// connection of the system.
+func Served(listeners ...Inode) (map[Inode]int, error) { return served(listeners) }
+
 // Accepted reports whether somebody has accepted the connection, asked at the
 // client's end. It is false also for one that was accepted and closed again at
 // the other end, or reset: reading tells these.

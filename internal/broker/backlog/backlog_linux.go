@@ -11,18 +11,21 @@ import (
 
 // From linux/unix_diag.h and linux/netlink.h; x/sys has no unix_diag.
 const (
+	showVFS   = 0x02 // UDIAG_SHOW_VFS
 	showPeer  = 0x04 // UDIAG_SHOW_PEER
 	showIcons = 0x08 // UDIAG_SHOW_ICONS: the pending connections
 	showRqlen = 0x10 // UDIAG_SHOW_RQLEN
 
+	attrVFS   = 1 // UNIX_DIAG_VFS: inode and device of the name that it, or its listener, is bound to
 	attrPeer  = 2 // UNIX_DIAG_PEER: the peer's inode, 0 before it is accepted
 	attrIcons = 3 // UNIX_DIAG_ICONS
 	attrRqlen = 4 // UNIX_DIAG_RQLEN: of a listener, queue length and backlog
 
 	attrMask = 0x3fff // NLA_TYPE_MASK: the rest are flags
 
-	stateListen = 10         // TCP_LISTEN
-	anyCookie   = ^uint32(0) // no cookie is compared
+	stateConnected = 1          // TCP_ESTABLISHED
+	stateListen    = 10         // TCP_LISTEN
+	anyCookie      = ^uint32(0) // no cookie is compared
 
 	requestLen = unix.SizeofNlMsghdr + 24 // struct unix_diag_req
 	messageLen = 16                       // struct unix_diag_msg, attributes follow
@@ -122,13 +125,46 @@ func dump() (map[Inode]Queue, error) {
 	}
 	defer d.close()
 	queues := map[Inode]Queue{}
-	err = d.ask(0, showRqlen, func(f found) error {
+	err = d.askAll(stateListen, showRqlen, func(f found) error {
 		if q, err := f.queue(); err == nil {
 			queues[f.inode] = q
 		}
 		return nil
 	})
 	return queues, err
+}
+
+// served knows an accepted connection by its name, which is that of its listener
+// (unix_stream_connect), and by its inode, which accept(2) gives it.
+func served(listeners []Inode) (map[Inode]int, error) {
+	d, err := open()
+	if err != nil {
+		return nil, err
+	}
+	defer d.close()
+	named := map[string][]Inode{} // a name that is bound anew while who had it listens on has two
+	counts := map[Inode]int{}
+	for _, inode := range listeners {
+		err := d.ask(inode, showVFS, func(f found) error {
+			if name, ok := f.attr(attrVFS); ok && f.state == stateListen {
+				named[string(name)] = append(named[string(name)], inode)
+				counts[inode] = 0
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, unix.ENOENT) { // that one is closed
+			return nil, err
+		}
+	}
+	err = d.askAll(stateConnected, showVFS, func(f found) error {
+		if name, ok := f.attr(attrVFS); ok && f.inode != 0 {
+			for _, inode := range named[string(name)] {
+				counts[inode]++
+			}
+		}
+		return nil
+	})
+	return counts, err
 }
 
 // waiting asks about the one socket, whose answer has room for a page
@@ -157,7 +193,7 @@ func waiting(c syscall.Conn) (list []Inode, err error) {
 	}
 	err = d.ask(inode, showIcons, take)
 	if errors.Is(err, unix.EMSGSIZE) {
-		err = d.ask(0, showIcons, take)
+		err = d.askAll(stateListen, showIcons, take)
 	}
 	if err == nil && !met {
 		err = ErrTooLong
@@ -195,11 +231,20 @@ func open() (*diag, error) {
 
 func (d *diag) close() { _ = unix.Close(d.fd) }
 
-// ask asks about one socket, or with inode 0 about all that listen. Nothing
-// waits: the kernel has written its answer, or the first part of it, when the
-// question was sent, and writes the next part when one is read.
+// ask asks about one socket.
 func (d *diag) ask(inode Inode, show uint32, answer func(found) error) error {
-	if err := unix.Sendto(d.fd, request(inode, show), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+	return d.send(request(inode, 0, show), false, answer)
+}
+
+// askAll asks about all sockets of a state.
+func (d *diag) askAll(state uint8, show uint32, answer func(found) error) error {
+	return d.send(request(0, state, show), true, answer)
+}
+
+// send asks. Nothing waits: the kernel has written its answer, or the first part of it,
+// when the question was sent, and writes the next part when one is read.
+func (d *diag) send(question []byte, many bool, answer func(found) error) error {
+	if err := unix.Sendto(d.fd, question, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return os.NewSyscallError("sendto", err)
 	}
 	for {
@@ -210,17 +255,18 @@ func (d *diag) ask(inode Inode, show uint32, answer func(found) error) error {
 		if err != nil {
 			return os.NewSyscallError("recvfrom", err)
 		}
-		done, err := answers(d.buf[:n], inode == 0, answer)
+		done, err := answers(d.buf[:n], many, answer)
 		if done || err != nil {
 			return err
 		}
 	}
 }
 
-func request(inode Inode, show uint32) []byte {
+// request is the question about one socket, or with inode 0 about all of a state.
+func request(inode Inode, state uint8, show uint32) []byte {
 	flags, states := uint16(unix.NLM_F_REQUEST), ^uint32(0)
 	if inode == 0 {
-		flags, states = flags|unix.NLM_F_DUMP, 1<<stateListen
+		flags, states = flags|unix.NLM_F_DUMP, 1<<state
 	}
 	e := binary.NativeEndian
 	b := e.AppendUint32(nil, requestLen)

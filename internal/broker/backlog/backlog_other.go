@@ -15,4 +15,6 @@ func dump() (map[Inode]Queue, error) { return nil, errors.ErrUnsupported }
 
 func waiting(syscall.Conn) ([]Inode, error) { return nil, errors.ErrUnsupported }
 
+func served([]Inode) (map[Inode]int, error) { return nil, errors.ErrUnsupported }
+
 func accepted(syscall.Conn) (bool, error) { return false, errors.ErrUnsupported }

@@ -66,6 +66,43 @@ func (l listener) accept(t testing.TB) int {
 	return fd
 }
 
+// TestServed: who was accepted counts until that end is closed, at no other listener, and
+// whatever the name is by then.
+func TestServed(t *testing.T) {
+	l, other := listen(t, sockPath(t), 8), listen(t, sockPath(t), 8)
+	of, err := InodeOf(l)
+	must(t, err)
+	not, err := InodeOf(other)
+	must(t, err)
+	want := func(what string, n int) {
+		t.Helper()
+		got, err := Served(of, not)
+		if err != nil || got[of] != n || got[not] != 0 || len(got) != 2 {
+			t.Errorf("%s: %v, %v, want %d", what, got, err, n)
+		}
+	}
+	want("nobody", 0)
+	client := l.dial(t)
+	want("one that waits", 0)
+	first := l.accept(t)
+	want("accepted", 1)
+	must(t, os.Rename(l.path, l.path+"2"))
+	l.path += "2"
+	l.dial(t)
+	second := l.accept(t)
+	want("two", 2)
+	client.Close()
+	want("whose client has left", 2)
+	unix.Close(first)
+	want("closed", 1)
+	unix.Close(second)
+	want("none", 0)
+	l.Close()
+	if got, err := Served(of); err != nil || len(got) != 0 {
+		t.Errorf("a closed listener: %v, %v", got, err)
+	}
+}
+
 // TestQueue fills a queue, half and to the brim, and empties it.
 func TestQueue(t *testing.T) {
 	const limit = 8
@@ -277,7 +314,7 @@ func TestLongQueue(t *testing.T) {
 func FuzzAnswers(f *testing.F) {
 	f.Add([]byte{}, true)
 	f.Add([]byte{152, 0, 0, 0, 20, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 1, 10, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 12, 0, 4, 0}, false)
-	f.Add(request(7, showIcons), true)
+	f.Add(request(7, 0, showIcons), true)
 	f.Fuzz(func(t *testing.T, b []byte, many bool) {
 		total := 0
 		_, _ = answers(b, many, func(s found) error {

@@ -21,6 +21,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -73,6 +74,10 @@ type Config struct {
 	// Read reads the definition files, which are in Dir.
 	Read func() []File
 	Dir  func() string
+
+	// Quota reads what the daemons may have together, from a file in Dir too; nil: as much
+	// as they want.
+	Quota func() (supervise.Quota, error)
 
 	// Reload begins to tick when somebody wants the files read again, and ends with the
 	// function that it returns.
@@ -162,7 +167,7 @@ func (backend) Load(ctx context.Context, inst *daemon.Instance) (*process, error
 	}
 	p.legacy.stored(slices.DeleteFunc(slices.Clone(c.Manager.Sockets), func(s activation.Socket) bool { return s.Name == unit.SocketName }))
 	p.broker, err = broker.New(broker.Config{Env: c.Env, Client: c.Client, Holder: inst.RuntimeDir(),
-		Left: p.legacy.take, Keep: p.estate.keep, Leave: p.estate.leave, Same: c.Inheritance != nil})
+		Left: p.legacy.take, Keep: p.estate.keep, Leave: p.estate.leave, Same: c.Inheritance != nil, Quota: p.kept})
 	inst.ReadyLater()
 	return p, err
 }
@@ -185,12 +190,14 @@ type process struct {
 	under   sync.WaitGroup  // its goroutines
 	woken   chan struct{}   // holds a token when what is held may be another
 	reading sync.Mutex      // one reading of the files, until what they say is held
+	quota   atomic.Pointer[supervise.Quota]
 
 	upgrading sync.Mutex // held during an upgrade
 
 	mu   sync.Mutex
 	have []File                    // what was read last
 	held map[string]broker.Service // what the broker was told last
+	bad  string                    // what is wrong with the quota, "" if nothing is
 	next *reading                  // for which somebody waits, and which has not begun; or nil
 }
 
@@ -297,11 +304,12 @@ func plural(n int, what string) string {
 
 // read reads the files, says what is new about those that are not used, and returns
 // what is to be held. A file that has become wrong changes nothing about its service; one
-// that leaves nothing to hold any more has it let go.
+// that leaves nothing to hold any more has it let go. So it is with the quota.
 func (p *process) read() []broker.Service {
 	files := p.Read()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.readQuotaLocked()
 	before, held := p.have, p.held
 	p.have, p.held = files, map[string]broker.Service{}
 	var services []broker.Service
@@ -324,6 +332,29 @@ func (p *process) read() []broker.Service {
 		services = append(services, s)
 	}
 	return services
+}
+
+func (p *process) readQuotaLocked() {
+	if p.Quota == nil {
+		return
+	}
+	q, err := p.Quota()
+	before := p.bad
+	if p.bad = ""; err == nil {
+		p.quota.Store(&q)
+		return
+	}
+	if p.bad = err.Error(); p.bad != before {
+		p.Say(p.bad)
+	}
+}
+
+// kept is the quota that is kept.
+func (p *process) kept() supervise.Quota {
+	if q := p.quota.Load(); q != nil {
+		return *q
+	}
+	return supervise.Quota{}
 }
 
 // A reading is one of the definition files, for all who have asked before it begins.

@@ -177,7 +177,7 @@ func (c *Client) Events(ctx context.Context, names []string, each func(e *Event,
 // Metrics returns what was counted.
 func (c *Client) Metrics(ctx context.Context) (m Metrics, err error) {
 	err = ask(ctx, c, "Metrics", true, func(r Metrics) (bool, error) {
-		m.Since, m.BoundsUS = r.Since, r.BoundsUS
+		m.Since, m.BoundsUS, m.Quota = r.Since, r.BoundsUS, r.Quota
 		if m.Services = append(m.Services, r.Services...); len(m.Services) > maxListed {
 			return false, errTooLong
 		}

@@ -357,6 +357,7 @@ type metricsReply struct {
 	Since    time.Time         `json:"since"`
 	BoundsUS []int64           `json:"bounds_us"`
 	Services []json.RawMessage `json:"services"`
+	Quota    *Quota            `json:"quota,omitempty"`
 }
 
 func (s *server) metrics(r *request) error {
@@ -365,11 +366,12 @@ func (s *server) metrics(r *request) error {
 		bounds = append(bounds, b.Microseconds())
 	}
 	var since time.Time
+	var quota *Quota
 	return s.inParts(r, func() ([][]json.RawMessage, error) {
 		m, err := s.broker.Metrics(s.ctx)
-		since = utc(m.Since)
+		since, quota = utc(m.Since), quotaOf(m)
 		return parts(m.Services, countsOf), err
-	}, func(part []json.RawMessage) any { return metricsReply{since, bounds, part} })
+	}, func(part []json.RawMessage) any { return metricsReply{since, bounds, part, quota} })
 }
 
 // inParts replies with a list in as many replies as it needs. All is made before the

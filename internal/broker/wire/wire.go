@@ -29,6 +29,7 @@ import (
 
 	"github.com/fastbind/fastbind/internal/broker"
 	"github.com/fastbind/fastbind/internal/broker/limit"
+	"github.com/fastbind/fastbind/internal/broker/supervise"
 	"github.com/fastbind/fastbind/internal/varlink"
 )
 
@@ -112,6 +113,16 @@ type Metrics struct {
 	Since    time.Time `json:"since"`
 	BoundsUS []int64   `json:"bounds_us"` // µs, of the buckets but the last
 	Services []Counts  `json:"services"`
+	Quota    *Quota    `json:"quota,omitempty"` // nil: none is set
+}
+
+// Quota is what the daemons may have together, 0 being no limit, and by how much they have
+// more, since they are in use.
+type Quota struct {
+	Daemons       int    `json:"daemons,omitempty"`
+	Memory        uint64 `json:"memory,omitempty"` // bytes
+	ExcessDaemons int    `json:"excess_daemons"`
+	ExcessMemory  uint64 `json:"excess_memory"` // bytes
 }
 
 // Counts is what was counted of one service.
@@ -209,6 +220,13 @@ func countsOf(m broker.ServiceMetrics) Counts {
 		c.Failures = append(c.Failures, Failures{stage, m.Failures[stage]})
 	}
 	return c
+}
+
+func quotaOf(m broker.Metrics) *Quota {
+	if m.Quota == (supervise.Quota{}) {
+		return nil
+	}
+	return &Quota{m.Quota.Daemons, m.Quota.Memory, m.Excess.Daemons, m.Excess.Memory}
 }
 
 func histogramOf(h broker.Histogram) Histogram {

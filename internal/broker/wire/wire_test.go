@@ -175,7 +175,8 @@ func sampleMetrics() broker.Metrics {
 	m := broker.ServiceMetrics{Service: "gocache", Launches: 5, Restarts: 2, Failures: map[string]uint64{"load": 1, "exec": 2}}
 	m.Launch.Counts[3], m.Launch.Sum = 5, 20*time.Millisecond
 	m.Ready.Counts[len(m.Ready.Counts)-1], m.Ready.Sum = 1, time.Hour
-	return broker.Metrics{Since: time.Date(2026, 5, 4, 0, 0, 0, 0, time.UTC), Services: []broker.ServiceMetrics{m}}
+	return broker.Metrics{Since: time.Date(2026, 5, 4, 0, 0, 0, 0, time.UTC), Services: []broker.ServiceMetrics{m},
+		Quota: supervise.Quota{Daemons: 2, Memory: 3 << 20}, Excess: supervise.Excess{Daemons: 1, Memory: 5}}
 }
 
 func noted(service string) broker.Noted {
@@ -207,7 +208,7 @@ func TestDescription(t *testing.T) {
 		"type Service": serviceOf(full()), "type Limit": serviceOf(full()).Limits[0], "type Field": Field{}, "type Event": e,
 		"type Counts": countsOf(sampleMetrics().Services[0]), "type Failures": Failures{}, "type Histogram": Histogram{},
 		"reply Describe": describeReply{}, "reply Launch": serviceReply{}, "reply Restart": serviceReply{}, "reply List": listReply{},
-		"reply Events": eventReply{Event: &e}, "reply Metrics": metricsReply{Since: e.Time},
+		"reply Events": eventReply{Event: &e}, "reply Metrics": metricsReply{Since: e.Time, Quota: quotaOf(sampleMetrics())}, "type Quota": quotaOf(sampleMetrics()),
 	} {
 		var sent map[string]any
 		if err := json.Unmarshal(encode(v), &sent); err != nil {
@@ -240,6 +241,9 @@ func TestSeen(t *testing.T) {
 		t.Errorf("%+v, %v, %v, %v", s, fields, cut, err)
 	}
 	m, err := c.Metrics(t.Context())
+	if q := m.Quota; q == nil || *q != (Quota{2, 3 << 20, 1, 5}) {
+		t.Errorf("the quota is %+v", q)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
