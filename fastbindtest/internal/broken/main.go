@@ -464,10 +464,6 @@ func question(c net.Conn) (string, error) {
 // does not.
 func launch(dir, sock string, why error) error {
 	stale := errors.Is(why, syscall.ECONNREFUSED)
-	if has("stale-crowd") && stale {
-		time.Sleep(time.Duration(os.Getpid()%8) * 10 * time.Millisecond)
-		_ = os.Remove(sock) // whose by now?
-	}
 	unlock, err := lockDir(dir)
 	if err != nil {
 		return err
@@ -477,6 +473,9 @@ func launch(dir, sock string, why error) error {
 		unlock = func() {}
 	}
 	defer func() { unlock() }()
+	if has("stale-crowd") && stale {
+		_ = os.Remove(sock) // whose by now?
+	}
 	if answers(sock) {
 		return nil
 	}
