@@ -76,5 +76,5 @@ func buildName(id version.Identity) string {
 	if id.Version != "" {
 		name += " " + id.Version
 	}
-	return strings.ReplaceAll(name, "\t", " ") + " (build " + buildDigest(id) + ")"
+	return strings.Join(strings.Split(name, "\t"), " ") + " (build " + buildDigest(id) + ")"
 }

@@ -1,10 +1,7 @@
 package launch
 
 import (
-	"os"
 	"runtime"
-	"strconv"
-	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -33,18 +30,7 @@ func inheritable(fd int) bool {
 	return err == nil && flags&unix.FD_CLOEXEC == 0
 }
 
-// ignoredMask are the signals that this process ignores, the first in the lowest bit
-// (SigIgn in proc_pid_status(5)); none if /proc does not tell.
-func ignoredMask() uint64 {
-	text, _ := os.ReadFile("/proc/self/status")
-	for line := range strings.Lines(string(text)) {
-		if hex, ok := strings.CutPrefix(line, "SigIgn:"); ok {
-			mask, _ := strconv.ParseUint(strings.TrimSpace(hex), 16, 64)
-			return mask
-		}
-	}
-	return 0
-}
+func ignoredMask() uint64 { return proc.Ignored() }
 
 // withEmptyMask runs f on a thread of its own with no signal blocked. The
 // runtime's fork gives the child the mask of the forking thread.

@@ -329,15 +329,25 @@ var ignorable = []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, sys
 var unseenSignals = []os.Signal{syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU}
 
 // ignoredUnseen are those of unseenSignals that the process was started with ignored, as
-// far as the system tells.
-var ignoredUnseen = sync.OnceValue(func() []os.Signal {
+// far as the system tells; asked for by the first fork.
+var ignoredUnseen = sync.OnceValue(func() (list []os.Signal) {
 	mask := ignoredMask()
-	return slices.DeleteFunc(slices.Clone(unseenSignals), func(s os.Signal) bool {
-		return mask&(1<<(s.(syscall.Signal)-1)) == 0 || signal.Ignored(s) // by the host program
-	})
+	for _, sig := range unseenSignals {
+		if mask&(1<<(sig.(syscall.Signal)-1)) != 0 && !signal.Ignored(sig) { // by the host program
+			list = append(list, sig)
+		}
+	}
+	return list
 })
 
-var ignoredAtStart = slices.DeleteFunc(slices.Clone(ignorable), func(s os.Signal) bool { return !signal.Ignored(s) })
+var ignoredAtStart = func() (list []os.Signal) {
+	for _, sig := range ignorable {
+		if signal.Ignored(sig) {
+			list = append(list, sig)
+		}
+	}
+	return list
+}()
 
 // child is a daemon that this process forked.
 type child struct {

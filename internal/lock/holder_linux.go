@@ -1,12 +1,16 @@
 package lock
 
 import (
+	"io"
 	"os"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
+
+// maxLocks bounds what is read of /proc/locks: ten thousand locks and more.
+const maxLocks = 1 << 20
 
 // holder looks into /proc/locks, whose lines are like this (proc_locks(5)):
 //
@@ -16,7 +20,12 @@ func holder(path string) int {
 	if unix.Stat(path, &st) != nil {
 		return 0
 	}
-	locks, err := os.ReadFile("/proc/locks")
+	f, err := os.Open("/proc/locks")
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	locks, err := io.ReadAll(io.LimitReader(f, maxLocks))
 	if err != nil {
 		return 0
 	}

@@ -57,6 +57,14 @@ func statusField(status []byte, key string) string {
 	return ""
 }
 
+// Ignored are the signals that this process ignores, the first in the lowest bit; none
+// if /proc does not tell.
+func Ignored() uint64 {
+	status, _ := readSmall("/proc/self/status", 8<<10)
+	mask, _ := strconv.ParseUint(statusField(status, "SigIgn"), 16, 64)
+	return mask
+}
+
 // names lists at most n names of a directory.
 func names(dir string, n int) ([]string, error) {
 	f, err := os.Open(dir)
@@ -117,5 +125,5 @@ func (h *Handle) evidence() []string {
 }
 
 func oneLine(b []byte) string {
-	return strings.TrimSpace(strings.ReplaceAll(string(b), "\n", " "))
+	return strings.TrimSpace(strings.Join(strings.Split(string(b), "\n"), " "))
 }

@@ -29,6 +29,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode/utf8"
 
 	"github.com/fastbind/fastbind/internal/definition"
 )
@@ -242,7 +243,11 @@ const maxCause = 2048
 func bounded(s string) string {
 	s, _, _ = strings.Cut(s, "\n")
 	if len(s) > maxCause {
-		s = strings.ToValidUTF8(s[:maxCause], "") + "…"
+		n := maxCause
+		for n > maxCause-utf8.UTFMax && !utf8.RuneStart(s[n]) {
+			n--
+		}
+		s = s[:n] + "…"
 	}
 	return s
 }
