@@ -464,6 +464,9 @@ func question(c net.Conn) (string, error) {
 // does not.
 func launch(dir, sock string, why error) error {
 	stale := errors.Is(why, syscall.ECONNREFUSED)
+	if has("stale-crowd") && stale {
+		time.Sleep(200 * time.Millisecond) // until others have seen that, too
+	}
 	unlock, err := lockDir(dir)
 	if err != nil {
 		return err
