@@ -756,10 +756,12 @@ func TestCancelledConnect(t *testing.T) {
 			c.Close()
 		}()
 		<-done
-		// Wine forgets to at a thread's end.
+		// Nor does it wait for the system to notice the thread's end.
 		ln.mu.Lock()
 		for _, in := range ln.armed {
-			must(t, windows.CancelIoEx(in.h, nil))
+			if err := windows.CancelIoEx(in.h, nil); err != nil && err != windows.ERROR_NOT_FOUND {
+				t.Error(err)
+			}
 		}
 		ln.mu.Unlock()
 	}
