@@ -41,7 +41,7 @@ func newConn(h windows.Handle, name string, accepted bool) *Conn {
 }
 
 // Dial connects to a pipe of this machine, and makes sure that it is served by the
-// user that the calling process runs as: another's is [*ForeignError]. While every
+// user that the calling process runs as: another's is *[owner.Error]. While every
 // instance is taken it tries again, until ctx ends. It waits for nothing else:
 // without a server it is [fs.ErrNotExist] at once.
 //
@@ -98,7 +98,7 @@ func open(name string) (windows.Handle, error) {
 // other end was closed and all is read.
 //
 // The first Read of an accepted connection also makes sure that the client is of the
-// user that this process runs as: another's is *[ForeignError], now and ever after, and
+// user that this process runs as: another's is *[owner.Error], now and ever after, and
 // none of its bytes is handed out. Windows tells who a client is only when something
 // of it was read (ImpersonateNamedPipeClient). Until then the pipe's access list
 // alone has kept others away.

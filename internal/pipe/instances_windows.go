@@ -12,6 +12,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/windows"
+
+	"github.com/fastbind/fastbind/internal/owner"
 )
 
 // Prefix begins the name of every pipe of this machine.
@@ -264,7 +266,7 @@ func validName(name string) bool {
 // create creates one instance: the first of its name, or none, with FILE_CREATE; one
 // more with FILE_OPEN. CreateNamedPipe has a flag for the former, which Wine ignores.
 func create(name string, disposition uint32) (windows.Handle, error) {
-	sd, err := ownSecurity()
+	sd, err := owner.Only(false)
 	if err != nil {
 		return 0, err
 	}

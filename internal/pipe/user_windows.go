@@ -6,52 +6,12 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
-	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/windows"
+
+	"github.com/fastbind/fastbind/internal/owner"
 )
-
-// A ForeignError is an other end that runs as another user. It is [fs.ErrPermission]
-// to [errors.Is].
-type ForeignError struct {
-	SID string // the other's, "" if the system does not tell it
-	Own string // that of the calling process
-}
-
-// Error names both users.
-func (e *ForeignError) Error() string {
-	who := e.SID
-	if who == "" {
-		who = "an unknown user"
-	}
-	return "the other end belongs to " + who + ", this process to " + e.Own
-}
-
-// Is makes a ForeignError [fs.ErrPermission].
-func (e *ForeignError) Is(target error) bool { return target == fs.ErrPermission }
-
-// ownSID is the user that this process runs as, which a process keeps for life.
-var ownSID = sync.OnceValues(func() (*windows.SID, error) {
-	user, err := windows.GetCurrentProcessToken().GetTokenUser()
-	if err != nil {
-		return nil, os.NewSyscallError("GetTokenInformation", err)
-	}
-	return user.User.Sid.Copy()
-})
-
-// ownSecurity is an owner and an access list for us alone: the owner is given, since
-// that of an administrator's objects is a group otherwise, and nothing is
-// inherited (P). Further instances need FILE_CREATE_PIPE_INSTANCE, which is in FA.
-var ownSecurity = sync.OnceValues(func() (*windows.SECURITY_DESCRIPTOR, error) {
-	sid, err := ownSID()
-	if err != nil {
-		return nil, err
-	}
-	s := sid.String()
-	sd, err := windows.SecurityDescriptorFromString("O:" + s + "D:P(A;;FA;;;" + s + ")")
-	return sd, os.NewSyscallError("ConvertStringSecurityDescriptorToSecurityDescriptor", err)
-})
 
 // checkOwner compares the owner of an opened pipe with our own user. The name's owner is
 // not asked: it could be another's by the time it is opened.
@@ -60,26 +20,11 @@ func checkOwner(h windows.Handle) error {
 	if err != nil {
 		return os.NewSyscallError("GetSecurityInfo", err)
 	}
-	owner, _, err := sd.Owner()
+	sid, _, err := sd.Owner()
 	if err != nil {
 		return os.NewSyscallError("GetSecurityDescriptorOwner", err)
 	}
-	return checkSID(owner)
-}
-
-func checkSID(sid *windows.SID) error {
-	own, err := ownSID()
-	if err != nil {
-		return err
-	}
-	if sid != nil && sid.Equals(own) {
-		return nil
-	}
-	e := &ForeignError{Own: own.String()}
-	if sid != nil {
-		e.SID = sid.String()
-	}
-	return e
+	return owner.Check(sid)
 }
 
 var (
@@ -95,7 +40,7 @@ var (
 func checkClient(h windows.Handle) error {
 	token, err := clientToken(h)
 	if errors.Is(err, windows.ERROR_CANT_OPEN_ANONYMOUS) {
-		return checkSID(nil) // it does not say who it is
+		return owner.Check(nil) // it does not say who it is
 	}
 	if err != nil {
 		return err
@@ -105,7 +50,7 @@ func checkClient(h windows.Handle) error {
 	if err != nil {
 		return os.NewSyscallError("GetTokenInformation", err)
 	}
-	return checkSID(user.User.Sid)
+	return owner.Check(user.User.Sid)
 }
 
 // clientToken becomes the client for a moment, in one thread.
