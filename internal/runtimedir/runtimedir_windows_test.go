@@ -226,11 +226,15 @@ func TestVerifyRefuses(t *testing.T) {
 	wantRefused(t, e.Verify(at("missing")), "cannot be used")
 	must(t, os.WriteFile(at("file"), nil, 0o600))
 	wantRefused(t, e.Verify(at("file")), "not a directory")
-	if err := os.Symlink(at("ours"), at("link")); err != nil {
-		t.Logf("no link was tried: %v", err)
-	} else {
-		wantRefused(t, e.Verify(at("link")), "link")
-	}
+	t.Run("link", func(t *testing.T) {
+		if err := os.Symlink(at("ours"), at("other")); err != nil {
+			t.Skipf("needs the right to make a link: %v", err)
+		}
+		if _, err := os.Lstat(at("other")); err != nil {
+			t.Skip("this system says that it makes links, and makes none (Wine)")
+		}
+		wantRefused(t, e.Verify(at("other")), "it is a link")
+	})
 
 	// A root that was there before, open to others, is refused and left as it is.
 	own := Env{RuntimeDir: at("open")}

@@ -1,0 +1,160 @@
+package journal
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/fastbind/fastbind/internal/reexec"
+)
+
+func TestMain(m *testing.M) { os.Exit(reexec.Main(m)) }
+
+// echoHelper is a daemon that writes what it is told to its standard error.
+var echoHelper = reexec.Helper("echo", func([]string) {
+	for s := bufio.NewScanner(os.Stdin); s.Scan(); {
+		fmt.Fprintln(os.Stderr, s.Text())
+		fmt.Println("written")
+	}
+})
+
+// TestRotateUnderDaemon: a log is moved aside while a daemon has it for its standard
+// error and somebody reads it; each goes on with the file it has.
+func TestRotateUnderDaemon(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	log, err := Open(path, os.O_WRONLY)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := reexec.Command(t, echoHelper)
+	cmd.Stderr = log
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	log.Close()
+	defer func() { in.Close(); cmd.Wait() }()
+	said := bufio.NewReader(out)
+	say := func(line string) {
+		t.Helper()
+		fmt.Fprintln(in, line)
+		if s, err := said.ReadString('\n'); err != nil {
+			t.Fatalf("%q, %v", s, err)
+		}
+	}
+
+	say("before")
+	reader, err := openRead(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	if err := os.Truncate(path, MaxSize); err != nil {
+		t.Fatal(err)
+	}
+	if err := Rotate(path); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(path); !os.IsNotExist(err) {
+		t.Errorf("still there: %v", err)
+	}
+	say("after")
+	if lines, err := Tail(path+".1", 0, 1, 1<<10); err != nil || len(lines) != 1 || !strings.HasSuffix(lines[0], "after") {
+		t.Errorf("the moved log ends with %q, %v", lines, err)
+	}
+	if n, err := reader.Seek(0, io.SeekEnd); n != MaxSize+int64(len("after\n")) || err != nil {
+		t.Errorf("the reader's file has %d bytes, %v", n, err)
+	}
+	// The next log is another file, and the old one can be replaced and deleted.
+	next, err := Open(path, os.O_RDWR)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer next.Close()
+	if err := os.Truncate(path, MaxSize); err != nil {
+		t.Fatal(err)
+	}
+	if err := Rotate(path); err != nil {
+		t.Errorf("over one that is open: %v", err)
+	}
+	if err := os.Remove(path + ".1"); err != nil {
+		t.Errorf("one that is open: %v", err)
+	}
+	// What is open keeps a name on some systems, and no longer than it is open.
+	in.Close()
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	reader.Close()
+	next.Close()
+	if names, err := os.ReadDir(filepath.Dir(path)); len(names) != 0 || err != nil {
+		t.Errorf("there are %v, %v", names, err)
+	}
+}
+
+// TestAppendsDoNotMix: several who append to one file, each through its own handle.
+func TestAppendsDoNotMix(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	const writers, lines = 4, 500
+	var all sync.WaitGroup
+	for i := range writers {
+		f, err := Open(path, os.O_WRONLY)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		all.Go(func() {
+			for range lines {
+				if _, err := fmt.Fprintf(f, "%s\n", strings.Repeat(string(rune('a'+i)), 60)); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := strings.SplitAfter(string(b), "\n")
+	if len(got) != writers*lines+1 {
+		t.Errorf("%d lines, want %d", len(got)-1, writers*lines)
+	}
+	for _, line := range got[:len(got)-1] {
+		if len(line) != 61 || strings.Trim(line, line[:1]) != "\n" {
+			t.Fatalf("a mixed line %q", line)
+		}
+	}
+}
+
+func TestOpenFollowsNoLink(t *testing.T) {
+	dir := t.TempDir()
+	target := filepath.Join(dir, "target")
+	if err := os.WriteFile(target, []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(dir, "log")
+	if err := os.Symlink(target, link); err != nil {
+		t.Skipf("needs the right to make a link: %v", err)
+	}
+	if _, err := os.Lstat(link); err != nil {
+		t.Skip("this system says that it makes links, and makes none (Wine)")
+	}
+	if f, err := Open(link, os.O_WRONLY); err == nil {
+		f.Close()
+		t.Error("a link was opened")
+	}
+}
