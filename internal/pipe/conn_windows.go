@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"os"
-	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -19,14 +19,13 @@ import (
 // name, or held it a moment ago.
 var ErrBusy error = windows.ERROR_PIPE_BUSY
 
-// A Conn is one connection, a [net.Conn] with deadlines that Go's poller keeps. It is
-// safe for concurrent use, as a socket's is.
+// A Conn is one connection, a [net.Conn] with deadlines. It is safe for
+// concurrent use, as a socket's is; whole Writes do not mix.
 //
 // The stream has no half: who closes it ends both directions, and the other end
-// can still read what was written before. A write of no bytes may look like an end of
-// the stream to a reader of another make, and is not made.
+// can still read what was written before.
 type Conn struct {
-	f    *os.File
+	s    *stream
 	name Addr
 
 	// An accepted connection's client, checked after the first byte was read.
@@ -35,9 +34,13 @@ type Conn struct {
 	refused  error
 }
 
-func newConn(h windows.Handle, name string, accepted bool) *Conn {
-	// NewFile finds that the handle is for overlapped I/O and gives it to the poller.
-	return &Conn{f: os.NewFile(uintptr(h), name), name: Addr(name), accepted: accepted}
+// newConn owns h from here on, whatever comes of it.
+func newConn(h windows.Handle, name string, accepted bool) (*Conn, error) {
+	s, err := newStream(h)
+	if err != nil {
+		return nil, err
+	}
+	return &Conn{s: s, name: Addr(name), accepted: accepted}, nil
 }
 
 // Dial connects to a pipe of this machine, and makes sure that it is served by the
@@ -70,13 +73,18 @@ func Connect(name string) (*Conn, error) {
 		return nil, dialError(name, syscall.EINVAL)
 	}
 	h, err := open(name)
-	if err == nil {
-		if err = checkOwner(h); err == nil {
-			return newConn(h, name, false), nil
-		}
-		_ = windows.CloseHandle(h)
+	if err != nil {
+		return nil, dialError(name, err)
 	}
-	return nil, dialError(name, err)
+	if err := checkOwner(h); err != nil {
+		_ = windows.CloseHandle(h)
+		return nil, dialError(name, err)
+	}
+	c, err := newConn(h, name, false)
+	if err != nil {
+		return nil, dialError(name, err)
+	}
+	return c, nil
 }
 
 func dialError(name string, err error) error {
@@ -103,30 +111,27 @@ func open(name string) (windows.Handle, error) {
 // of it was read (ImpersonateNamedPipeClient). Until then the pipe's access list
 // alone has kept others away.
 func (c *Conn) Read(b []byte) (int, error) {
-	n, err := c.f.Read(b)
+	n, err := c.s.Read(b)
 	if n > 0 && c.accepted {
-		c.checked.Do(func() { c.refused = c.checkClient() })
+		c.checked.Do(func() { c.refused = c.s.use(checkClient) })
 		if c.refused != nil {
 			clear(b[:n])
 			return 0, c.opError("read", c.refused)
 		}
 	}
-	return n, c.wrap("read", err)
+	return n, c.opError("read", err)
 }
 
 // Write writes all of b, and blocks until the other end has taken it or the system has
 // room for it.
 func (c *Conn) Write(b []byte) (int, error) {
-	if len(b) == 0 {
-		return 0, nil
-	}
-	n, err := c.f.Write(b)
-	return n, c.wrap("write", err)
+	n, err := c.s.Write(b)
+	return n, c.opError("write", err)
 }
 
 // Close ends the connection and whatever waits in Read or Write ([net.ErrClosed]). The
 // other end still reads what was written.
-func (c *Conn) Close() error { return c.wrap("close", c.f.Close()) }
+func (c *Conn) Close() error { return c.opError("close", c.s.close()) }
 
 // LocalAddr returns the pipe's name, which both ends share.
 func (c *Conn) LocalAddr() net.Addr { return c.name }
@@ -135,69 +140,42 @@ func (c *Conn) LocalAddr() net.Addr { return c.name }
 func (c *Conn) RemoteAddr() net.Addr { return c.name }
 
 // SetDeadline bounds Read and Write, also those that wait already.
-func (c *Conn) SetDeadline(t time.Time) error { return c.wrap("set", c.f.SetDeadline(t)) }
+func (c *Conn) SetDeadline(t time.Time) error {
+	return c.opError("set", c.s.setDeadline(t, &c.s.read, &c.s.wrt))
+}
 
 // SetReadDeadline bounds Read.
-func (c *Conn) SetReadDeadline(t time.Time) error { return c.wrap("set", c.f.SetReadDeadline(t)) }
+func (c *Conn) SetReadDeadline(t time.Time) error {
+	return c.opError("set", c.s.setDeadline(t, &c.s.read))
+}
 
 // SetWriteDeadline bounds Write.
-func (c *Conn) SetWriteDeadline(t time.Time) error { return c.wrap("set", c.f.SetWriteDeadline(t)) }
+func (c *Conn) SetWriteDeadline(t time.Time) error {
+	return c.opError("set", c.s.setDeadline(t, &c.s.wrt))
+}
 
 // PeerPID returns the process id that the system noted of the other end: of an accepted
 // connection the process that opened it; of a dialled one the process that
 // created the instance, which may have handed it on. Either may be dead and its
 // number another's: it is for messages.
 func (c *Conn) PeerPID() (pid int, err error) {
-	cerr := c.control(func(h windows.Handle) {
+	err = c.s.use(func(h windows.Handle) error {
 		var id uint32
+		ask, call := windows.GetNamedPipeServerProcessId, "GetNamedPipeServerProcessId"
 		if c.accepted {
-			err = os.NewSyscallError("GetNamedPipeClientProcessId", windows.GetNamedPipeClientProcessId(h, &id))
-		} else {
-			err = os.NewSyscallError("GetNamedPipeServerProcessId", windows.GetNamedPipeServerProcessId(h, &id))
+			ask, call = windows.GetNamedPipeClientProcessId, "GetNamedPipeClientProcessId"
 		}
+		err := ask(h, &id)
 		pid = int(id)
+		return os.NewSyscallError(call, err)
 	})
-	if cerr != nil {
-		err = cerr
-	}
-	return pid, err
+	return pid, c.opError("ask", err)
 }
 
-// checkClient compares the client's user with our own.
-func (c *Conn) checkClient() (err error) {
-	cerr := c.control(func(h windows.Handle) { err = checkClient(h) })
-	if cerr != nil {
-		return cerr
-	}
-	return err
-}
-
-// control runs f on the handle, which stays open meanwhile and in the poller.
-func (c *Conn) control(f func(windows.Handle)) error {
-	raw, err := c.f.SyscallConn()
-	if err == nil {
-		err = raw.Control(func(fd uintptr) { f(windows.Handle(fd)) })
-	}
-	runtime.KeepAlive(c)
-	return err
-}
-
-// wrap gives a file's error the form of a connection's. io.EOF stays what it is.
-func (c *Conn) wrap(op string, err error) error {
-	var pe *os.PathError
-	if !errors.As(err, &pe) {
-		if errors.Is(err, os.ErrClosed) {
-			return c.opError(op, net.ErrClosed)
-		}
+// opError gives err the form of the package's errors; nil and io.EOF stay what they are.
+func (c *Conn) opError(op string, err error) error {
+	if err == nil || err == io.EOF {
 		return err
 	}
-	err = pe.Err
-	if errors.Is(err, os.ErrClosed) {
-		err = net.ErrClosed
-	}
-	return c.opError(op, err)
-}
-
-func (c *Conn) opError(op string, err error) error {
 	return &net.OpError{Op: op, Net: "pipe", Addr: c.name, Err: err}
 }

@@ -26,9 +26,10 @@
 // It does not guarantee that a client finds a free instance at once: when as many wait
 // as there are instances, further clients try again until their own deadline.
 //
-// An instance that a process inherits is the same object in both: it has one read
-// mode, one completion port and one state. That is why no instance is tied to Go's
-// poller, which would be for ever, before it has become a connection.
+// An instance that a process inherits is the same object in both: it has one completion
+// port and one state. That is why no instance is tied to a port, which would be for
+// ever, before it has become a connection; and why a broker that keeps copies of what
+// a daemon serves keeps the daemon's connections from ending.
 //
 // Usual calls:
 //

@@ -134,12 +134,16 @@ func (l *Listener) accept(in *instance) (*Conn, error) {
 		return nil, l.opError("accept", err)
 	}
 	_ = l.refillLocked() // or the next call says why not
-	return l.connection(in), nil
+	return l.connection(in)
 }
 
-func (l *Listener) connection(in *instance) *Conn {
+func (l *Listener) connection(in *instance) (*Conn, error) {
 	in.disarm()
-	return newConn(in.h, l.name, true)
+	c, err := newConn(in.h, l.name, true)
+	if err != nil {
+		return nil, l.opError("accept", err)
+	}
+	return c, nil
 }
 
 // acceptRest returns what was connected when Shut was called.
@@ -151,7 +155,7 @@ func (l *Listener) acceptRest() (*Conn, error) {
 	}
 	in := l.rest[0]
 	l.rest = l.rest[1:]
-	return l.connection(in), nil
+	return l.connection(in)
 }
 
 // refill gives the queue its length again. An error says that there is no queue.

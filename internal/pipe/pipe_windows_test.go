@@ -872,7 +872,7 @@ func TestAcceptedForeigner(t *testing.T) {
 	server = accept(t, ln)
 	send(t, client, "x")
 	wantRead(t, server, "x")
-	must(t, server.checkClient())
+	must(t, server.s.use(checkClient))
 }
 
 func TestAdoptRefuses(t *testing.T) {
@@ -883,8 +883,7 @@ func TestAdoptRefuses(t *testing.T) {
 	file, err := os.Create(t.TempDir() + "/file")
 	must(t, err)
 	defer file.Close()
-	var clientEnd uintptr
-	must(t, client.control(func(h windows.Handle) { clientEnd = uintptr(h) }))
+	clientEnd := uintptr(client.s.h)
 	ours := uintptr(held.handles[0])
 	for what, handles := range map[string][]uintptr{
 		"none":               {},

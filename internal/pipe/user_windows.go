@@ -91,9 +91,9 @@ func writeAll(h windows.Handle, b []byte) error {
 	}
 	defer windows.CloseHandle(event)
 	o := &windows.Overlapped{HEvent: event}
-	err = windows.WriteFile(h, b, nil, o)
+	var n uint32
+	err = windows.WriteFile(h, b, &n, o)
 	if err == nil || err == windows.ERROR_IO_PENDING {
-		var n uint32
 		err = windows.GetOverlappedResult(h, o, &n, true)
 	}
 	return os.NewSyscallError("WriteFile", err)
