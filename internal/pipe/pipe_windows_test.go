@@ -570,6 +570,60 @@ func TestBothWaysAtOnce(t *testing.T) {
 	}
 }
 
+// TestCloseAmidUse: closing beside reads, writes and deadlines of many connections ends them
+// all, and nothing hangs.
+func TestCloseAmidUse(t *testing.T) {
+	name := newName()
+	ln := listenOn(t, name, 4)
+	for range 50 {
+		client := dial(t, name)
+		server := accept(t, ln)
+		var all sync.WaitGroup
+		for _, c := range []*Conn{client, server} {
+			all.Go(func() {
+				for b := make([]byte, 1<<10); ; {
+					if _, err := c.Read(b); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+						return
+					}
+				}
+			})
+			all.Go(func() {
+				for b := make([]byte, 8<<10); ; {
+					if _, err := c.Write(b); err != nil {
+						return
+					}
+				}
+			})
+			all.Go(func() {
+				for c.SetReadDeadline(time.Now().Add(100*time.Microsecond)) == nil {
+					runtime.Gosched()
+				}
+			})
+		}
+		time.Sleep(time.Millisecond)
+		must(t, client.Close())
+		must(t, server.Close())
+		all.Wait()
+	}
+}
+
+// TestNoBytesAreNoEnd: a write of no bytes, as a client of another make may do, is not
+// taken for the end of the stream; nor does a read of none wait.
+func TestNoBytesAreNoEnd(t *testing.T) {
+	name := newName()
+	ln := listenOn(t, name, 1)
+	client, err := open(name)
+	must(t, err)
+	defer windows.CloseHandle(client)
+	server := accept(t, ln)
+	if n, err := server.Read(nil); n != 0 || err != nil {
+		t.Errorf("a read of none: %d, %v", n, err)
+	}
+	must(t, writeAll(client, []byte{}))
+	must(t, writeAll(client, []byte("x")))
+	wantRead(t, server, "x")
+}
+
 // TestShutLosesNobody: clients dial all the time; those that have connected are served,
 // others are refused, and none is dropped (I3).
 func TestShutLosesNobody(t *testing.T) {
