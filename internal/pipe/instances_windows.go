@@ -62,15 +62,30 @@ type Instances struct {
 // Errors are *[fs.PathError] with the operation "claim": [ErrTaken], a bad name or
 // number ([syscall.EINVAL]), or the system's.
 func Claim(name string, n int) (*Instances, error) {
+	return newInstances("claim", name, n, windows.FILE_CREATE)
+}
+
+// Join adds n instances to a name that this user serves already. It is for starting
+// beside a process that drains: while that has connections the name exists, cannot be
+// claimed, and is [ErrBusy] to who dials. That nobody else joins is for the caller to
+// see to, who holds a lock. It does not block.
+//
+// Errors are *[fs.PathError] with the operation "join": [fs.ErrNotExist] where there is
+// nothing to join, *[owner.Error] where another user serves the name, else as of Claim.
+func Join(name string, n int) (*Instances, error) {
+	return newInstances("join", name, n, windows.FILE_OPEN)
+}
+
+func newInstances(op, name string, n int, first uint32) (*Instances, error) {
 	if n < 1 || n > MaxQueue || !validName(name) {
-		return nil, pathError("claim", name, syscall.EINVAL)
+		return nil, pathError(op, name, syscall.EINVAL)
 	}
 	s := &Instances{name: name}
-	for disposition := uint32(windows.FILE_CREATE); len(s.handles) < n; disposition = windows.FILE_OPEN {
+	for disposition := first; len(s.handles) < n; disposition = windows.FILE_OPEN {
 		h, err := create(name, disposition)
 		if err != nil {
 			s.Close()
-			return nil, pathError("claim", name, err)
+			return nil, pathError(op, name, err)
 		}
 		s.handles = append(s.handles, h)
 	}
@@ -264,7 +279,7 @@ func validName(name string) bool {
 }
 
 // create creates one instance: the first of its name, or none, with FILE_CREATE; one
-// more with FILE_OPEN. CreateNamedPipe has a flag for the former, which Wine ignores.
+// more of this user's with FILE_OPEN. CreateNamedPipe has a flag for the former, which Wine ignores.
 func create(name string, disposition uint32) (windows.Handle, error) {
 	sd, err := owner.Only(false)
 	if err != nil {
@@ -291,6 +306,13 @@ func create(name string, disposition uint32) (windows.Handle, error) {
 		err = status.Errno()
 	}
 	switch {
+	case err == nil && disposition == windows.FILE_OPEN:
+		// The name may have become another's, whose access list would then be ours.
+		if err := checkOwner(h); err != nil {
+			_ = windows.CloseHandle(h)
+			return 0, err
+		}
+		return h, nil
 	case err == nil:
 		return h, nil
 	case disposition == windows.FILE_CREATE && (err == windows.ERROR_ACCESS_DENIED || err == windows.ERROR_ALREADY_EXISTS || err == windows.ERROR_PIPE_BUSY):

@@ -627,8 +627,10 @@ func TestNoBytesAreNoEnd(t *testing.T) {
 // TestShutLosesNobody: clients dial all the time; those that have connected are served,
 // others are refused, and none is dropped (I3).
 func TestShutLosesNobody(t *testing.T) {
-	const rounds, dialers = 30, 4
+	const rounds, dialers = 12, 4
 	served, refused := 0, 0
+	ctx, cancel := context.WithTimeout(t.Context(), 5*patience)
+	defer cancel()
 	for range rounds {
 		name := newName()
 		ln, err := claim(t, name, 3).Listen()
@@ -641,7 +643,7 @@ func TestShutLosesNobody(t *testing.T) {
 		for range dialers {
 			clients.Go(func() {
 				for i := 0; ; i++ {
-					c, err := Dial(patient(t), name)
+					c, err := Dial(ctx, name)
 					if errors.Is(err, fs.ErrNotExist) {
 						mu.Lock()
 						refused++
@@ -716,6 +718,51 @@ func TestShutKeepsTheQueue(t *testing.T) {
 		t.Errorf("Accept after the last = %v", err)
 	}
 	wantGone(t, name)
+}
+
+// TestJoin: beside a process that drains, another serves the name.
+func TestJoin(t *testing.T) {
+	name := newName()
+	if _, err := Join(name, 1); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Join of nobody = %v", err)
+	}
+	old := listenOn(t, name, 2)
+	kept := dial(t, name)
+	server := accept(t, old)
+	must(t, old.Shut())
+	if _, err := Connect(name); !errors.Is(err, ErrBusy) {
+		t.Errorf("Connect while it drains = %v", err)
+	}
+	if _, err := Claim(name, 2); !errors.Is(err, ErrTaken) {
+		t.Errorf("Claim while it drains = %v", err)
+	}
+	waiting := make(chan *Conn, 1)
+	ctx := patient(t)
+	go func() {
+		c, err := Dial(ctx, name)
+		if err != nil {
+			t.Error(err)
+		}
+		waiting <- c
+	}()
+	held, err := Join(name, 2)
+	must(t, err)
+	d := startDaemon(t, held)
+	c := <-waiting
+	if c == nil {
+		t.FailNow()
+	}
+	defer c.Close()
+	if pid := ask(t, c, "waiting"); pid != d.Process.Pid {
+		t.Errorf("who waited was served by %d, the successor is %d", pid, d.Process.Pid)
+	}
+	send(t, kept, "old")
+	wantRead(t, server, "old")
+	must(t, server.Close())
+	must(t, old.Close())
+	if pid := ask(t, dial(t, name), "new"); pid != d.Process.Pid {
+		t.Errorf("served by %d, the successor is %d", pid, d.Process.Pid)
+	}
 }
 
 // TestShutWhereOthersServe does nothing: clients would only change the server.
@@ -900,6 +947,9 @@ func TestForeignServer(t *testing.T) {
 	var fe *owner.Error
 	if !errors.As(err, &fe) || fe.SID != "S-1-5-32-544" || fe.Own != own.String() || !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("Connect = %v, want that it belongs to the administrators", err)
+	}
+	if _, err := Join(name, 1); !errors.As(err, &fe) {
+		t.Errorf("Join = %v, want that it belongs to the administrators", err)
 	}
 }
 
