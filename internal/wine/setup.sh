@@ -48,7 +48,8 @@ fi
 if [ ! -d "$home/prefix" ]; then
 	rm -rf "$home/prefix.new"
 	mkdir "$home/prefix.new"
-	FASTBIND_WINE=$home FASTBIND_WINE_PREFIX=$home/prefix.new timeout -k 10 300 "$here/exec" wineboot -i 9>&- || {
+	FASTBIND_WINE=$home FASTBIND_WINE_PREFIX=$home/prefix.new timeout -k 10 300 "$here/exec" wineboot -i >"$home/wineboot.log" 2>&1 9>&- || {
+		tail -n 20 "$home/wineboot.log" >&2
 		echo "setup.sh: Wine made no prefix within 5 minutes: set WINEDEBUG= and run this again to see why" >&2
 		exit 1
 	}
