@@ -59,8 +59,7 @@ func listen(name string, handles []windows.Handle) (*Listener, error) {
 			for _, h := range handles[i:] {
 				_ = windows.CloseHandle(h)
 			}
-			l.stopLocked()
-			for _, in := range l.armed {
+			for _, in := range l.stopLocked() {
 				in.close()
 			}
 			return nil, l.opError("listen", err)
@@ -195,7 +194,7 @@ func (l *Listener) refillLocked() error {
 //
 // It is [ErrShared] where another process has instances of the name: clients would go
 // there, and it is that process's turn (see Detach). Then nothing has
-// changed. After Close it is [net.ErrClosed].
+// changed, but that process has had a connection that ended at once. After Close it is [net.ErrClosed].
 func (l *Listener) Shut() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -208,9 +207,10 @@ func (l *Listener) Shut() error {
 	own, err := l.occupyLocked()
 	if err != nil {
 		for _, in := range own {
-			l.armed = slices.DeleteFunc(l.armed, func(other *instance) bool { return other == in })
 			in.close()
 		}
+		l.armed = slices.DeleteFunc(l.armed, func(in *instance) bool { return slices.Contains(own, in) })
+		l.forgetLocked(own)
 		_ = l.refillLocked()
 		return l.opError("shut", err)
 	}
@@ -251,6 +251,20 @@ func (l *Listener) occupyLocked() (own []*instance, err error) {
 			return own, ErrShared
 		}
 		own = append(own, l.armed[i])
+	}
+}
+
+// forgetLocked takes closed instances out of ready, which has room for armed ones only.
+func (l *Listener) forgetLocked(gone []*instance) {
+	for range cap(l.ready) {
+		select {
+		case in := <-l.ready:
+			if !slices.Contains(gone, in) {
+				l.ready <- in
+			}
+		default:
+			return
+		}
 	}
 }
 
