@@ -284,8 +284,9 @@ func (s Service) Start(ctx context.Context, opts ...Option) (Endpoint, error) {
 
 // Restart makes a new generation of the service take over from the one that
 // runs, as VersionReplace does, whatever their builds are. It blocks until that
-// is so. The error is ErrNotRunning if there is nothing to replace, ErrRefused for
-// a foreign daemon, which cannot hand its listener over.
+// is so. The error is ErrNotRunning if there is nothing to replace, or only one
+// that drains already, and ErrRefused for a foreign daemon, which cannot hand its
+// listener over.
 func (s Service) Restart(ctx context.Context) error {
 	b, err := s.broker()
 	if err == nil {

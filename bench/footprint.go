@@ -32,11 +32,14 @@ type idler struct {
 const settle = 5 * time.Second
 
 func startIdler(ctx context.Context, w *world) (*idler, error) {
-	svc := idleService(w)
-	if err := ask(ctx, svc); err != nil {
-		return nil, err
-	}
-	st, err := svc.Status(ctx)
+	var st fastbind.Status
+	svc := w.service("idle")
+	err := w.apart(func() (err error) {
+		if err = ask(ctx, svc); err == nil {
+			st, err = svc.Status(ctx)
+		}
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -70,15 +73,20 @@ func (i *idler) finish(ctx context.Context, w *world, s size) (result, error) {
 	}
 	r := result{Ours: strconv.Itoa(n[0]), Theirs: strconv.Itoa(n[1]), Unit: "wake-ups more",
 		Value: float64(n[0] - n[1]), Counts: "in " + show(time.Since(i.began))}
-	return r, errors.Join(idleService(w).Stop(ctx), i.plain.Process.Kill(), ignoreExit(i.plain.Wait()))
+	stop := func() error { return w.service("idle").Stop(ctx) }
+	return r, errors.Join(w.apart(stop), i.plain.Process.Kill(), ignoreExit(i.plain.Wait()))
 }
 
-// idleService is in an instance of its own: a daemon sees that services come and
-// go beside it.
-func idleService(w *world) fastbind.Service {
-	svc := w.service("idle")
-	svc.Instance = "idle"
-	return svc
+// apart calls f with a root of its own for run-time files: a daemon is woken by the
+// instances that come and go beside its own.
+func (w *world) apart(f func() error) error {
+	const name = "FASTBIND_RUNTIME_DIR"
+	root := os.Getenv(name)
+	own := filepath.Join(w.dir, "apart", "run")
+	if err := errors.Join(os.MkdirAll(own, 0o700), os.Setenv(name, own)); err != nil {
+		return err
+	}
+	return errors.Join(f(), os.Setenv(name, root))
 }
 
 func ignoreExit(err error) error {

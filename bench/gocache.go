@@ -6,9 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 )
@@ -19,50 +21,83 @@ type cache struct {
 	done func() error // ends what it runs and removes it
 }
 
-// goBuild measures `go build std` with gocache against another cache, with so many
-// at once. A warm build was preceded by another one.
-func goBuild(warm bool, at int, against func(*world) (cache, error)) func(context.Context, *world, size) (result, error) {
+// caches are what is compared, by the names of the rows.
+var caches = map[string]func(*world) (cache, error){"gocache": gocache, "built-in cache": builtin, "floor": floor}
+
+// goBuild compares `go build std` with gocache with that with another cache, so many
+// at once. A cold build finds nothing, a warm one what an earlier one left.
+func goBuild(warm bool, at int, against string) func(context.Context, *world, size) (result, error) {
 	return func(ctx context.Context, w *world, s size) (result, error) {
-		side := func(open func(*world) (cache, error)) (sample, func() error, error) {
-			if !warm {
-				return func() (time.Duration, error) {
-					c, err := open(w)
-					if err != nil {
-						return 0, err
-					}
-					d, err := timed(func() error { return builds(ctx, c, at) })
-					return d, errors.Join(err, c.done())
-				}, func() error { return nil }, nil
-			}
-			c, err := open(w)
-			if err != nil {
-				return nil, nil, err
-			}
-			return func() (time.Duration, error) { return timed(func() error { return builds(ctx, c, at) }) }, c.done, nil
-		}
-		ours, closeOurs, err := side(gocache)
+		took, err := w.goBuilds(ctx, s, warm, at)
 		if err != nil {
 			return result{}, err
 		}
-		theirs, closeTheirs, err := side(against)
-		if err != nil {
-			return result{}, errors.Join(err, closeOurs())
-		}
-		r, err := pairs(s.rounds, ours, theirs)
-		return r, errors.Join(err, closeOurs(), closeTheirs())
+		return compare(took["gocache"], took[against]), nil
 	}
 }
 
-// builds runs `go build std` so many times at once.
-func builds(ctx context.Context, c cache, at int) error {
+// goBuilds measures all caches by turns, once for all rows that want it: builds
+// take minutes.
+func (w *world) goBuilds(ctx context.Context, s size, warm bool, at int) (took map[string][]time.Duration, err error) {
+	key := fmt.Sprint(warm, at)
+	if took, ok := w.built[key]; ok {
+		return took, nil
+	}
+	names := slices.Sorted(maps.Keys(caches))
+	open := map[string]cache{}
+	defer func() {
+		for _, c := range open {
+			err = errors.Join(err, c.done())
+		}
+	}()
+	took = map[string][]time.Duration{}
+	for i := range s.rounds {
+		for range names {
+			name := names[0]
+			names = append(names[1:], name)
+			c, there := open[name]
+			if !there {
+				if c, err = caches[name](w); err != nil {
+					return nil, err
+				}
+				open[name] = c
+			}
+			if warm && i == 0 {
+				if err := builds(ctx, c, s.packages, 1); err != nil {
+					return nil, err
+				}
+			}
+			d, err := timed(func() error { return builds(ctx, c, s.packages, at) })
+			if err != nil {
+				return nil, err
+			}
+			took[name] = append(took[name], d)
+			if !warm {
+				delete(open, name)
+				if err := c.done(); err != nil {
+					return nil, err
+				}
+			}
+		}
+		slices.Reverse(names) // so that none always comes after the same
+	}
+	if w.built == nil {
+		w.built = map[string]map[string][]time.Duration{}
+	}
+	w.built[key] = took
+	return took, nil
+}
+
+// builds runs `go build` of packages so many times at once.
+func builds(ctx context.Context, c cache, packages string, at int) error {
 	errs := make([]error, at)
 	var wg sync.WaitGroup
 	for i := range errs {
 		wg.Go(func() {
-			cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "std")
+			cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", packages)
 			cmd.Env = append(os.Environ(), append(c.env, "CGO_ENABLED=0", "GOFLAGS=")...)
 			if out, err := cmd.CombinedOutput(); err != nil {
-				errs[i] = fmt.Errorf("go build std: %w: %s", err, out)
+				errs[i] = fmt.Errorf("go build %s: %w: %s", packages, err, out)
 			}
 		})
 	}

@@ -51,16 +51,23 @@ func pairs(n int, ours, theirs sample) (result, error) {
 			a[i], b[i] = x, y
 		}
 	}
+	return compare(a, b), nil
+}
+
+// compare makes a result of what was measured in pairs: the ratio of the medians, and
+// the quartiles of the pairs' ratios.
+func compare(a, b []time.Duration) result {
+	n := len(a)
 	ratios := make([]float64, n)
 	for i := range a {
 		ratios[i] = float64(a[i]) / float64(b[i])
 	}
 	slices.Sort(ratios)
-	ma, mb := quantile(a, 0.5), quantile(b, 0.5)
+	ma, mb := quantile(slices.Clone(a), 0.5), quantile(slices.Clone(b), 0.5)
 	return result{
 		Ours: show(ma), Theirs: show(mb), Value: float64(ma) / float64(mb),
 		Low: ratios[n/4], High: ratios[(3*n)/4],
-	}, nil
+	}
 }
 
 // quantile returns the q-th quantile of durations, which it sorts.

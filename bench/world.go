@@ -26,8 +26,10 @@ import (
 // is gone after close.
 type world struct {
 	dir, bin string
-	input    *os.File // a line, for clients that read their standard input
-	kept     []int    // pids of children that endStrays leaves alone
+	input    *os.File                              // a line, for clients that read their standard input
+	kept     []int                                 // pids of children that endStrays leaves alone
+	session  int                                   // of this process
+	built    map[string]map[string][]time.Duration // goBuilds
 }
 
 func newWorld() (*world, error) {
@@ -36,6 +38,9 @@ func newWorld() (*world, error) {
 		return nil, err
 	}
 	w := &world{dir: dir, bin: filepath.Join(dir, "bin")}
+	if w.session, err = unix.Getsid(0); err != nil {
+		return w, err
+	}
 	// Not directly in dir: a daemon is woken by what comes and goes beside its root.
 	for name, sub := range map[string]string{"FASTBIND_RUNTIME_DIR": "run", "XDG_STATE_HOME": "state", "FASTBIND_CONFIG_DIR": "config"} {
 		path := filepath.Join(dir, "home", sub)
@@ -67,14 +72,20 @@ var programs = []struct{ name, module, pkg string }{
 	{"minimal", ".", "./internal/prog/minimal"},
 	{"withnet", ".", "./internal/prog/withnet"},
 	{"withsdk", ".", "./internal/prog/withsdk"},
+	{"goplugin", ".", "./internal/prog/goplugin"},
+	{"stages", ".", "./internal/prog/stages"},
+	{"lsp", ".", "./internal/prog/lsp"},
 	{"fastbind", "..", "./cmd/fastbind"},
 	{"gocache", "..", "./examples/gocache"},
 	{"floor", "..", "./examples/gocache/internal/floor"},
 }
 
-// build compiles the programs.
-func (w *world) build(ctx context.Context) error {
+// build compiles the programs, or those that are named.
+func (w *world) build(ctx context.Context, names ...string) error {
 	for _, p := range programs {
+		if len(names) > 0 && !slices.Contains(names, p.name) {
+			continue
+		}
 		cmd := exec.CommandContext(ctx, "go", "build", "-o", w.path(p.name), p.pkg)
 		cmd.Dir = p.module
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -155,21 +166,61 @@ func (w *world) strays() ([]int, error) {
 	return pids, nil
 }
 
-// endStrays kills and reaps them. It is called when no other child is left.
+// endStrays kills and reaps them, and the children that each leaves. It is called
+// when no other child is left.
 func (w *world) endStrays() error {
-	pids, err := w.strays()
-	if err != nil {
-		return err
-	}
-	for _, pid := range pids {
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
+		pids, err := w.strays()
+		if err != nil || len(pids) == 0 {
 			return err
 		}
-		if err := reap(pid); err != nil {
-			return err
+		for _, pid := range pids {
+			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+				return err
+			}
+			if err := reap(pid); err != nil {
+				return err
+			}
 		}
 	}
-	return nil
+	return errors.New("daemons come faster than they can be ended, for a minute")
+}
+
+// settled waits until the daemons are the same for half a second, at most ten. It
+// returns how many there are, the dead whom nobody has waited for included, and
+// how many of them live. A daemon is a stray with a session of its own.
+func (w *world) settled() (all, alive int, err error) {
+	const steady, most = 500 * time.Millisecond, 10 * time.Second
+	since := time.Now()
+	for end := since.Add(most); ; time.Sleep(20 * time.Millisecond) {
+		pids, err := w.strays()
+		if err != nil {
+			return 0, 0, err
+		}
+		own, living := 0, 0
+		for _, pid := range pids {
+			if sid, err := unix.Getsid(pid); err != nil || sid == w.session {
+				continue
+			}
+			own++
+			if !dead(pid) {
+				living++
+			}
+		}
+		if own != all || living != alive {
+			all, alive, since = own, living, time.Now()
+		}
+		if now := time.Now(); now.Sub(since) > steady || now.After(end) {
+			return all, alive, nil
+		}
+	}
+}
+
+// dead reports whether a child has ended, and has not been waited for.
+func dead(pid int) bool {
+	var info unix.Siginfo
+	err := unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
+	return err != nil || info.Signo == int32(unix.SIGCHLD)
 }
 
 // reap waits for a child that was adopted.

@@ -330,7 +330,7 @@ func newInstance(h *handover.Handover, o options) *Instance {
 func (i *Instance) announce() error {
 	id := i.identity
 	return i.append(record.IdentityLines(record.Record{
-		PID: id.PID, Start: id.StartedTicks, Inode: i.inode, Version: id.Version, BuildID: id.BuildID, Backend: true,
+		PID: id.PID, Start: id.StartedTicks, PIDNamespace: id.PIDNamespace, Inode: i.inode, Version: id.Version, BuildID: id.BuildID, Backend: true,
 		Executable: record.Executable{
 			Path: id.Executable.Path, Inode: record.Inode{Dev: id.Executable.Device, Ino: id.Executable.Inode},
 			Size: id.Executable.Size, MTimeNS: id.Executable.MtimeNS},

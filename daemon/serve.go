@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -56,7 +57,7 @@ func (st *stand) serve(ctx context.Context, p program, ln *listener, state any, 
 		case st.ended = <-st.inst.need.await(unwatched):
 			why = generation.EndItself
 		}
-		ending = st.inst.giver.ends(why)
+		ending = st.inst.giver.ends(why, func() { st.inst.enter(record.Draining) })
 	}
 	asked := ctx // whose end begins the bound of the drain
 	if st.ended == generation.EndedLeases {
@@ -66,7 +67,6 @@ func (st *stand) serve(ctx context.Context, p program, ln *listener, state any, 
 		end()
 		asked = done
 	}
-	st.inst.enter(record.Draining)
 	handedOn := st.inst.giver.drain()
 	if handedOn {
 		st.ended = endedReplaced
@@ -178,7 +178,9 @@ func (st *stand) refuseNew(ln *listener) {
 const lingerAfterUnlink = 100 * time.Millisecond
 
 // watchNames tells when neither of the endpoint's names is this daemon's
-// listener any more: nobody can reach it again, another one takes its place.
+// listener any more: nobody can reach it again, another one takes its place. So it
+// does when the generation's directory was deleted: nobody could find, ask or stop
+// the daemon.
 func (st *stand) watchNames() (<-chan struct{}, func()) {
 	stranded := make(chan struct{})
 	if st.handover == nil || st.handover.Dir == "" || st.handover.Inode.IsZero() {
@@ -204,7 +206,7 @@ func (st *stand) watchNames() (<-chan struct{}, func()) {
 			defer t.Stop()
 			tick = t.C
 		}
-		for st.named() {
+		for st.named() && st.found() {
 			select {
 			case <-w.C():
 				quiet.Reset(healAfter)
@@ -250,6 +252,12 @@ const lookEvery = time.Second
 
 // healAfter is how long a directory must have been quiet.
 const healAfter = 500 * time.Millisecond
+
+// found reports whether the generation's directory is there.
+func (st *stand) found() bool {
+	_, err := os.Lstat(st.handover.GenPath())
+	return !errors.Is(err, os.ErrNotExist)
+}
 
 // named reports whether a name leads to this daemon's listener.
 func (st *stand) named() bool {

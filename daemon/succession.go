@@ -136,11 +136,14 @@ func (g *giver) end(successor chan struct{}) {
 const successorWithin = 2 * time.Second
 
 // ends says why the daemon is to end, and reports whether it is; then no successor
-// is taken any more.
-func (g *giver) ends(why generation.Reason) (ends bool) {
+// is taken any more. tell is called if it is, before anybody is refused for it: who
+// asks in vain finds on record why.
+func (g *giver) ends(why generation.Reason, tell func()) (ends bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.tenure, ends = g.tenure.End(why)
+	if g.tenure, ends = g.tenure.End(why); ends {
+		tell()
+	}
 	return ends
 }
 

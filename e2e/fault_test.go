@@ -292,13 +292,15 @@ func TestDeletions(t *testing.T) {
 		name     string
 		paths    func(*world) []string
 		stranded bool // another daemon takes the place
+		late     bool // once it has noticed
 	}{
-		{"sock", func(w *world) []string { return []string{w.service("t") + "/sock"} }, false},
-		{"keep", func(w *world) []string { return []string{w.service("t") + "/keep"} }, false},
-		{"both names", func(w *world) []string { return []string{w.service("t") + "/sock", w.service("t") + "/keep"} }, true},
-		{"service directory", func(w *world) []string { return []string{w.service("t")} }, true},
-		{"instance directory", func(w *world) []string { return []string{filepath.Dir(w.service("t"))} }, true},
-		{"root", func(w *world) []string { return []string{w.root} }, true},
+		{"sock", func(w *world) []string { return []string{w.service("t") + "/sock"} }, false, false},
+		{"keep", func(w *world) []string { return []string{w.service("t") + "/keep"} }, false, false},
+		{"both names", func(w *world) []string { return []string{w.service("t") + "/sock", w.service("t") + "/keep"} }, true, false},
+		{"service directory", func(w *world) []string { return []string{w.service("t")} }, true, false},
+		{"instance directory", func(w *world) []string { return []string{filepath.Dir(w.service("t"))} }, true, false},
+		{"root", func(w *world) []string { return []string{w.root} }, true, false},
+		{"generation's directory", func(w *world) []string { return []string{w.living("t")[0].Dir} }, true, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t)
@@ -318,6 +320,9 @@ func TestDeletions(t *testing.T) {
 			}
 			for _, p := range c.paths(w) {
 				remove(t, p)
+			}
+			if c.late {
+				w.eventually("another daemon answers", func() bool { return w.dial() != pid })
 			}
 			next := w.dial()
 			if (next != pid) != c.stranded {

@@ -541,6 +541,11 @@ func TestHangOfHeir(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.killEntry(old)
+	// Later, its end would be that of a dial that had begun by then.
+	w.eventually("the end of the old one is on record", func() bool {
+		r, err := record.Read(filepath.Join(old.Dir, record.FileName))
+		return err == nil && r.Failure != nil
+	})
 	conn := w.connect(svc)
 	if reply, err := say(conn, "0"); !errors.Is(err, fastbind.ErrHung) {
 		t.Errorf("who waits in the queue got %q, %v", reply, err)

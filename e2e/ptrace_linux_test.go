@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -69,7 +70,7 @@ type tracer struct {
 
 	// Of the tracer's thread alone.
 	threads map[int]*thread
-	parked  map[int]bool // stopped before their parent has told of them
+	early   map[int]bool // seen before their parent has told of them
 	over    bool         // something was done to a call: the others are of no interest
 	err     error
 }
@@ -100,7 +101,7 @@ func forbidden(t *testing.T, err error) {
 func startTrace(cmd *exec.Cmd, dir string, target role, later bool, decide func(call) deed) (*tracer, string, error) {
 	tr := &tracer{target: target, decide: decide,
 		exited: make(chan struct{}), gone: make(chan struct{}), done: make(chan struct{}),
-		procs: map[int]*tracee{}, threads: map[int]*thread{}, parked: map[int]bool{}}
+		procs: map[int]*tracee{}, threads: map[int]*thread{}, early: map[int]bool{}}
 	tr.armed = !later
 	out, err := os.CreateTemp(dir, "output")
 	if err != nil {
@@ -242,7 +243,7 @@ func (tr *tracer) loop(program int) {
 		}
 		th := tr.threads[tid]
 		delete(tr.threads, tid)
-		delete(tr.parked, tid)
+		delete(tr.early, tid)
 		if th == nil || tid != th.proc.tgid {
 			continue
 		}
@@ -281,7 +282,7 @@ func (tr *tracer) closeGone() {
 func (tr *tracer) stopped(tid int, ws unix.WaitStatus) {
 	th := tr.threads[tid]
 	if th == nil {
-		tr.parked[tid] = true // its parent's stop comes next
+		tr.meet(tid)
 		return
 	}
 	sig := ws.StopSignal()
@@ -311,19 +312,59 @@ func (tr *tracer) event(tid int, th *thread, cause int) {
 		return
 	}
 	child := int(msg)
-	p := th.proc
-	if cause != unix.PTRACE_EVENT_CLONE {
-		p = &tracee{role: role{depth: p.role.depth + 1}, tgid: child, dials: map[uint64]string{}}
+	if tr.early[child] {
+		delete(tr.early, child)
+		return
+	}
+	tr.born(child, th.proc, cause == unix.PTRACE_EVENT_CLONE).fresh = true
+}
+
+// born notes a new thread of a process, or a new process of its.
+func (tr *tracer) born(tid int, p *tracee, joins bool) *thread {
+	if !joins {
+		p = &tracee{role: role{depth: p.role.depth + 1}, tgid: tid, dials: map[uint64]string{}}
 		tr.mu.Lock()
-		tr.procs[child] = p
+		tr.procs[tid] = p
 		tr.mu.Unlock()
 	}
-	tr.threads[child] = &thread{proc: p, fresh: true}
-	if tr.parked[child] {
-		delete(tr.parked, child)
-		tr.threads[child].fresh = false
-		_ = tr.resume(child, tr.threads[child], 0)
+	th := &thread{proc: p}
+	tr.threads[tid] = th
+	return th
+}
+
+// meet lets a thread go on that stands still before its parent has told of it. The
+// parent may never tell: the process that it was in may have ended at that moment.
+func (tr *tracer) meet(tid int) {
+	tgid, parent := family(tid)
+	of, parentOf := tr.procs[tgid], tr.procs[parent]
+	var th *thread
+	switch {
+	case of != nil:
+		th = tr.born(tid, of, true)
+	case parentOf != nil:
+		th = tr.born(tid, parentOf, false)
+	default:
+		_ = ptraceDetach(tid, 0)
+		return
 	}
+	tr.early[tid] = true
+	_ = tr.resume(tid, th, 0)
+}
+
+// family is the process that a thread is in, and that one's parent.
+func family(tid int) (tgid, parent int) {
+	b, _ := os.ReadFile(filepath.Join("/proc", itoa(tid), "status"))
+	for line := range strings.Lines(string(b)) {
+		key, value, _ := strings.Cut(line, ":")
+		n, _ := strconv.Atoi(strings.TrimSpace(value))
+		switch key {
+		case "Tgid":
+			tgid = n
+		case "PPid":
+			parent = n
+		}
+	}
+	return tgid, parent
 }
 
 // resume lets a stopped thread go on: to its next call if it is the target's,

@@ -626,7 +626,10 @@ func TestRefuseWithoutCurrent(t *testing.T) {
 			t.Errorf("current leads to %q, %v, not %q", got, err, want)
 		}
 	}
-	// With nothing on record it is closed to all.
+	// With nothing on record it is closed to all, for as long as the daemon has not
+	// noticed.
+	h := w.stopped("t")
+	defer func() { _ = h.Signal(syscall.SIGCONT) }()
 	remove(t, current)
 	for _, e := range w.generations("t") {
 		if err := os.Rename(e.Dir, filepath.Join(w.dir, "aside")); err != nil {
@@ -664,23 +667,34 @@ func TestRecordOfNextGeneration(t *testing.T) {
 	}
 }
 
-// TestDeathWithoutRecord: I2. Who waits in the queue of a daemon that is killed is
-// told so, also when an outsider has deleted its record by then.
+// TestDeathWithoutRecord: I2. Who waits in the queue of a daemon that is killed, or
+// for its first answer, is told so, also when an outsider has deleted its record by
+// then.
 func TestDeathWithoutRecord(t *testing.T) {
-	for _, dir := range []string{"default/t", "default"} {
+	for _, c := range []struct {
+		dir, load string
+		phase     record.Phase
+	}{
+		{"default/t", "60s", record.Loading},
+		{"default", "60s", record.Loading},
+		{"default/t", "0s", record.Ready},
+	} {
 		w := newWorld(t)
-		w.must("start", "-load=60s")
+		w.must("start", "-load="+c.load)
 		var e launch.Entry
-		w.eventually("it loads", func() bool {
+		w.eventually("it is "+string(c.phase), func() bool {
 			living := w.living("t")
-			if len(living) == 1 && living[0].Record.Phase == record.Loading {
+			if len(living) == 1 && living[0].Record.Phase == c.phase {
 				e = living[0]
 			}
 			return e.Name != ""
 		})
 		waiting := w.connect(w.hangs(time.Minute, fastbind.HangReplace))
-		if _, err := io.WriteString(waiting, "0\n"); err != nil {
+		if _, err := io.WriteString(waiting, "-60000\n"); err != nil { // it answers after a minute
 			t.Fatal(err)
+		}
+		if c.phase == record.Ready {
+			w.eventually("it has read the request", func() bool { return unread(t, waiting) == 0 })
 		}
 		h, err := e.Open()
 		if err != nil {
@@ -689,13 +703,13 @@ func TestDeathWithoutRecord(t *testing.T) {
 		if err := h.Signal(syscall.SIGSTOP); err != nil { // it does not notice
 			t.Fatal(err)
 		}
-		remove(t, filepath.Join(w.root, dir))
+		remove(t, filepath.Join(w.root, c.dir))
 		if err := h.Signal(syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
 		_ = waiting.SetReadDeadline(time.Now().Add(deadline))
 		if n, err := waiting.Read(make([]byte, 1)); !errors.Is(err, fastbind.ErrLaunchFailed) || !strings.Contains(err.Error(), "its record") {
-			t.Errorf("%s: %d bytes, %T %v", dir, n, err, err)
+			t.Errorf("%+v: %d bytes, %T %v", c, n, err, err)
 		}
 		w.await(h)
 		_ = h.Close()

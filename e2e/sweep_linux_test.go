@@ -494,6 +494,7 @@ func (s scene) after(t *testing.T, w *world, c cut, r *run, queue *queued) {
 		}
 	}
 	w.noStrays()
+	w.stoppable("t")
 	for _, name := range w.litter("t") {
 		t.Errorf("left behind: %s", name)
 	}
@@ -541,6 +542,19 @@ func (w *world) noStrays() {
 		all := w.processes()
 		return len(all) == 1 && all[0] == owner
 	})
+}
+
+// stoppable reports an owner whose record is not enough to end it.
+func (w *world) stoppable(name string) {
+	w.t.Helper()
+	for _, e := range w.living(name) {
+		h, err := e.Open()
+		if err != nil {
+			w.t.Errorf("generation %d cannot be ended: %v", e.Record.Generation, err)
+			continue
+		}
+		_ = h.Close()
+	}
 }
 
 // processes are the living ones whose environment names this world.

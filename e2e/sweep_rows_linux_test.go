@@ -112,6 +112,12 @@ var found = []struct {
 		cut{nr: unix.SYS_OPENAT, errno: unix.ENOSPC, nth: 1, about: "t.log"}, true},
 	{"a service that cannot be looked for is not said to be none", "fastbind stop",
 		cut{nr: unix.SYS_NEWFSTATAT, errno: unix.EIO, nth: 1, about: "(ROOT/default/t)"}, false},
+	{"a foreign daemon that cannot see its start time can be stopped", "trampoline",
+		cut{nr: unix.SYS_OPENAT, errno: unix.ENFILE, nth: 1, about: "/proc/self/stat"}, true},
+	{"a daemon that cannot see its start time can be stopped", "daemon until it serves",
+		cut{nr: unix.SYS_OPENAT, errno: unix.EMFILE, nth: 1, about: "/stat)"}, true},
+	{"a daemon whose launcher does not know its pid namespace can be stopped", "launching client",
+		cut{nr: unix.SYS_READLINKAT, errno: unix.EACCES, nth: 1, about: "/ns/pid"}, true},
 	{"a fault is no proof that a successor has failed", "daemon that is succeeded",
 		cut{nr: unix.SYS_READLINKAT, errno: unix.EIO, nth: 1, about: "/current"}, true},
 }

@@ -624,6 +624,37 @@ func TestRestartReplaces(t *testing.T) {
 	}
 }
 
+// TestRestartOfDraining: one that drains hands its listener to nobody; a restart
+// waits for its end, and launches anew.
+func TestRestartOfDraining(t *testing.T) {
+	w := newWorld(t)
+	held := w.startClient("hold")
+	if l := held.line(); l != "holding" {
+		t.Fatal(l)
+	}
+	old := w.living("t")[0]
+	stop := w.startCommand(w.command("fastbind", "stop", "t"))
+	w.eventually("it drains", func() bool {
+		e := w.generations("t")
+		return len(e) == 1 && e[0].Record.Phase == record.Draining
+	})
+	restart := w.startCommand(w.command("fastbind", "restart", "t"))
+	w.still("t", 300*time.Millisecond) // neither replaced nor given up
+	if out, err := held.finish(); err != nil {
+		t.Error(out, err)
+	}
+	if out, err := stop.finish(); err != nil {
+		t.Error(out, err)
+	}
+	if out, err := restart.finish(); err != nil || !strings.HasSuffix(out, "/t/sock") {
+		t.Error(out, err)
+	}
+	w.eventually("the next one runs", func() bool { return w.execs() == 2 })
+	if alive := w.living("t"); len(alive) != 1 || alive[0].Name == old.Name {
+		t.Errorf("%d living", len(alive))
+	}
+}
+
 // TestVersionRefused: R15, R16. A refusal names both executables and what differs.
 func TestVersionRefused(t *testing.T) {
 	w := newWorld(t)

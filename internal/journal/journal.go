@@ -145,9 +145,9 @@ func ignoreMissing(err error) error {
 	return err
 }
 
-// Tail returns the last lines of the file at path that begin at or after
-// offset, at most n lines and limit bytes of them, newlines included. Of a last
-// line longer than limit it returns the end. A missing file has no lines.
+// Tail returns the last lines of the file at path that begin at or after offset, or
+// of all of it if it is shorter, being a new one: at most n lines and limit bytes. Of
+// a last line longer than limit it returns the end. A missing file has no lines.
 func Tail(path string, offset int64, n, limit int) ([]string, error) {
 	return TailTo(path, offset, math.MaxInt64, n, limit)
 }

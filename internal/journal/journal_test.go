@@ -302,7 +302,10 @@ func FuzzTail(f *testing.F) {
 }
 
 func tail(content []byte, offset int64, n, limit int) (lines []string) {
-	rest := content[min(max(offset, 0), int64(len(content))):]
+	if offset < 0 || offset > int64(len(content)) {
+		offset = 0
+	}
+	rest := content[offset:]
 	for i := 0; i < len(rest); {
 		end := len(rest)
 		if j := bytes.IndexByte(rest[i:], '\n'); j >= 0 {

@@ -141,11 +141,12 @@ func (b *Broker) Suit(ctx context.Context, dir string) error {
 		if err := b.succeed(ctx, since); err != nil {
 			return err
 		}
-		if err := b.awaitTakeover(ctx, dir, since); err != nil {
-			return err
-		}
+		err := b.awaitTakeover(ctx, dir, since)
 		if _, ok := serving(dir); !ok {
 			return nil // a dial launches
+		}
+		if err != nil {
+			return err
 		}
 		// Somebody else may hold the lock.
 		if sleep(ctx, settlePause) != nil {
@@ -158,14 +159,16 @@ func (b *Broker) Suit(ctx context.Context, dir string) error {
 // waited for: somebody else holds the launch lock, for milliseconds.
 const settlePause = time.Millisecond
 
-// serving is the living generation that current names.
+// serving is the living generation that current names, unless it drains: it hands
+// its listener to nobody any more, and a successor that was about to ask for it has
+// failed for that.
 func serving(dir string) (Entry, bool) {
 	entries, err := Generations(dir)
 	if err != nil {
 		return Entry{}, false
 	}
 	e, ok := Current(dir, entries)
-	return e, ok && e.Alive
+	return e, ok && e.Alive && e.Record.Phase != record.Draining
 }
 
 // succeed starts a successor to the generation that serves, unless one lives
@@ -201,7 +204,8 @@ func (b *Broker) Replace(ctx context.Context) error {
 		if err := forced.succeed(ctx, since); err != nil {
 			return err
 		}
-		if err := forced.awaitTakeover(ctx, place.Dir, since); err != nil {
+		err := forced.awaitTakeover(ctx, place.Dir, since)
+		if _, ok := serving(place.Dir); err != nil && ok {
 			return err
 		}
 		if sleep(ctx, settlePause) != nil {

@@ -40,7 +40,8 @@ const shell = "/bin/sh"
 // Arguments: record, its copy or "", phase lines or "", program, its arguments. In
 // /proc/self/stat the name is (sh), so that words can be counted: the 22nd is the start time. It
 // counts only if the first is our own pid: in a new pid namespace under the old
-// /proc, /proc/$$ is a stranger, whom a stop would end.
+// /proc, /proc/$$ is a stranger, whom a stop would end. A start time that is not
+// known is not written, over the one that the launcher has perhaps noted.
 const trampoline = `umask 022
 trap '' PIPE
 limit() {
@@ -57,10 +58,15 @@ self=
 if [ -r /proc/self/stat ]; then
 	read -r self _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ start _ </proc/self/stat
 fi
-[ "$self" = $$ ] || start=0
-printf 'pid %s\nstart %s\n%s' $$ "$start" "$3" >>"$1" || exit 126
+if [ "$self" = $$ ]; then
+	start="start $start
+"
+else
+	start=
+fi
+printf 'pid %s\n%s%s' $$ "$start" "$3" >>"$1" || exit 126
 if [ -n "$2" ]; then
-	printf 'pid %s\nstart %s\n%s' $$ "$start" "$3" >>"$2"
+	printf 'pid %s\n%s%s' $$ "$start" "$3" >>"$2"
 fi
 FASTBIND_HANDOVER="$FASTBIND_HANDOVER
 pid=$$"

@@ -22,7 +22,7 @@ func (s *system) succeed() Outcome {
 		return s.fault(StagePrepare, err)
 	}
 	old, ok := Current(s.place.Dir, entries)
-	if !ok || !old.Alive || !old.Record.Backend {
+	if !ok || !old.Alive || !old.Record.Backend || old.Record.Phase == record.Draining {
 		return Absent
 	}
 	for _, e := range entries {

@@ -72,14 +72,15 @@ func (b *Broker) Verdict(l Lost) *Fault {
 
 // unrecorded is the verdict where an outsider has deleted what was on record: a
 // listener whose process is gone has reset who was in its queue, and so has one
-// of our own making that its daemon never came to call its own.
+// of our own making that its daemon never came to call its own. Who was accepted by
+// a process that is gone was not answered either.
 func (b *Broker) unrecorded(l Lost) *Fault {
-	if !l.Reset || l.Peer == 0 {
+	if l.Peer == 0 {
 		return nil
 	}
 	for end := time.Now().Add(unrecordedWithin); ; time.Sleep(verdictPause) {
 		_, err := proc.Of(l.Peer)
-		if err == proc.ErrGone || err == nil && (proc.Exiting(l.Peer) || l.Peer == os.Getpid()) {
+		if err == proc.ErrGone || err == nil && (proc.Exiting(l.Peer) || l.Reset && l.Peer == os.Getpid()) {
 			f := b.fault(LaunchFailed, StageServe, errRecordDeleted)
 			f.Unknown = true
 			return f
@@ -102,12 +103,13 @@ const verdictPause = 2 * time.Millisecond
 func (l Lost) generation(entries []Entry) *Entry {
 	for _, match := range []func(Entry) bool{
 		func(e Entry) bool { return l.Peer != 0 && e.Record.PID == l.Peer },
-		// A long-lived launcher has launched several: a dead one lost it, and none
-		// that had failed before there was a connection to lose.
+		// A long-lived launcher has launched several: a dead or dying one lost it,
+		// and none that had failed before there was a connection to lose.
 		func(e Entry) bool {
 			f := e.Record.Failure
 			before := f != nil && !f.Unknown && f.At < l.Since
-			return l.Peer != 0 && e.Record.Launcher == l.Peer && !e.Alive && !before
+			dying := !e.Alive || e.Record.PID != 0 && proc.Exiting(e.Record.PID)
+			return l.Peer != 0 && e.Record.Launcher == l.Peer && dying && !before
 		},
 		func(e Entry) bool {
 			f := e.Record.Failure

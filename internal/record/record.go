@@ -242,10 +242,12 @@ func bounded(s string) string {
 	return s
 }
 
-// IdentityLines are the lines by which a daemon says who it is.
+// IdentityLines are the lines by which a daemon says who it is. What it does not
+// know it leaves as the launcher wrote it: a process without a start time or a pid
+// namespace on record is never ended.
 func IdentityLines(r Record) []Line {
 	l := []Line{
-		Int("pid", r.PID), Int("start", r.Start),
+		Int("pid", r.PID), Int("start", r.Start), {"pid-namespace", r.PIDNamespace},
 		{"running-version", r.Version}, {"build-id", r.BuildID},
 		{"executable", r.Executable.Path},
 		{"executable-id", strings.Join([]string{
@@ -263,7 +265,9 @@ func IdentityLines(r Record) []Line {
 
 // known leaves out what has no value.
 func known(lines []Line) []Line {
-	return slices.DeleteFunc(lines, func(l Line) bool { return l.Value == "" || l.Key == "failed-errno" && l.Value == "0" })
+	return slices.DeleteFunc(lines, func(l Line) bool {
+		return l.Value == "" || l.Value == "0" && (l.Key == "failed-errno" || l.Key == "start")
+	})
 }
 
 // LaunchLines are the lines that the launcher writes before it forks.

@@ -22,6 +22,7 @@ type link struct {
 	ending chan struct{} // closed: write what is queued, then end
 	down   chan struct{} // closed: lost, why says why
 	wrote  chan struct{} // closed: the writer has ended
+	ended  chan struct{} // closed: the reader has, and the connection is closed
 
 	mu      sync.Mutex // guards the fields below
 	pending map[uint32]chan frame
@@ -40,13 +41,14 @@ var errSilent = fmt.Errorf("no answer for %v", answerWithin)
 // before it was closed.
 func newLink(conn net.Conn, lost func(*link, error)) *link {
 	l := &link{conn: conn, out: make(chan []byte, 256), ending: make(chan struct{}), down: make(chan struct{}),
-		wrote: make(chan struct{}), pending: map[uint32]chan frame{}}
+		wrote: make(chan struct{}), ended: make(chan struct{}), pending: map[uint32]chan frame{}}
 	l.out <- appendFrame(nil, frame{opHello, 0, append([]byte{wireVersion}, strconv.Itoa(os.Getpid())...)})
 	go l.write()
 	go func() {
 		err := l.read()
 		l.fail(err)
 		_ = conn.Close()
+		close(l.ended)
 		select {
 		case <-l.ending:
 		default:
@@ -194,7 +196,14 @@ func (l *link) close() {
 	_ = l.conn.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
 	close(l.ending)
 	<-l.wrote
-	_ = l.conn.Close()
+	select {
+	case <-l.down:
+		// Its read is about to end, and asks before whether the daemon hangs: a client
+		// that left earlier would leave a hung daemon to all who come.
+		<-l.ended
+	default:
+		_ = l.conn.Close()
+	}
 }
 
 // An uplink is a client's way to the daemon: it connects at the start, says once

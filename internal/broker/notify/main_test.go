@@ -1,0 +1,12 @@
+//go:build linux
+
+package notify
+
+import (
+	"os"
+	"testing"
+
+	"github.com/fastbind/fastbind/internal/reexec"
+)
+
+func TestMain(m *testing.M) { os.Exit(reexec.Main(m)) }
