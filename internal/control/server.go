@@ -4,8 +4,9 @@ import (
 	"errors"
 	"net"
 	"sync"
-	"syscall"
 	"time"
+
+	"github.com/fastbind/fastbind/internal/endpoint"
 )
 
 // State is what the server asks for the truth.
@@ -66,7 +67,7 @@ const (
 // one connection are answered one after the other.
 type Server struct {
 	state State
-	check func(*net.UnixConn) error
+	check func(*endpoint.Conn) error
 
 	// Changed by tests, before Serve.
 	maxPeers     int
@@ -88,9 +89,9 @@ type Server struct {
 
 // NewServer returns a server that answers with state. It runs check on every
 // opened connection before it reads a byte of it, and closes the connection if
-// check returns an error or if the connection is not a Unix socket; check must
+// check returns an error or if the connection is no endpoint's; check must
 // not block. With a nil check whoever can connect is answered.
-func NewServer(state State, check func(*net.UnixConn) error) *Server {
+func NewServer(state State, check func(*endpoint.Conn) error) *Server {
 	return &Server{
 		state:        state,
 		check:        check,
@@ -180,7 +181,7 @@ func (s *Server) accept(ln net.Listener, peers *sync.WaitGroup) error {
 			if s.isClosing() {
 				return nil
 			}
-			if !isTransient(err) {
+			if !endpoint.IsLack(err) {
 				return err
 			}
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
@@ -199,17 +200,6 @@ func (s *Server) accept(ln net.Listener, peers *sync.WaitGroup) error {
 			conn.Close()
 		}
 	}
-}
-
-// isTransient reports whether accepting may succeed later, by the errors of
-// accept(2) that Go does not itself retry: no descriptor, no memory.
-func isTransient(err error) bool {
-	for _, transient := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM} {
-		if errors.Is(err, transient) {
-			return true
-		}
-	}
-	return false
 }
 
 func (s *Server) isClosing() bool {
@@ -234,8 +224,8 @@ func (s *Server) admits(conn net.Conn) bool {
 	if s.check == nil {
 		return true
 	}
-	unix, ok := conn.(*net.UnixConn)
-	return ok && s.check(unix) == nil
+	c, ok := conn.(*endpoint.Conn)
+	return ok && s.check(c) == nil
 }
 
 // add gives conn a slot, if need be that of the longest idle peer. It returns

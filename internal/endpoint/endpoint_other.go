@@ -1,4 +1,4 @@
-//go:build !unix
+//go:build !unix && !windows
 
 package endpoint
 
@@ -17,7 +17,7 @@ func Bind(path string) (*Socket, error) { return nil, sysError("bind", path, err
 
 func (s *Socket) Listen() error { return errors.ErrUnsupported }
 
-func (s *Socket) Close() error { return nil }
+func (s *Socket) close() error { return nil }
 
 func Adopt(int) (*net.UnixListener, error) { return nil, errors.ErrUnsupported }
 

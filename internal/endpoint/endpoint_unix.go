@@ -48,8 +48,7 @@ func (s *Socket) Listen() error {
 	return sysError("listen", fileName(s.fd), unix.Listen(s.fd, MaxBacklog))
 }
 
-// Close closes the socket.
-func (s *Socket) Close() error {
+func (s *Socket) close() error {
 	if s.fd < 0 {
 		return nil
 	}

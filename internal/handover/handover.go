@@ -13,6 +13,7 @@ package handover
 
 import (
 	"errors"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -48,7 +49,12 @@ type Handover struct {
 
 	// Descriptors, or None. Without Listen the daemon binds the endpoint.
 	// Without Control and Life it makes its own, in its generation's directory.
+	// On Windows Life is a handle, and the other two are not used but the next.
 	Listen, Control, Life int
+
+	// On Windows, the handles of the instances of the endpoint's pipe and of the
+	// control endpoint's: in their place.
+	Instances, ControlInstances Handles
 
 	// PID is the process the variable is meant for, 0 for the first that reads
 	// it. The trampoline knows it, and foreign daemons' children, who inherit
@@ -60,11 +66,8 @@ type Handover struct {
 	IdleExit   time.Duration // 0: never
 }
 
-// Sock returns the endpoint's path, usable as a socket address.
-func (h Handover) Sock() string { return h.Addr + "/sock" }
-
 // GenPath returns the path of the generation's directory.
-func (h Handover) GenPath() string { return h.Dir + "/" + h.GenDir }
+func (h Handover) GenPath() string { return filepath.Join(h.Dir, h.GenDir) }
 
 // Encode returns the variable's value: the format's version, then a key=value
 // pair a line, so that a shell can add one.
@@ -94,6 +97,8 @@ func (h Handover) Encode() string {
 	fd("listen", h.Listen)
 	fd("control", h.Control)
 	fd("life", h.Life)
+	add("instances", string(h.Instances))
+	add("control_instances", string(h.ControlInstances))
 	if h.PID != 0 {
 		add("pid", strconv.Itoa(h.PID))
 	}
@@ -127,7 +132,7 @@ func Decode(s string) (Handover, error) {
 			return h, errors.New(Variable + ": " + k + ": " + err.Error())
 		}
 	}
-	if h.Service == "" || h.GenDir == "" || !strings.HasPrefix(h.Dir, "/") || !strings.HasPrefix(h.Addr, "/") {
+	if h.Service == "" || h.GenDir == "" || !filepath.IsAbs(h.Dir) || !filepath.IsAbs(h.Addr) {
 		return h, errors.New(Variable + " is incomplete")
 	}
 	return h, nil
@@ -157,6 +162,10 @@ func (h *Handover) set(k, v string) (err error) {
 		h.Control, err = parseFD(v)
 	case "life":
 		h.Life, err = parseFD(v)
+	case "instances":
+		h.Instances, err = parseHandles(v)
+	case "control_instances":
+		h.ControlInstances, err = parseHandles(v)
 	case "pid":
 		h.PID, err = strconv.Atoi(v)
 	case "version":
@@ -171,8 +180,48 @@ func (h *Handover) set(k, v string) (err error) {
 
 func parseFD(s string) (int, error) {
 	fd, err := strconv.Atoi(s)
-	if err == nil && (fd < FirstFD || fd >= FirstFD+16) {
+	if err == nil && !inherits(fd) {
 		return 0, errors.New("no descriptor that a broker hands over")
 	}
 	return fd, err
+}
+
+// maxHandles bounds the instances of a pipe.
+const maxHandles = 64
+
+// Handles are some handles as text, "" for none.
+type Handles string
+
+// HandlesOf makes Handles of their values.
+func HandlesOf[H ~uintptr](values []H) Handles {
+	var b strings.Builder
+	for i, v := range values {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(strconv.FormatUint(uint64(v), 10))
+	}
+	return Handles(b.String())
+}
+
+// List returns their values.
+func (h Handles) List() (values []uintptr) {
+	for part := range strings.SplitSeq(string(h), ",") {
+		if v, err := strconv.ParseUint(part, 10, 64); err == nil {
+			values = append(values, uintptr(v))
+		}
+	}
+	return values
+}
+
+func parseHandles(s string) (Handles, error) {
+	if strings.Count(s, ",") >= maxHandles {
+		return "", errors.New("more than " + strconv.Itoa(maxHandles) + " handles")
+	}
+	for part := range strings.SplitSeq(s, ",") {
+		if _, err := parseFD(part); err != nil {
+			return "", err
+		}
+	}
+	return Handles(s), nil
 }

@@ -26,6 +26,9 @@ var softLimits = []struct {
 
 func closeOnExec(fd int) { unix.CloseOnExec(fd) }
 
+// inherits reports whether a broker would hand that descriptor over.
+func inherits(fd int) bool { return fd >= FirstFD && fd < FirstFD+16 }
+
 // resetProcess undoes what the launching client's shell left on this process.
 func resetProcess() {
 	unix.Umask(Umask)

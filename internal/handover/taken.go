@@ -36,6 +36,11 @@ func init() {
 			closeOnExec(fd)
 		}
 	}
+	for _, handles := range []Handles{h.Instances, h.ControlInstances} {
+		for _, v := range handles.List() {
+			closeOnExec(int(v))
+		}
+	}
 	clearVariables()
 	resetProcess()
 }

@@ -28,11 +28,12 @@ import (
 
 // Names within a service's directory.
 const (
-	SockName    = "sock"    // the endpoint
-	KeepName    = "keep"    // second link to the endpoint's inode
-	CurrentName = "current" // link to the owning generation's directory
-	CtlName     = "ctl"     // a generation's control endpoint
+	SockName    = "sock"    // the endpoint; on Windows it has no name here
+	KeepName    = "keep"    // second link to the endpoint's inode; not on Windows
+	CurrentName = "current" // leads to the owning generation's directory
+	CtlName     = "ctl"     // a generation's control endpoint; on Windows it has no name here
 	LifeName    = "life"    // a generation's life lock
+	LockName    = "lock"    // the launch lock, where a directory cannot be locked (Windows)
 )
 
 // Directories beside the instances; instance names cannot begin with a dot.

@@ -55,6 +55,15 @@ func (e Env) Guess(instance, service string) []string {
 // Sock returns the endpoint's path, usable as a socket address.
 func (p Place) Sock() string { return p.Addr + "/" + SockName }
 
+// Ctl returns the control endpoint's address of a generation.
+func (p Place) Ctl(generation string) string { return p.Addr + "/" + generation + "/" + CtlName }
+
+// ReadCurrent returns the name of the generation's directory that current leads to, or
+// [fs.ErrNotExist]. It is a link (readlink(2)).
+func ReadCurrent(dir string) (string, error) {
+	return os.Readlink(filepath.Join(dir, CurrentName))
+}
+
 // roots are the candidates of this environment, the preferred first.
 func (e Env) roots() []string {
 	var roots []string

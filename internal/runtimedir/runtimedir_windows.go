@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"hash/fnv"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"golang.org/x/sys/windows"
 
 	"github.com/fastbind/fastbind/internal/owner"
+	"github.com/fastbind/fastbind/internal/sharing"
 )
 
 // On Windows every process of a user finds the same directory by the account alone, so
@@ -63,6 +65,40 @@ func (p Place) Sock() string {
 	root, instance := filepath.Split(filepath.Clean(instance))
 	return pipeName(filepath.Clean(root), instance, service)
 }
+
+// Ctl returns the control endpoint's pipe of a generation. Its length has a bound, as
+// those of names and of a generation's name have.
+func (p Place) Ctl(generation string) string { return p.Sock() + "+" + generation }
+
+// ReadCurrent returns the name of the generation's directory that current leads to, or
+// [fs.ErrNotExist]. It is a file that holds the name: links need a privilege here. It
+// is replaced as a whole, also while somebody reads it.
+func ReadCurrent(dir string) (string, error) {
+	f, err := sharing.Open(filepath.Join(dir, CurrentName), windows.FILE_GENERIC_READ, windows.OPEN_EXISTING, 0)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	b := make([]byte, maxCurrent)
+	n, err := f.Read(b)
+	if err != nil && err != io.EOF {
+		return "", err
+	}
+	return string(b[:n]), nil
+}
+
+// WriteCurrent makes current lead to a generation's directory. Only who holds the launch
+// lock does.
+func WriteCurrent(dir, generation string) error {
+	next := filepath.Join(dir, CurrentName+".new")
+	if err := os.WriteFile(next, []byte(generation), 0o600); err != nil {
+		return err
+	}
+	return sharing.Rename(next, filepath.Join(dir, CurrentName))
+}
+
+// maxCurrent bounds the name of a generation's directory.
+const maxCurrent = 256
 
 // pipeName names a service's pipe: readable, within 256 units (CreateNamedPipe) whatever
 // the root is, and without the backslash, which only a hash of the root can do. Paths
