@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -190,34 +189,25 @@ func accountHome() string {
 	return home
 }
 
-// An Endpoint is an address that clients dial: the path of a Unix socket. The
-// zero Endpoint is invalid.
+// An Endpoint is an address that clients dial: the path of a Unix socket, on Windows the
+// name of a pipe. The zero Endpoint is invalid.
 type Endpoint struct{ path string }
 
-// maxEndpoint is the longest path that every system takes as a socket address,
-// without its NUL (sun_path has 104 bytes on BSD, 108 on Linux).
-const maxEndpoint = 103
-
 // NewEndpoint makes an endpoint of the path of a Unix socket: absolute, clean,
-// without control characters and at most 103 bytes long. The error wraps
-// ErrInvalidEndpoint. Nothing needs to exist there.
+// without control characters and at most 103 bytes long; on Windows of a pipe's full name.
+// The error wraps ErrInvalidEndpoint. Nothing needs to exist there.
 func NewEndpoint(path string) (Endpoint, error) {
-	var reason string
-	switch {
-	case path == "":
-		reason = "it is empty"
-	case !filepath.IsAbs(path):
-		reason = "the path is not absolute"
-	case len(path) > maxEndpoint:
-		reason = "the path is longer than " + strconv.Itoa(maxEndpoint) + " bytes"
-	case strings.ContainsFunc(path, func(r rune) bool { return r < ' ' || r == 0x7f }):
+	reason := misnamed(path)
+	if strings.ContainsFunc(path, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 		reason = "the path has control characters"
-	case filepath.Clean(path) != path:
-		reason = "the path is not clean; use " + strconv.Quote(filepath.Clean(path))
-	default:
-		return Endpoint{path}, nil
 	}
-	return Endpoint{}, &endpointError{path, reason}
+	if path == "" {
+		reason = "it is empty"
+	}
+	if reason != "" {
+		return Endpoint{}, &endpointError{path, reason}
+	}
+	return Endpoint{path}, nil
 }
 
 type endpointError struct{ path, reason string }
@@ -228,8 +218,8 @@ func (e *endpointError) Error() string {
 
 func (e *endpointError) Is(target error) bool { return target == ErrInvalidEndpoint }
 
-// Path returns the path of the Unix socket. It fits into a socket address, so
-// any program can dial it.
+// Path returns the path of the Unix socket, or the pipe's name. It fits into a socket
+// address, so any program can dial it.
 func (e Endpoint) Path() string { return e.path }
 
 // String returns the path.

@@ -2,12 +2,9 @@ package control
 
 import (
 	"context"
-	"errors"
-	"net"
-	"os"
-	"syscall"
 	"time"
 
+	"github.com/fastbind/fastbind/internal/endpoint"
 	"github.com/fastbind/fastbind/internal/jsonlite"
 )
 
@@ -18,9 +15,9 @@ const (
 
 // giveOver answers Handover: the listener goes along with the reply's first byte
 // (SCM_RIGHTS, unix(7)). The peer is the successor from then on, until it hangs
-// up.
+// up. On Windows nothing goes along: the successor makes what it listens on.
 func giveOver(p *peer, c call) error {
-	conn, ok := p.conn.(*net.UnixConn)
+	conn, ok := p.conn.(*endpoint.Conn)
 	if !ok {
 		return p.fail(c, errHandoverRefused, "reason", "the connection carries no descriptors")
 	}
@@ -37,22 +34,7 @@ func giveOver(p *peer, c call) error {
 	if err := conn.SetWriteDeadline(time.Now().Add(p.server.writeTimeout)); err != nil {
 		return err
 	}
-	raw, err := succession.Listener.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var werr error
-	err = raw.Control(func(fd uintptr) {
-		var n int
-		// A short frame into an empty buffer: it is written whole.
-		if n, _, werr = conn.WriteMsgUnix(frame, rights(int(fd)), nil); werr == nil && n < len(frame) {
-			werr = errors.New("the reply was cut")
-		}
-	})
-	if err == nil {
-		err = werr
-	}
-	return err
+	return sendWith(conn, frame, succession.Listener)
 }
 
 // takeOver answers TakeOver, once the daemon does not accept any more.
@@ -67,7 +49,7 @@ func takeOver(p *peer, c call) error {
 // A Succession is a handover that is under way.
 type Succession struct {
 	// Listener is what is handed over. It stays the daemon's.
-	Listener syscall.Conn
+	Listener *endpoint.Listener
 
 	// TakeOver stops the daemon's accepting and returns when nothing is accepted
 	// any more.
@@ -78,51 +60,9 @@ type Succession struct {
 	End func()
 }
 
-// Handover asks the daemon for its listener, as its successor. The file is the
-// caller's. The daemon takes this connection for the successor's life: until it
-// is closed it neither ends by itself nor refuses anybody.
-func (c *Client) Handover(ctx context.Context) (*os.File, error) {
-	conn, ok := c.conn.(*net.UnixConn)
-	if !ok {
-		return nil, errors.New("the connection carries no descriptors")
-	}
-	r := &rightsReader{conn: conn}
-	c.frames.r = r
-	defer func() { c.frames.r = c.conn }()
-	err := c.ask(ctx, call{method: "io.fastbind.Daemon.Handover"}, false, heard)
-	if err == nil && r.file == nil {
-		err = errors.New("the daemon replied without its listener")
-	}
-	if err != nil && r.file != nil {
-		_ = r.file.Close()
-		return nil, err
-	}
-	return r.file, err
-}
-
 // TakeOver orders the daemon, which has handed its listener over on this
 // connection, to accept no more, and returns when it does not. The end of the
 // connection says that the takeover is done, or given up.
 func (c *Client) TakeOver(ctx context.Context) error {
 	return c.ask(ctx, call{method: "io.fastbind.Daemon.TakeOver"}, false, heard)
-}
-
-// A rightsReader reads a stream and keeps the first descriptor that comes along;
-// further ones are closed.
-type rightsReader struct {
-	conn *net.UnixConn
-	file *os.File
-}
-
-func (r *rightsReader) Read(p []byte) (int, error) {
-	oob := make([]byte, rightsSpace)
-	n, oobn, _, _, err := r.conn.ReadMsgUnix(p, oob)
-	for _, f := range filesIn(oob[:oobn]) {
-		if r.file == nil {
-			r.file = f
-		} else {
-			_ = f.Close()
-		}
-	}
-	return max(n, 0), err // of an error ReadMsgUnix says -1
 }

@@ -51,4 +51,3 @@ func TestHalfClosed(t *testing.T) {
 		conn.Close()
 	}
 }
-

@@ -67,6 +67,16 @@ func Classify(err error) Reach {
 	return Broken
 }
 
+// Yield: the queue is that of whoever has the listener, and both have.
+func Yield(*Listener) error { return nil }
+
+// BusyWhenShut says that a listener that was shut looks to clients like one whose queue
+// is full.
+const BusyWhenShut = false
+
+// QueueMoves says that who waits to be accepted is accepted by whoever listens next.
+const QueueMoves = true
+
 // MaxBacklog asks for the longest accept queue the system grants; the kernel
 // lowers it to its own limit (net.core.somaxconn).
 const MaxBacklog = 1 << 15

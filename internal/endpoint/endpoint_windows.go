@@ -112,6 +112,24 @@ func Adopt(name string, handles []uintptr) (*Listener, error) {
 	return held.Listen()
 }
 
+// Successor returns a listener of the name that lets nobody in before Relisten: a
+// successor's, while the generation before it serves.
+func Successor(name string) (*Listener, error) { return pipe.Closed(name, pipe.Queue) }
+
+// Relisten lets clients in again after Shut, or for the first time to a Successor. Nobody
+// else may serve the name.
+func Relisten(ln *Listener) error { return ln.Reopen() }
+
+// Yield lets nobody in any more: whoever listens at the name next has who comes, and who
+// has come already stays ours.
+func Yield(ln *Listener) error { return ln.Shut() }
+
+// BusyWhenShut: a name without a free instance looks alike, whatever the reason is.
+const BusyWhenShut = true
+
+// QueueMoves: who waits in the instances of one process is its own, whoever listens next.
+const QueueMoves = false
+
 // Shut refuses new connections; those that wait in the queue can still be accepted.
 func Shut(ln *Listener) error { return ln.Shut() }
 

@@ -172,8 +172,8 @@ func (e *Entry) lookCloser(dir, currentName string) {
 // answer says what a connect to a service's endpoint finds, by either name.
 func answer(dir string) endpoint.Reach {
 	best := endpoint.Absent
-	for _, name := range []string{runtimedir.SockName, runtimedir.KeepName} {
-		conn, reach, _ := endpoint.Connect(context.Background(), filepath.Join(dir, name))
+	for _, name := range endpointNames(dir) {
+		conn, reach, _ := endpoint.Connect(context.Background(), name)
 		if conn != nil {
 			_ = conn.Close()
 		}
@@ -208,7 +208,7 @@ func LeasesBefore(dir string, generation uint64) []record.Lease {
 
 // current returns the name of the generation that current leads to, "" if none.
 func current(dir string) string {
-	name, err := os.Readlink(filepath.Join(dir, runtimedir.CurrentName))
+	name, err := runtimedir.ReadCurrent(dir)
 	if err != nil || genNumber(name) == 0 {
 		return ""
 	}

@@ -300,7 +300,7 @@ func (b *Broker) lookAt(ctx context.Context, place runtimedir.Place, e Entry, as
 func askControl(ctx context.Context, place runtimedir.Place, name string, patience time.Duration) controlReply {
 	actx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	path := filepath.Join(place.Addr, name, runtimedir.CtlName)
+	path := place.Ctl(name)
 	for {
 		conn, reach, _ := endpoint.Connect(actx, path)
 		switch reach {

@@ -4,7 +4,7 @@
 //
 // Decisions are apart from effects. Machine is the protocol: a pure, comparable
 // state machine that names the next Step. The driver in this file runs it
-// against a system, the real one being in system_unix.go. What is safe about a
+// against a system, the real one being in system.go and its twins. What is safe about a
 // launch is in the order that Machine gives; what is true about the operating
 // system is in the effects.
 package launch
@@ -108,6 +108,10 @@ type Generation struct {
 	Dir        string // its directory
 	PID        int
 	BoundAfter time.Duration // launch start until the endpoint accepted
+
+	// Tied says what can end the daemon together with its launcher, "" if nothing of
+	// that kind is known. It is the job of Windows that lets nobody out (R20).
+	Tied string
 }
 
 // An Outlook is what came of Ensure.
@@ -116,7 +120,7 @@ type Outlook struct {
 	Result Result
 
 	// Conn is a connection that was made on the way, or nil. The caller owns it.
-	Conn *net.UnixConn
+	Conn *endpoint.Conn
 
 	// Launched is the generation this call launched, nil if it attached.
 	Launched *Generation
@@ -234,25 +238,19 @@ func expand(s string, fd int, sock string) string {
 // looked up in the contracted PATH, and checks that it can be executed.
 func program(def definition.Definition, contract []string) (string, error) {
 	name := def.Command[0]
-	if strings.Contains(name, "/") {
+	if isPath(name) {
 		if !filepath.IsAbs(name) {
 			return "", &os.PathError{Op: "exec", Path: name, Err: errRelative}
 		}
-		return name, executable(name)
+		return findExecutable(name)
 	}
-	var path string
-	for _, e := range contract {
-		if v, ok := strings.CutPrefix(e, "PATH="); ok {
-			path = v
-		}
-	}
+	path := pathOf(contract)
 	var last error = &os.PathError{Op: "exec", Path: name, Err: errNotInPath}
 	for _, dir := range filepath.SplitList(path) {
 		if !filepath.IsAbs(dir) {
 			continue // a daemon has no caller's directory to look in
 		}
-		p := filepath.Join(dir, name)
-		err := executable(p)
+		p, err := findExecutable(filepath.Join(dir, name))
 		if err == nil {
 			return p, nil
 		}

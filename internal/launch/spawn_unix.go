@@ -3,12 +3,12 @@
 package launch
 
 import (
-	"errors"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -86,6 +86,9 @@ type spawning struct {
 	pidfd int
 	phase []record.Line // of a foreign daemon, from its fork on
 }
+
+// close: a child's descriptors are copied as it is forked.
+func (*spawning) close() {}
 
 // prepareSpawn makes the arguments, environment and descriptors of the child.
 func (s *system) prepareSpawn() error {
@@ -191,14 +194,6 @@ func (s *system) spawn() Outcome {
 	return OK
 }
 
-// append adds to the generation's record and its copy.
-func (g *generation) append(lines ...record.Line) {
-	_ = record.Append(filepath.Join(g.dir, record.FileName), lines...)
-	if g.copy != "" {
-		_ = record.Append(g.copy, lines...)
-	}
-}
-
 // fork starts the child with an empty signal mask and no signal ignored,
 // whatever the host program's are. The mask is a thread's, so the fork gets a
 // thread that nobody else runs on; dispositions are the process's, so a signal
@@ -243,15 +238,25 @@ var ignorable = []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, sys
 
 var ignoredAtStart = slices.DeleteFunc(slices.Clone(ignorable), func(s os.Signal) bool { return !signal.Ignored(s) })
 
-// child is a daemon that this process forked.
-type child struct {
-	pid    int
-	handle *proc.Handle // nil where the system gave none; then only its pid is known
-	record string       // path of its generation's record
-}
-
 func newChild(pid, pidfd int, record string) *child {
 	return &child{pid: pid, record: record, handle: childHandle(pid, pidfd)}
 }
 
-var errNoHandle = errors.New("the system gives no handle on the process")
+// killChild ends our child, which is not reaped, so that its pid is nobody else's.
+func killChild(pid int) { _ = syscall.Kill(pid, syscall.SIGKILL) }
+
+// isPath: a name with a slash is no name to be found in PATH (exec(3)).
+func isPath(name string) bool { return strings.Contains(name, "/") }
+
+// pathOf is PATH in an environment.
+func pathOf(env []string) (path string) {
+	for _, e := range env {
+		if v, ok := strings.CutPrefix(e, "PATH="); ok {
+			path = v
+		}
+	}
+	return path
+}
+
+// findExecutable returns the path of the file that a command's path names.
+func findExecutable(path string) (string, error) { return path, executable(path) }

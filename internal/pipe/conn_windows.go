@@ -172,6 +172,17 @@ func (c *Conn) PeerPID() (pid int, err error) {
 	return pid, c.opError("ask", err)
 }
 
+// HungUp reports whether the other end is closed and all that it wrote is read. It reads
+// nothing and does not block. The error is that of a closed connection.
+func (c *Conn) HungUp() (hung bool, err error) {
+	err = c.s.use(func(h windows.Handle) error {
+		ok, _, err := peekNamedPipe.Call(uintptr(h), 0, 0, 0, 0, 0)
+		hung = ok == 0 && (err == windows.ERROR_BROKEN_PIPE || err == windows.ERROR_PIPE_NOT_CONNECTED)
+		return nil
+	})
+	return hung, c.opError("ask", err)
+}
+
 // opError gives err the form of the package's errors; nil and io.EOF stay what they are.
 func (c *Conn) opError(op string, err error) error {
 	if err == nil || err == io.EOF {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/windows"
@@ -32,12 +33,11 @@ type Listener struct {
 	ready chan *instance // those with a client; room for all
 	until deadline
 
-	stopped chan struct{} // closed when no more instances will be ready
-
-	mu    sync.Mutex // guards the fields below, and the instances
-	armed []*instance
-	rest  []*instance // after Shut: those with a client
-	state listenerState
+	mu      sync.Mutex // guards the fields below, and the instances
+	armed   []*instance
+	rest    []*instance // after Shut: those with a client
+	state   listenerState
+	stopped chan struct{} // closed when no more instances will be ready; another after Reopen
 }
 
 type listenerState uint8
@@ -48,9 +48,26 @@ const (
 	closed
 )
 
-func listen(name string, handles []windows.Handle) (*Listener, error) {
-	l := &Listener{name: name, n: len(handles), ready: make(chan *instance, len(handles)), stopped: make(chan struct{})}
+// Closed returns a listener in the state after Shut, to which nobody is connected: one
+// that waits for Reopen. n is as of [Claim].
+func Closed(name string, n int) (*Listener, error) {
+	if n < 1 || n > MaxQueue || !validName(name) {
+		return nil, pathError("listen on", name, syscall.EINVAL)
+	}
+	l := newListener(name, n)
+	l.state = shut
+	close(l.stopped)
+	return l, nil
+}
+
+func newListener(name string, n int) *Listener {
+	l := &Listener{name: name, n: n, ready: make(chan *instance, n), stopped: make(chan struct{})}
 	l.until.init()
+	return l
+}
+
+func listen(name string, handles []windows.Handle) (*Listener, error) {
+	l := newListener(name, len(handles))
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i, h := range handles {
@@ -93,9 +110,13 @@ func (l *Listener) AcceptPipe() (*Conn, error) {
 			return nil, l.opError("accept", os.ErrDeadlineExceeded)
 		default:
 		}
+		stopped := l.stoppedNow()
 		select {
-		case <-l.stopped:
-			return l.acceptRest()
+		case <-stopped:
+			if c, err := l.acceptRest(); c != nil || err != nil {
+				return c, err
+			}
+			continue // it was reopened
 		default:
 		}
 		if err := l.refill(); err != nil {
@@ -103,13 +124,19 @@ func (l *Listener) AcceptPipe() (*Conn, error) {
 		}
 		select {
 		case <-l.until.reached():
-		case <-l.stopped:
+		case <-stopped:
 		case in := <-l.ready:
 			if c, err := l.accept(in); c != nil || err != nil {
 				return c, err
 			}
 		}
 	}
+}
+
+func (l *Listener) stoppedNow() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.stopped
 }
 
 // accept makes a connection of an instance that was ready, and has the queue refilled
@@ -145,10 +172,14 @@ func (l *Listener) connection(in *instance) (*Conn, error) {
 	return c, nil
 }
 
-// acceptRest returns what was connected when Shut was called.
+// acceptRest returns what was connected when Shut was called. Nil and nil: it is shut no
+// more.
 func (l *Listener) acceptRest() (*Conn, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.state == serving {
+		return nil, nil
+	}
 	if len(l.rest) == 0 {
 		return nil, l.opError("accept", net.ErrClosed)
 	}
@@ -223,6 +254,33 @@ func (l *Listener) Shut() error {
 		l.rest = append(l.rest, in)
 	}
 	close(l.stopped)
+	return nil
+}
+
+// Reopen undoes a Shut: clients can connect again, beside the connections of whoever had
+// the name meanwhile, and those that were connected then are accepted first. That nobody
+// else serves the name is for the caller to see to. It does not block. On a listener that
+// serves it does nothing; after Close it is [net.ErrClosed]. Any other error leaves it
+// shut.
+func (l *Listener) Reopen() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch l.state {
+	case serving:
+		return nil
+	case closed:
+		return l.opError("listen", net.ErrClosed)
+	}
+	rest := l.rest
+	l.state, l.armed, l.rest = serving, slices.Clone(rest), nil
+	if err := l.refillLocked(); err != nil && len(l.armed) == len(rest) {
+		l.state, l.armed, l.rest = shut, nil, rest
+		return l.opError("listen", err)
+	}
+	for _, in := range rest {
+		l.ready <- in // it has room for all armed ones
+	}
+	l.stopped = make(chan struct{})
 	return nil
 }
 
