@@ -581,3 +581,146 @@ var strayHelper = reexec.Helper("stray", func(args []string) {
 	reexec.Check(err)
 	fmt.Println(a.pid, a.generation)
 })
+
+// slayerHelper launches, and ends the daemon as TerminateProcess does before the n-th step.
+var slayerHelper = reexec.Helper("slayer", func(args []string) {
+	n, err := strconv.Atoi(args[0])
+	reexec.Check(err)
+	s := helperService([]string{"LOAD=1h"})
+	slain := false
+	launch.OnStep = func(step launch.Step) {
+		if int(step) != n || slain {
+			return
+		}
+		slain = true
+		st, err := s.Status(context.Background())
+		reexec.Check(err)
+		h, err := windows.OpenProcess(windows.PROCESS_TERMINATE, false, uint32(st.PID))
+		reexec.Check(err)
+		reexec.Check(windows.TerminateProcess(h, 9))
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
+	defer cancel()
+	_, err = dialAndAsk(ctx, s)
+	var f *fastbind.Error
+	if !errors.As(err, &f) || !errors.Is(err, fastbind.ErrLaunchFailed) {
+		reexec.Check(fmt.Errorf("not a failed launch: %w", err))
+	}
+	fmt.Println(f.Stage, f.ExitStatus)
+})
+
+// TestDaemonKilledAtStep: TerminateProcess of the daemon before each step that its
+// launcher does after it has started it. The launcher has the reason, and the next dial
+// succeeds (I2, I4).
+func TestDaemonKilledAtStep(t *testing.T) {
+	for _, step := range []launch.Step{launch.StepCloseCopies, launch.StepUnlock, launch.StepDone} {
+		t.Run(step.String(), func(t *testing.T) {
+			world(t)
+			s := service(t)
+			p := start(t, slayerHelper, strconv.Itoa(int(step)))
+			if said := p.line(t); said != "adopt 9" && said != "load 9" {
+				t.Errorf("the launcher was told %q", said)
+			}
+			if err := p.cmd.Wait(); err != nil {
+				t.Error(err)
+			}
+			if a := mustAsk(t, s); a.generation != 2 {
+				t.Errorf("then it is %+v", a)
+			}
+		})
+	}
+}
+
+// byHandHelper is a daemon that a user has started.
+var byHandHelper = reexec.Helper("byhand", func([]string) {
+	daemon.Run[telling](daemon.For(fastbind.Service{Name: "telling"}))
+})
+
+// TestByHand: a daemon that is started by hand serves the service's clients, and a second
+// one is told that there is one.
+func TestByHand(t *testing.T) {
+	world(t)
+	s := service(t)
+	p := start(t, byHandHelper)
+	pid := awaitPhase(t, s, fastbind.Ready)
+	if pid != p.cmd.Process.Pid {
+		t.Errorf("the daemon is %d, and was started as %d", pid, p.cmd.Process.Pid)
+	}
+	if a := mustAsk(t, s); a.pid != pid {
+		t.Errorf("served by %+v", a)
+	}
+	again := reexec.Command(t, byHandHelper)
+	var said strings.Builder
+	again.Stderr = &said
+	if err := again.Run(); err == nil || !strings.Contains(said.String(), fastbind.ErrAlreadyBound.Error()) {
+		t.Errorf("the second one: %v, %q", err, said.String())
+	}
+	if err := s.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := p.cmd.Wait(); err != nil {
+		t.Errorf("it was stopped, and ends with %v", err)
+	}
+}
+
+// TestSelfBinder: with bind policy "daemon" the daemon claims the pipe itself, under its
+// launcher's lock.
+func TestSelfBinder(t *testing.T) {
+	world(t)
+	s := service(t)
+	s.Bind, s.BoundWithin = fastbind.BindDaemon, time.Minute
+	a := mustAsk(t, s)
+	if b := mustAsk(t, s); a != b {
+		t.Errorf("served by %+v and %+v", a, b)
+	}
+}
+
+// tiedHelper launches from within a job that lets nobody out.
+var tiedHelper = reexec.Helper("tied", func([]string) {
+	job, err := windows.CreateJobObject(nil, nil)
+	reexec.Check(err)
+	reexec.Check(windows.AssignProcessToJobObject(job, windows.CurrentProcess()))
+	a, err := dialAndAsk(context.Background(), helperService(nil))
+	reexec.Check(err)
+	fmt.Println(a.pid, a.generation)
+})
+
+// TestTied: a daemon that cannot leave its launcher's job says so where one looks for why
+// it has ended (R20).
+func TestTied(t *testing.T) {
+	world(t)
+	s := service(t)
+	p := start(t, tiedHelper)
+	said := p.line(t)
+	if err := p.cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if a := mustAsk(t, s); said != fmt.Sprint(a.pid, a.generation) {
+		t.Errorf("launched %q, then served by %+v", said, a)
+	}
+	st, err := s.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	journal, err := os.ReadFile(strings.TrimSuffix(st.Log, ".log") + ".journal")
+	if err != nil || !strings.Contains(string(journal), "in its starter's job") {
+		t.Errorf("the journal has %q, %v", journal, err)
+	}
+}
+
+// TestForeignIsRefused: what cannot be done is said at once, and nothing is left of it.
+func TestForeignIsRefused(t *testing.T) {
+	world(t)
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := fastbind.Service{Name: "foreign", Foreign: true, Command: []string{exe}}
+	_, err = fastbind.Dial(t.Context(), s)
+	if err == nil || !strings.Contains(err.Error(), "can inherit no listener on Windows") {
+		t.Errorf("%v", err)
+	}
+	if st, err := s.Status(t.Context()); err == nil && st.Alive() {
+		t.Errorf("%+v", st)
+	}
+}

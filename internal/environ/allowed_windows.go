@@ -1,10 +1,6 @@
 package environ
 
-import (
-	"strings"
-
-	"golang.org/x/sys/windows"
-)
+import "golang.org/x/sys/windows"
 
 // allowed are the variables every daemon gets if the client has them: those that say
 // who the user is and where things are, and those without which programs of Windows do
@@ -33,5 +29,14 @@ func defaultPath() string {
 	return system + ";" + root
 }
 
-// canonical is a variable's name as it is compared.
-func canonical(name string) string { return strings.ToUpper(name) }
+// canonical is a variable's name as it is compared. Beyond ASCII the system compares by a
+// table of its own.
+func canonical(name string) string {
+	b := []byte(name)
+	for i, c := range b {
+		if 'a' <= c && c <= 'z' {
+			b[i] = c - 'a' + 'A'
+		}
+	}
+	return string(b)
+}

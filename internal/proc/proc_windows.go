@@ -3,8 +3,10 @@ package proc
 import (
 	"errors"
 	"os"
+	"strconv"
 	"sync"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/windows"
 
@@ -18,7 +20,7 @@ import (
 // ours and takes nothing away.
 //
 // ID.Start is the creation time in 100 ns since 1601 by the wall clock. No two
-// processes with one number have the same, of whatever boot, so there is no BootID.
+// processes with one number have the same, of whatever boot, so an ID has no BootID.
 //
 // Signal sends SIGKILL, which is TerminateProcess with exit code 1, as that of package
 // os is; 0 asks only. Others are [errors.ErrUnsupported].
@@ -110,7 +112,21 @@ func startOf(p windows.Handle) (uint64, error) {
 	return uint64(created.HighDateTime)<<32 | uint64(created.LowDateTime), nil
 }
 
-func bootID() string { return "" }
+// bootID is when the kernel began to count, in 100 ns since 1601. Setting the clock moves
+// that time and its bias alike.
+var bootID = sync.OnceValue(func() string {
+	var now struct { // SYSTEM_TIMEOFDAY_INFORMATION
+		boot, current, zone int64
+		zoneID, _           uint32
+		bootBias, sleepBias int64
+	}
+	var n uint32
+	err := windows.NtQuerySystemInformation(windows.SystemTimeOfDayInformation, unsafe.Pointer(&now), uint32(unsafe.Sizeof(now)), &n)
+	if err != nil || now.boot == 0 {
+		return ""
+	}
+	return strconv.FormatInt(now.boot-now.bootBias, 10)
+})
 
 func setName(string) {}
 
