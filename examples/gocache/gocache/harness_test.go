@@ -36,13 +36,13 @@ func TestMain(m *testing.M) {
 var testRoot string // of this run: run-time files, state, the warm store
 
 func testMain(m *testing.M) int {
-	dir, err := os.MkdirTemp("/tmp", "gct")
+	dir, err := os.MkdirTemp(tempBase, "gct")
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
 	testRoot = dir
-	for k, v := range map[string]string{"FASTBIND_RUNTIME_DIR": "run", "XDG_STATE_HOME": "state", "TMPDIR": "tmp"} {
+	for k, v := range testDirs {
 		if err := os.Mkdir(filepath.Join(dir, v), 0o700); err != nil {
 			log.Fatal(err)
 		}

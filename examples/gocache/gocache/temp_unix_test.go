@@ -1,0 +1,9 @@
+//go:build !windows
+
+package gocache
+
+// tempBase is short: endpoints have paths.
+const tempBase = "/tmp"
+
+// testDirs are the directories of a test run, by the variables that lead to them.
+var testDirs = map[string]string{"FASTBIND_RUNTIME_DIR": "run", "XDG_STATE_HOME": "state", "TMPDIR": "tmp"}
