@@ -720,7 +720,7 @@ func TestForeignIsRefused(t *testing.T) {
 	}
 	s := fastbind.Service{Name: "foreign", Foreign: true, Command: []string{exe}}
 	_, err = fastbind.Dial(t.Context(), s)
-	if err == nil || !strings.Contains(err.Error(), "can inherit no listener on Windows") {
+	if !errors.Is(err, fastbind.ErrRefused) || !strings.Contains(err.Error(), "can inherit no listener on Windows") {
 		t.Errorf("%v", err)
 	}
 	if st, err := s.Status(t.Context()); err == nil && st.Alive() {

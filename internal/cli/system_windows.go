@@ -17,7 +17,15 @@ func openForReading(path string) (*os.File, error) { return os.Open(path) }
 
 func errnoName(e syscall.Errno) string { return e.Error() }
 
-func signalName(description string) string { return description }
+// signalName: those that Go knows here and a record may have.
+func signalName(description string) string {
+	for s, name := range map[syscall.Signal]string{syscall.SIGKILL: "SIGKILL", syscall.SIGTERM: "SIGTERM", syscall.SIGINT: "SIGINT"} {
+		if s.String() == description {
+			return name
+		}
+	}
+	return description
+}
 
 // hangup: a pipe has no half that could still be open when the other has ended.
 func hangup(*endpoint.Conn) (hung <-chan struct{}, unwatch func()) {

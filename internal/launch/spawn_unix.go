@@ -12,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/fastbind/fastbind/internal/definition"
 	"github.com/fastbind/fastbind/internal/handover"
 	"github.com/fastbind/fastbind/internal/proc"
 	"github.com/fastbind/fastbind/internal/record"
@@ -241,6 +242,9 @@ var ignoredAtStart = slices.DeleteFunc(slices.Clone(ignorable), func(s os.Signal
 func newChild(pid, pidfd int, record string) *child {
 	return &child{pid: pid, record: record, handle: childHandle(pid, pidfd)}
 }
+
+// launchable: whatever can be executed.
+func launchable(definition.Definition) error { return nil }
 
 // killChild ends our child, which is not reaped, so that its pid is nobody else's.
 func killChild(pid int) { _ = syscall.Kill(pid, syscall.SIGKILL) }

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/windows"
 
+	"github.com/fastbind/fastbind/internal/definition"
 	"github.com/fastbind/fastbind/internal/detach"
 	"github.com/fastbind/fastbind/internal/handover"
 	"github.com/fastbind/fastbind/internal/journal"
@@ -41,12 +42,17 @@ func (sp *spawning) close() {
 // exec that becomes the daemon, neither convention nor trampoline exist.
 var errForeignHere = errors.New("a daemon that knows nothing of fastbind can inherit no listener on Windows")
 
-// prepareSpawn makes the arguments, environment and handles of the child.
-func (s *system) prepareSpawn() error {
-	g, def := s.gen, s.b.Def
+// launchable says what cannot be launched here whatever it is.
+func launchable(def definition.Definition) error {
 	if def.Foreign {
 		return errForeignHere
 	}
+	return nil
+}
+
+// prepareSpawn makes the arguments, environment and handles of the child.
+func (s *system) prepareSpawn() error {
+	g, def := s.gen, s.b.Def
 	h := s.handover()
 	sp := &spawning{}
 	inherit := func(c *pipe.Copies, err error) (handover.Handles, error) {

@@ -434,6 +434,9 @@ func (s *system) executable() Outcome {
 	if s.mode == ByHand {
 		return OK
 	}
+	if err := launchable(s.b.Def); err != nil {
+		return s.refuse(s.b.fault(Refusal, StagePolicy, err))
+	}
 	if fi, err := os.Stat(s.b.Def.Dir); err != nil || !fi.IsDir() {
 		if err == nil {
 			err = &fs.PathError{Op: "chdir", Path: s.b.Def.Dir, Err: syscall.ENOTDIR}

@@ -112,10 +112,19 @@ func pipeName(root, instance, service string) string {
 }
 
 func (e Env) roots() []string {
-	if b := base(); b != "" {
-		return []string{filepath.Join(b, "run")}
+	if root := AccountRoot(); root != "" {
+		return []string{root}
 	}
 	return nil
+}
+
+// AccountRoot is the root of who has not set FASTBIND_RUNTIME_DIR, "" for an account
+// without a folder for local application data.
+func AccountRoot() string {
+	if b := base(); b != "" {
+		return filepath.Join(b, "run")
+	}
+	return ""
 }
 
 // anchors: there are no placements to be kept.
@@ -298,6 +307,26 @@ func (e Env) verifyState(root, dir string) *Refused {
 	}
 }
 
+// VerifyUnwritable refuses a file or directory that another user owns or can write to; nil if
+// it is neither.
+func VerifyUnwritable(path string) *Refused {
+	sd, err := security(path)
+	if err != nil {
+		return err
+	}
+	if err := verifyStep(path, sd); err != nil {
+		return err
+	}
+	other, aerr := access(sd, writes)
+	if aerr != nil {
+		return &Refused{Path: path, Reason: "its access list cannot be read", Err: aerr}
+	}
+	if other != "" {
+		return &Refused{Path: path, Reason: "its access list lets " + other + " write to it", Cure: "take that right away in its properties, or with icacls"}
+	}
+	return nil
+}
+
 // look returns the security of a directory. Links, junctions included, lead elsewhere, and
 // only where follow is set they may.
 func look(path string, follow bool) (*windows.SECURITY_DESCRIPTOR, *Refused) {
@@ -314,6 +343,10 @@ func look(path string, follow bool) (*windows.SECURITY_DESCRIPTOR, *Refused) {
 	case !fi.IsDir():
 		return nil, &Refused{Path: path, Reason: "it is not a directory"}
 	}
+	return security(path)
+}
+
+func security(path string) (*windows.SECURITY_DESCRIPTOR, *Refused) {
 	sd, err := windows.GetNamedSecurityInfo(path, windows.SE_FILE_OBJECT, windows.OWNER_SECURITY_INFORMATION|windows.DACL_SECURITY_INFORMATION)
 	if err != nil {
 		return nil, &Refused{Path: path, Reason: "its security cannot be read", Err: os.NewSyscallError("GetNamedSecurityInfo", err)}
