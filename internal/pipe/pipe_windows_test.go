@@ -720,6 +720,91 @@ func TestShutKeepsTheQueue(t *testing.T) {
 	wantGone(t, name)
 }
 
+// TestReopen: who was connected when the listener was shut is accepted first, and the name
+// has its queue again.
+func TestReopen(t *testing.T) {
+	const n = 4
+	name := newName()
+	ln := listenOn(t, name, n)
+	must(t, ln.Reopen()) // it serves: nothing to do
+	send(t, dial(t, name), "e")
+	must(t, ln.Shut())
+	must(t, ln.Reopen())
+	send(t, dial(t, name), "l")
+	for _, want := range []string{"e", "l"} {
+		wantRead(t, accept(t, ln), want)
+	}
+	wantFree(t, name, n)
+	must(t, ln.Close())
+	if err := ln.Reopen(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("after Close: %v", err)
+	}
+}
+
+// TestReopenGone: a name that has gone with its last connection is claimed anew.
+func TestReopenGone(t *testing.T) {
+	name := newName()
+	ln := listenOn(t, name, 2)
+	send(t, dial(t, name), "e")
+	must(t, ln.Shut())
+	c := accept(t, ln)
+	wantRead(t, c, "e")
+	must(t, c.Close())
+	wantGone(t, name)
+	must(t, ln.Reopen())
+	wantFree(t, name, 2)
+}
+
+// TestClosed: a listener that waits for Reopen has no clients before, and does not keep
+// another process from claiming the name.
+func TestClosed(t *testing.T) {
+	name := newName()
+	ln, err := Closed(name, 2)
+	must(t, err)
+	defer ln.Close()
+	if _, err := ln.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Accept = %v", err)
+	}
+	wantGone(t, name)
+	must(t, ln.Reopen())
+	c := dial(t, name)
+	send(t, c, "x")
+	wantRead(t, accept(t, ln), "x")
+	for _, bad := range []struct {
+		name string
+		n    int
+	}{{name, 0}, {name, MaxQueue + 1}, {"x", 1}} {
+		if _, err := Closed(bad.name, bad.n); !errors.Is(err, syscall.EINVAL) {
+			t.Errorf("Closed(%q, %d) = %v", bad.name, bad.n, err)
+		}
+	}
+}
+
+// TestHungUp: it is told of a client that has closed, once what it wrote is read, and of
+// none that is merely silent.
+func TestHungUp(t *testing.T) {
+	name := newName()
+	ln := listenOn(t, name, 1)
+	client := dial(t, name)
+	send(t, client, "x")
+	c := accept(t, ln)
+	if hung, err := c.HungUp(); hung || err != nil {
+		t.Errorf("a living client: %v, %v", hung, err)
+	}
+	wantRead(t, c, "x")
+	if hung, err := c.HungUp(); hung || err != nil {
+		t.Errorf("a silent client: %v, %v", hung, err)
+	}
+	must(t, client.Close())
+	if hung, err := c.HungUp(); !hung || err != nil {
+		t.Errorf("one that has closed: %v, %v", hung, err)
+	}
+	must(t, c.Close())
+	if _, err := c.HungUp(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("a closed connection: %v", err)
+	}
+}
+
 // TestJoin: beside a process that drains, another serves the name.
 func TestJoin(t *testing.T) {
 	name := newName()
