@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -61,11 +62,11 @@ func TestMain(m *testing.M) {
 			})
 		}
 	}
-	dir, err := os.MkdirTemp("/tmp", "fb")
+	dir, err := os.MkdirTemp(tempBase, "fb")
 	if err != nil {
 		log.Fatal(err)
 	}
-	os.Setenv("FASTBIND_RUNTIME_DIR", dir)
+	os.Setenv("FASTBIND_RUNTIME_DIR", filepath.Join(dir, "run"))
 	status := m.Run()
 	for _, s := range []fastbind.Service{greeterService, webService} {
 		if err := s.Stop(context.Background()); err != nil && !errors.Is(err, fastbind.ErrNoService) && !errors.Is(err, fastbind.ErrNotRunning) {
@@ -145,19 +146,6 @@ func ExampleService_ContextDialer() {
 	}
 	fmt.Println(withContextDialer(webService.ContextDialer))
 	// Output: <nil>
-}
-
-// Conditions are told apart with errors.Is; the rest is in the *Error.
-func ExampleError() {
-	_, err := fastbind.Dial(context.Background(), fastbind.Service{Name: "missing", Command: []string{"/no/such/program"}})
-	var fault *fastbind.Error
-	if errors.As(err, &fault) && errors.Is(err, fastbind.ErrLaunchFailed) {
-		fmt.Println("stage", fault.Stage)
-	}
-	fmt.Println(errors.Is(err, os.ErrNotExist))
-	// Output:
-	// stage executable
-	// true
 }
 
 // A daemon is stopped when its process has ended.
