@@ -3,6 +3,7 @@ package fastbind
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/fastbind/fastbind/internal/control"
 	"github.com/fastbind/fastbind/internal/definition"
+	"github.com/fastbind/fastbind/internal/endpoint"
 	"github.com/fastbind/fastbind/internal/launch"
 	"github.com/fastbind/fastbind/internal/proc"
 	"github.com/fastbind/fastbind/internal/runtimedir"
@@ -224,6 +226,27 @@ func (e Endpoint) Path() string { return e.path }
 
 // String returns the path.
 func (e Endpoint) String() string { return e.path }
+
+// Dial connects to whoever accepts at the endpoint, and launches nobody. It makes sure that
+// the peer is of our own uid, and is [fs.ErrPermission] if not. While the queue is full it
+// tries again, until ctx ends; it waits for nothing else, so that a missing daemon is an
+// error at once.
+func (e Endpoint) Dial(ctx context.Context) (net.Conn, error) {
+	for {
+		c, reach, err := endpoint.Connect(ctx, e.path)
+		if reach == endpoint.Reached {
+			return c, nil
+		}
+		if reach != endpoint.Busy {
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
 
 // Endpoint returns where clients of the service dial. Nothing needs to run
 // there; nothing is created. It blocks for a few look-ups of paths.

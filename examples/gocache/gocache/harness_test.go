@@ -48,6 +48,7 @@ func testMain(m *testing.M) int {
 		}
 		os.Setenv(k, filepath.Join(dir, v))
 	}
+	os.Setenv("FASTBIND_RUNTIME_DIR", filepath.Join(dir, "run")) // which fastbind makes, as private as it must be
 	// The race detector's runtime sleeps a second before each exit otherwise.
 	os.Setenv("GORACE", "atexit_sleep_ms=0")
 	return m.Run()

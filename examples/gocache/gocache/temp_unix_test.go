@@ -6,4 +6,4 @@ package gocache
 const tempBase = "/tmp"
 
 // testDirs are the directories of a test run, by the variables that lead to them.
-var testDirs = map[string]string{"FASTBIND_RUNTIME_DIR": "run", "XDG_STATE_HOME": "state", "TMPDIR": "tmp"}
+var testDirs = map[string]string{"XDG_STATE_HOME": "state", "TMPDIR": "tmp"}
