@@ -137,7 +137,9 @@ type goCommand struct {
 	in     io.WriteCloser
 	stderr bytes.Buffer
 
-	mu      sync.Mutex // guards the fields below, and writing
+	writing sync.Mutex // apart from mu: a full pipe must not keep responses from being read
+
+	mu      sync.Mutex // guards the fields below
 	next    int64
 	waiting map[int64]chan response
 	dead    bool
@@ -205,14 +207,17 @@ var errChildGone = errors.New("the child is gone")
 // start sends a request and returns where its response comes.
 func (g *goCommand) start(req request, body string) (<-chan response, error) {
 	ch := make(chan response, 1)
+	g.writing.Lock()
+	defer g.writing.Unlock()
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	if g.dead {
+		g.mu.Unlock()
 		return nil, errChildGone
 	}
 	g.next++
 	req.ID = g.next
 	g.waiting[req.ID] = ch
+	g.mu.Unlock()
 	b, err := json.Marshal(req)
 	if err != nil {
 		return nil, err
