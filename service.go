@@ -262,7 +262,11 @@ func (s Service) Endpoint() (Endpoint, error) {
 	if !errors.Is(err, runtimedir.ErrNotPlaced) {
 		return Endpoint{}, publicError(b.DirectoryFault(err))
 	}
-	return Endpoint{b.Env.Guess(b.Def.Instance, b.DirName())[0]}, nil
+	guess := b.Env.Guess(b.Def.Instance, b.DirName())
+	if len(guess) == 0 { // an account of Windows without a folder for what is its own
+		return Endpoint{}, publicError(b.DirectoryFault(err))
+	}
+	return Endpoint{guess[0]}, nil
 }
 
 // Start makes sure that the service's endpoint is bound, launching a daemon if

@@ -27,11 +27,6 @@ const (
 	budgetWindow   = 30 * time.Second
 )
 
-// newName is the temporary name under which a link is made before it is renamed
-// over another. It is fixed: only the lock's holder uses it, and what a killed
-// one left is removed by the next.
-const newName = "new"
-
 // genName is the name of a generation's directory: its number, digests of what a
 // dial may have to compare, the environment and the build, so that one readlink
 // of current tells it, and the boot-time clock in milliseconds. Numbers begin

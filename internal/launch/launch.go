@@ -15,7 +15,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -227,11 +226,6 @@ func (b *Broker) Note(root string, e journal.Event) {
 	}
 	e.Service, e.Instance = b.Def.Service, b.Def.Instance
 	_ = journal.Append(journalPath(state, b.DirName()), time.Now(), e)
-}
-
-// expand puts the inherited descriptor and the endpoint into a template.
-func expand(s string, fd int, sock string) string {
-	return strings.NewReplacer("{fd}", strconv.Itoa(fd), "{socket}", sock).Replace(s)
 }
 
 // program returns the path of the file that the definition's command names,

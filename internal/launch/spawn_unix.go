@@ -264,3 +264,8 @@ func pathOf(env []string) (path string) {
 
 // findExecutable returns the path of the file that a command's path names.
 func findExecutable(path string) (string, error) { return path, executable(path) }
+
+// expand puts the inherited descriptor and the endpoint into a template.
+func expand(s string, fd int, sock string) string {
+	return strings.NewReplacer("{fd}", strconv.Itoa(fd), "{socket}", sock).Replace(s)
+}

@@ -21,6 +21,11 @@ import (
 	"github.com/fastbind/fastbind/internal/runtimedir"
 )
 
+// newName is the temporary name under which a link is made before it is renamed
+// over another. It is fixed: only the lock's holder uses it, and what a killed
+// one left is removed by the next.
+const newName = "new"
+
 // openLocked opens what the launch lock is on: the service's directory itself.
 func openLocked(dir string) (*os.File, error) {
 	return os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
