@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"time"
 
 	"github.com/fastbind/fastbind"
 	"github.com/fastbind/fastbind/internal/endpoint"
@@ -41,6 +42,7 @@ func (c *Conn) raw() *endpoint.Conn { return c.Conn.(*endpoint.Conn) }
 func accept(ln *endpoint.Listener) (*endpoint.Conn, error) {
 	c, err := ln.AcceptPipe()
 	if errors.Is(err, net.ErrClosed) {
+		time.Sleep(minLack) // what follows it is about to be known
 		err = os.ErrDeadlineExceeded
 	}
 	return c, err

@@ -7,16 +7,20 @@ import (
 	"errors"
 	"net"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/fastbind/fastbind/internal/endpoint"
 	"github.com/fastbind/fastbind/internal/handover"
+	"github.com/fastbind/fastbind/internal/proc"
+	"github.com/fastbind/fastbind/internal/record"
+	"github.com/fastbind/fastbind/internal/runtimedir"
 )
 
 // A Hand is what a daemon that was started by hand holds after its launch.
 type Hand struct {
 	Listener net.Listener
-	Control  *net.UnixListener
+	Control  *endpoint.Listener
 	Life     *os.File
 	Handover handover.Handover
 }
@@ -34,8 +38,6 @@ func (s *system) outlook(Machine) (Outlook, error) {
 
 const selfExe = ""
 
-func executable(string) error { return errors.ErrUnsupported }
-
 func leadCurrent(*os.File, string, string) error { return errors.ErrUnsupported }
 
 // CreateLife makes a generation's life lock.
@@ -43,3 +45,34 @@ func CreateLife(string) (*os.File, error) { return nil, errors.ErrUnsupported }
 
 // BindControl binds a generation's control endpoint.
 func BindControl(string) (*endpoint.Socket, error) { return nil, errors.ErrUnsupported }
+
+func (b *Broker) connect(ctx context.Context, path string) (*endpoint.Conn, endpoint.Reach, error) {
+	return endpoint.Connect(ctx, path)
+}
+
+func (b *Broker) dirOf(string) string { return "" }
+
+func endpointNames(string) []string { return nil }
+
+func openLocked(string) (*os.File, error) { return nil, errors.ErrUnsupported }
+
+func lockedPath(dir string) string { return dir }
+
+func createCurrent(string, string) error { return errors.ErrUnsupported }
+
+// IsNamed reports whether a name of the endpoint leads to the listener.
+func IsNamed(string, record.Inode) bool { return false }
+
+func removeNamesLocked(string, record.Inode) {}
+
+func askToEnd(context.Context, runtimedir.Place, Entry, *proc.Handle, syscall.Signal) error {
+	return errors.ErrUnsupported
+}
+
+func removeAll(string) error { return errors.ErrUnsupported }
+
+func isPath(string) bool { return false }
+
+func pathOf([]string) string { return "" }
+
+func findExecutable(string) (string, error) { return "", errors.ErrUnsupported }
