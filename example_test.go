@@ -148,6 +148,36 @@ func ExampleService_ContextDialer() {
 	// Output: <nil>
 }
 
+// Who must not launch anybody dials the endpoint. Nobody there is an error.
+func ExampleEndpoint_Dial() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+
+	nobody, err := fastbind.Service{Name: "nobody"}.Endpoint()
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, err = nobody.Dial(ctx)
+	fmt.Println(errors.Is(err, os.ErrNotExist))
+
+	ep, err := greeterService.Start(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	conn, err := ep.Dial(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintln(conn, "fr")
+	answer, err := bufio.NewReader(conn).ReadString('\n')
+	fmt.Print(answer, err, "\n")
+	// Output:
+	// true
+	// bonjour
+	// <nil>
+}
+
 // A daemon is stopped when its process has ended.
 func ExampleService_Stop() {
 	ctx := context.Background()
