@@ -1,3 +1,8 @@
+//go:build !windows
+
+// The tests of this file ask the go command, which there is none of where the tests of
+// Windows run (internal/wine).
+
 package fastbind_test
 
 import (

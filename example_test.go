@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -61,11 +62,11 @@ func TestMain(m *testing.M) {
 			})
 		}
 	}
-	dir, err := os.MkdirTemp("/tmp", "fb")
+	dir, err := os.MkdirTemp(tempBase, "fb")
 	if err != nil {
 		log.Fatal(err)
 	}
-	os.Setenv("FASTBIND_RUNTIME_DIR", dir)
+	os.Setenv("FASTBIND_RUNTIME_DIR", filepath.Join(dir, "run"))
 	status := m.Run()
 	for _, s := range []fastbind.Service{greeterService, webService} {
 		if err := s.Stop(context.Background()); err != nil && !errors.Is(err, fastbind.ErrNoService) && !errors.Is(err, fastbind.ErrNotRunning) {
@@ -147,17 +148,34 @@ func ExampleService_ContextDialer() {
 	// Output: <nil>
 }
 
-// Conditions are told apart with errors.Is; the rest is in the *Error.
-func ExampleError() {
-	_, err := fastbind.Dial(context.Background(), fastbind.Service{Name: "missing", Command: []string{"/no/such/program"}})
-	var fault *fastbind.Error
-	if errors.As(err, &fault) && errors.Is(err, fastbind.ErrLaunchFailed) {
-		fmt.Println("stage", fault.Stage)
+// Who must not launch anybody dials the endpoint. Nobody there is an error.
+func ExampleEndpoint_Dial() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+
+	nobody, err := fastbind.Service{Name: "nobody"}.Endpoint()
+	if err != nil {
+		log.Fatal(err)
 	}
+	_, err = nobody.Dial(ctx)
 	fmt.Println(errors.Is(err, os.ErrNotExist))
+
+	ep, err := greeterService.Start(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	conn, err := ep.Dial(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintln(conn, "fr")
+	answer, err := bufio.NewReader(conn).ReadString('\n')
+	fmt.Print(answer, err, "\n")
 	// Output:
-	// stage executable
 	// true
+	// bonjour
+	// <nil>
 }
 
 // A daemon is stopped when its process has ended.

@@ -1,3 +1,7 @@
+//go:build !windows
+
+// What the documentation says is of no system, and is checked by the go command.
+
 package fastbind_test
 
 import (

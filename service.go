@@ -3,14 +3,15 @@ package fastbind
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/fastbind/fastbind/internal/control"
 	"github.com/fastbind/fastbind/internal/definition"
+	"github.com/fastbind/fastbind/internal/endpoint"
 	"github.com/fastbind/fastbind/internal/launch"
 	"github.com/fastbind/fastbind/internal/proc"
 	"github.com/fastbind/fastbind/internal/runtimedir"
@@ -196,34 +197,25 @@ func accountHome() string {
 	return home
 }
 
-// An Endpoint is an address that clients dial: the path of a Unix socket. The
-// zero Endpoint is invalid.
+// An Endpoint is an address that clients dial: the path of a Unix socket, on Windows the
+// name of a pipe. The zero Endpoint is invalid.
 type Endpoint struct{ path string }
 
-// maxEndpoint is the longest path that every system takes as a socket address,
-// without its NUL (sun_path has 104 bytes on BSD, 108 on Linux).
-const maxEndpoint = 103
-
 // NewEndpoint makes an endpoint of the path of a Unix socket: absolute, clean,
-// without control characters and at most 103 bytes long. The error wraps
-// ErrInvalidEndpoint. Nothing needs to exist there.
+// without control characters and at most 103 bytes long; on Windows of a pipe's full name.
+// The error wraps ErrInvalidEndpoint. Nothing needs to exist there.
 func NewEndpoint(path string) (Endpoint, error) {
-	var reason string
-	switch {
-	case path == "":
-		reason = "it is empty"
-	case !filepath.IsAbs(path):
-		reason = "the path is not absolute"
-	case len(path) > maxEndpoint:
-		reason = "the path is longer than " + strconv.Itoa(maxEndpoint) + " bytes"
-	case strings.ContainsFunc(path, func(r rune) bool { return r < ' ' || r == 0x7f }):
+	reason := misnamed(path)
+	if strings.ContainsFunc(path, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 		reason = "the path has control characters"
-	case filepath.Clean(path) != path:
-		reason = "the path is not clean; use " + strconv.Quote(filepath.Clean(path))
-	default:
-		return Endpoint{path}, nil
 	}
-	return Endpoint{}, &endpointError{path, reason}
+	if path == "" {
+		reason = "it is empty"
+	}
+	if reason != "" {
+		return Endpoint{}, &endpointError{path, reason}
+	}
+	return Endpoint{path}, nil
 }
 
 type endpointError struct{ path, reason string }
@@ -234,8 +226,8 @@ func (e *endpointError) Error() string {
 
 func (e *endpointError) Is(target error) bool { return target == ErrInvalidEndpoint }
 
-// Path returns the path of the Unix socket. It fits into a socket address, so
-// any program can dial it.
+// Path returns the path of the Unix socket, or the pipe's name. It fits into a socket
+// address, so any program can dial it.
 func (e Endpoint) Path() string { return e.path }
 
 // Further returns the endpoint that a service names in Endpoints, where e is the
@@ -244,6 +236,27 @@ func (e Endpoint) Further(name string) Endpoint { return Endpoint{e.path + "-" +
 
 // String returns the path.
 func (e Endpoint) String() string { return e.path }
+
+// Dial connects to whoever accepts at the endpoint, and launches nobody. It makes sure that
+// the peer is of our own uid, and is [fs.ErrPermission] if not. While the queue is full it
+// tries again, until ctx ends; it waits for nothing else, so that a missing daemon is an
+// error at once.
+func (e Endpoint) Dial(ctx context.Context) (net.Conn, error) {
+	for {
+		c, reach, err := endpoint.Connect(ctx, e.path)
+		if reach == endpoint.Reached {
+			return c, nil
+		}
+		if reach != endpoint.Busy {
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
 
 // Endpoint returns where clients of the service dial. Nothing needs to run
 // there; nothing is created. It blocks for a few look-ups of paths.
@@ -259,7 +272,11 @@ func (s Service) Endpoint() (Endpoint, error) {
 	if !errors.Is(err, runtimedir.ErrNotPlaced) {
 		return Endpoint{}, publicError(b.DirectoryFault(err))
 	}
-	return Endpoint{b.Env.Guess(b.Def.Instance, b.DirName())[0]}, nil
+	guess := b.Env.Guess(b.Def.Instance, b.DirName())
+	if len(guess) == 0 { // an account of Windows without a folder for what is its own
+		return Endpoint{}, publicError(b.DirectoryFault(err))
+	}
+	return Endpoint{guess[0]}, nil
 }
 
 // Start makes sure that the service's endpoint is bound, launching a daemon if

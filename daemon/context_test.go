@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"net"
-	"path/filepath"
 	"testing"
 	"time"
 )
@@ -11,14 +10,11 @@ import (
 // accepted returns both ends of a connection that a daemon's listener accepted.
 func accepted(t *testing.T) (client net.Conn, server *Conn) {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "s")
-	ul, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	ul, dial := listenForTest(t)
 	ln := newListener(ul, newNeed(0))
 	t.Cleanup(func() { _ = ln.Close() })
-	if client, err = net.Dial("unix", path); err != nil {
+	client, err := dial()
+	if err != nil {
 		t.Fatal(err)
 	}
 	c, err := ln.Accept()

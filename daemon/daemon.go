@@ -95,14 +95,7 @@ func Serve(serve func(context.Context, net.Listener) error, opts ...Option) {
 // Listen binds the endpoint and listens: what most backends' Bind returns. The
 // listener does not remove its name when it is closed; a name belongs to who
 // holds the launch lock.
-func Listen(ep fastbind.Endpoint) (net.Listener, error) {
-	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: ep.Path(), Net: "unix"})
-	if err != nil {
-		return nil, err
-	}
-	ln.SetUnlinkOnClose(false)
-	return ln, nil
-}
+func Listen(ep fastbind.Endpoint) (net.Listener, error) { return listenAt(ep.Path()) }
 
 // An Option changes how a daemon is run.
 type Option func(*options)

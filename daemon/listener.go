@@ -11,28 +11,7 @@ import (
 
 	"github.com/fastbind/fastbind/internal/endpoint"
 	"github.com/fastbind/fastbind/internal/generation"
-	"github.com/fastbind/fastbind/internal/peer"
 )
-
-// A Conn is a connection that a daemon accepted: a *net.UnixConn whose end the
-// SDK notices, because a drain waits for it.
-type Conn struct {
-	*net.UnixConn
-	ln *listener
-
-	// Guarded by ln.mu.
-	closed  bool
-	unwatch func()         // ends the watch for a hang-up, nil without one
-	ends    map[int]func() // end what ConnContext made
-	next    int            // key in ends
-}
-
-// Close closes the connection.
-func (c *Conn) Close() error {
-	err := c.UnixConn.Close()
-	c.ln.forget(c)
-	return err
-}
 
 // onEnd calls f once when the peer hangs up or the connection is closed, at once
 // if it is closed already, unless the returned function was called before.
@@ -50,7 +29,7 @@ func (c *Conn) onEnd(f func()) (cancel func()) {
 	c.next++
 	c.ends[key] = f
 	if c.unwatch == nil {
-		c.unwatch = watchHangup(c.UnixConn, c.end)
+		c.unwatch = watchHangup(c.raw(), c.end)
 	}
 	return func() {
 		c.ln.mu.Lock()
@@ -74,7 +53,7 @@ func (c *Conn) end() {
 // out a lack of descriptors, counts what it handed out, and during a drain
 // hands out what is queued before it says net.ErrClosed.
 type listener struct {
-	ul      *net.UnixListener
+	ul      *endpoint.Listener
 	need    *need         // is held for each open connection
 	drained chan struct{} // closed when the queue was found empty in a drain
 	asked   chan struct{} // Accept was called in a drain
@@ -88,7 +67,7 @@ type listener struct {
 	none     chan struct{} // closed when open is 0 in a drain
 }
 
-func newListener(ul *net.UnixListener, n *need) *listener {
+func newListener(ul *endpoint.Listener, n *need) *listener {
 	l := &listener{ul: ul, need: n, drained: make(chan struct{}), asked: make(chan struct{}, 1), none: make(chan struct{})}
 	l.accepted = sync.NewCond(&l.mu)
 	return l
@@ -121,7 +100,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		uc, err := l.next()
 		switch {
 		case err == nil:
-			if peer.Check(uc) != nil {
+			if endpoint.Check(uc) != nil {
 				_ = uc.Close() // not of our uid, or gone already
 				continue
 			}
@@ -137,11 +116,10 @@ func (l *listener) Accept() (net.Conn, error) {
 }
 
 func isLack(err error) bool {
-	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) ||
-		errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.ENOMEM) || errors.Is(err, syscall.ECONNABORTED)
+	return endpoint.IsLack(err) || errors.Is(err, syscall.ECONNABORTED)
 }
 
-func (l *listener) next() (*net.UnixConn, error) {
+func (l *listener) next() (*endpoint.Conn, error) {
 	switch entry := l.enter(); entry {
 	case generation.AcceptNext:
 		return l.acceptOne()
@@ -169,7 +147,7 @@ func (l *listener) next() (*net.UnixConn, error) {
 
 // ended is what Accept says when nothing is accepted any more.
 func (l *listener) ended() error {
-	return &net.OpError{Op: "accept", Net: "unix", Addr: l.ul.Addr(), Err: net.ErrClosed}
+	return &net.OpError{Op: "accept", Net: l.ul.Addr().Network(), Addr: l.ul.Addr(), Err: net.ErrClosed}
 }
 
 // enter waits until the gate is not paused and says what it lets Accept do. With
@@ -194,8 +172,8 @@ func (l *listener) enter() generation.Entry {
 }
 
 // acceptOne accepts for who has entered.
-func (l *listener) acceptOne() (*net.UnixConn, error) {
-	uc, err := l.ul.AcceptUnix()
+func (l *listener) acceptOne() (*endpoint.Conn, error) {
+	uc, err := accept(l.ul)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.inAccept--; l.inAccept == 0 {
@@ -282,14 +260,14 @@ func (l *listener) drain() {
 	_ = l.ul.SetDeadline(time.Unix(1, 0))
 }
 
-func (l *listener) track(uc *net.UnixConn) *Conn {
+func (l *listener) track(uc *endpoint.Conn) *Conn {
 	l.need.connect()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.open++; l.open == 1 && (l.gate.Draining || l.gate.Handed) {
 		l.none = make(chan struct{})
 	}
-	return &Conn{UnixConn: uc, ln: l}
+	return newConn(uc, l)
 }
 
 func (l *listener) forget(c *Conn) {

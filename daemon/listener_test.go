@@ -3,7 +3,6 @@ package daemon
 import (
 	"errors"
 	"net"
-	"path/filepath"
 	"testing"
 	"time"
 )
@@ -11,15 +10,11 @@ import (
 // TestDrainEndsPause: who waits in Accept while a successor takes over gets the queue
 // when that comes to nothing and the daemon drains.
 func TestDrainEndsPause(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "sock")
-	ul, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	ul, dial := listenForTest(t)
 	l := newListener(ul, newNeed(0))
 	defer l.Close()
 	l.pause()
-	queued, err := net.Dial("unix", path)
+	queued, err := dial()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 func TestMain(m *testing.M) { os.Exit(inDirectory(func() int { return reexec.Main(m) })) }
 
 func inDirectory(f func() int) int {
-	dir, err := os.MkdirTemp("/tmp", "fb")
+	dir, err := os.MkdirTemp(tempBase, "fb")
 	if err != nil {
 		log.Print(err)
 		return 1

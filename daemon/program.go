@@ -21,7 +21,6 @@ import (
 	"github.com/fastbind/fastbind/internal/endpoint"
 	"github.com/fastbind/fastbind/internal/handover"
 	"github.com/fastbind/fastbind/internal/launch"
-	"github.com/fastbind/fastbind/internal/peer"
 	"github.com/fastbind/fastbind/internal/proc"
 	"github.com/fastbind/fastbind/internal/record"
 )
@@ -84,8 +83,8 @@ func runProcess(p program, opts []Option) int {
 type stand struct {
 	inst     *Instance
 	handover *handover.Handover // nil: neither a broker nor by hand
-	listener *net.UnixListener  // nil: the backend binds
-	control  *net.UnixListener
+	listener *endpoint.Listener // nil: the backend binds
+	control  *endpoint.Listener
 	old      *control.Client // to the generation that is to be succeeded, or nil
 	life     *os.File        // the instance's, once there is one
 	within   time.Duration   // bound of a drain
@@ -111,7 +110,7 @@ func run(ctx context.Context, p program, opts []Option) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	if st.control != nil {
-		server := control.NewServer(st.inst, peer.Check)
+		server := control.NewServer(st.inst, endpoint.Check)
 		wg.Go(func() { _ = server.Serve(st.control) })
 		defer server.Close()
 	}
@@ -173,11 +172,8 @@ func adopt(ctx context.Context, p program, o options) (*stand, error) {
 func adoptHandover(h *handover.Handover, o options) (*stand, error) {
 	proc.SetName(h.Service)
 	st := &stand{handover: h, within: h.StopWithin}
-	var inherited *os.File
-	if h.Listen != handover.None {
-		inherited = os.NewFile(uintptr(h.Listen), "inherited listener")
-		defer inherited.Close() // after the verdict, if there is one
-	}
+	inherited := inheritedOf(h)
+	defer inherited.close() // after the verdict, if there is one
 	err := st.adoptDescriptors(h, inherited)
 	st.inst = newInstance(h, o)
 	capLog(st.inst.content)
@@ -196,7 +192,7 @@ func adoptHandover(h *handover.Handover, o options) (*stand, error) {
 // errFurther: a backend would leave those who connect there waiting for ever.
 var errFurther = errors.New("its definition has further endpoints, of which a daemon made with package daemon accepts none")
 
-func (st *stand) adoptDescriptors(h *handover.Handover, inherited *os.File) error {
+func (st *stand) adoptDescriptors(h *handover.Handover, inherited inherited) error {
 	if len(h.Further) > 0 {
 		return errFurther
 	}
@@ -211,17 +207,16 @@ func (st *stand) adoptDescriptors(h *handover.Handover, inherited *os.File) erro
 			return err
 		}
 	}
-	if inherited != nil {
-		if st.listener, err = endpoint.AdoptCopy(inherited); err != nil {
-			return err
-		}
+	if ln, err := inherited.listener(st.place().Sock()); err != nil {
+		return err
+	} else if ln != nil {
+		st.listener = ln
 	}
-	if h.Control != handover.None {
-		st.control, err = endpoint.Adopt(h.Control)
+	if st.control, err = inherited.control(st.place().Ctl(h.GenDir)); err != nil || st.control != nil {
 		return err
 	}
 	// Launched as a foreign daemon: its broker could not know better.
-	sock, err := launch.BindControl(h.Addr + "/" + h.GenDir)
+	sock, err := launch.BindControl(st.place().Ctl(h.GenDir))
 	if err != nil {
 		return err
 	}
@@ -232,7 +227,7 @@ func (st *stand) adoptDescriptors(h *handover.Handover, inherited *os.File) erro
 // adoptActivated takes the first listener that an init system handed down by
 // its own convention. Nobody keeps a record of such a daemon.
 func adoptActivated(fds []int, o options) (*stand, error) {
-	ln, err := endpoint.Adopt(fds[0])
+	ln, err := activated(fds[0])
 	if err != nil {
 		return nil, &stageError{launch.StageAdopt, err}
 	}
@@ -279,7 +274,7 @@ func byHand(ctx context.Context, p program, o options) (*stand, error) {
 	st := &stand{handover: &hand.Handover, life: hand.Life, within: hand.Handover.StopWithin}
 	st.inst = newInstance(st.handover, o)
 	st.inst.life = st.life
-	if st.listener, err = unixListener(hand.Listener); err == nil {
+	if st.listener, err = listenerOf(hand.Listener); err == nil {
 		st.control, err = hand.Control.Listener()
 	}
 	if err == nil {
@@ -294,15 +289,6 @@ func byHand(ctx context.Context, p program, o options) (*stand, error) {
 }
 
 var errForeign = errors.New("a daemon that is started by hand is a backend, and its service says that it is foreign")
-
-func unixListener(ln net.Listener) (*net.UnixListener, error) {
-	ul, ok := ln.(*net.UnixListener)
-	if !ok {
-		return nil, fmt.Errorf("%w: Bind returned a %T, not a *net.UnixListener", fastbind.ErrInvalidEndpoint, ln)
-	}
-	ul.SetUnlinkOnClose(false)
-	return ul, nil
-}
 
 func newInstance(h *handover.Handover, o options) *Instance {
 	i := &Instance{
@@ -319,7 +305,7 @@ func newInstance(h *handover.Handover, o options) *Instance {
 		i.dir = h.GenPath()
 		i.inode = h.Inode
 		i.content, _ = record.Content(filepath.Join(i.dir, record.FileName))
-		i.endpoint, _ = fastbind.NewEndpoint(h.Sock())
+		i.endpoint, _ = fastbind.NewEndpoint(placeOf(h).Sock())
 	}
 	version, build := buildVersion()
 	for _, v := range []string{o.version, h.Version, version} {
@@ -385,7 +371,8 @@ func executable() control.Executable {
 		return x
 	}
 	x.Size, x.MtimeNS = fi.Size(), fi.ModTime().UnixNano()
-	x.Device, x.Inode = fileID(fi)
+	id := endpoint.FileID(runningFile(path), fi)
+	x.Device, x.Inode = id.Dev, id.Ino
 	return x
 }
 
@@ -402,7 +389,7 @@ func (st *stand) live(ctx context.Context, p program) error {
 	st.inst.mu.Unlock()
 
 	if st.handover != nil {
-		handover.Keep(st.kept)
+		st.keep()
 	}
 	st.inst.giver.bound(ln, st.inst.stop)
 	if st.old != nil {
@@ -445,15 +432,6 @@ func (st *stand) live(ctx context.Context, p program) error {
 	return st.serve(ctx, p, ln, state, stranded)
 }
 
-// kept is what the daemon stands on.
-func (st *stand) kept() handover.Kept {
-	st.inst.mu.Lock()
-	defer st.inst.mu.Unlock()
-	h := *st.handover
-	h.Succeeds = "" // that is done
-	return handover.Kept{Handover: h, Listener: st.listener, ControlListener: st.control, LifeLock: st.inst.life}
-}
-
 func (i *Instance) later() bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -467,17 +445,17 @@ func (st *stand) bind(p program) error {
 	}
 	return guard(launch.StageBind, func() error {
 		if st.inst.endpoint == (fastbind.Endpoint{}) {
-			_, err := fastbind.NewEndpoint(st.handover.Sock())
+			_, err := fastbind.NewEndpoint(st.place().Sock())
 			return err
 		}
 		ln, err := p.bind(st.inst.endpoint)
 		if err != nil {
 			return err
 		}
-		if st.listener, err = unixListener(ln); err != nil {
+		if st.listener, err = listenerOf(ln); err != nil {
 			return err
 		}
-		st.handover.Inode, err = endpoint.Inode(st.inst.endpoint.Path())
+		st.handover.Inode, err = endpoint.Identity(st.inst.endpoint.Path())
 		return err
 	})
 }

@@ -13,7 +13,6 @@ import (
 	"github.com/fastbind/fastbind/internal/generation"
 	"github.com/fastbind/fastbind/internal/launch"
 	"github.com/fastbind/fastbind/internal/record"
-	"github.com/fastbind/fastbind/internal/runtimedir"
 )
 
 // A drain is what Serve's context carries for ConnContext.
@@ -68,22 +67,26 @@ func (st *stand) serve(ctx context.Context, p program, ln *listener, state any, 
 		asked = done
 	}
 	handedOn, replaced := st.inst.giver.drain()
-	switch {
-	case replaced && handedOn:
+	if handedOn && replaced {
 		st.ended = endedReplaced
-		ln.handOn()
 		done, end := context.WithCancel(ctx)
 		end()
 		asked = done
-	case handedOn:
+	}
+	// A queue that has moved on is its new owner's.
+	queue := !handedOn || !endpoint.QueueMoves
+	switch {
+	case queue:
+		st.refuseNew(ln)
+	case replaced:
+		ln.handOn()
+	default:
 		ln.handOn()
 		_ = ln.Close() // the broker's copy alone decides what becomes of the queue
-	default:
-		st.refuseNew(ln)
 	}
 	bound, stop := drainBound(asked, st.within)
 	defer stop()
-	if !handedOn {
+	if queue {
 		if err, ok := st.handOut(ln, served, bound); ok {
 			served <- err
 		}
@@ -169,6 +172,9 @@ func drainBound(ctx context.Context, within time.Duration) (<-chan struct{}, fun
 // who had connected by then is served.
 func (st *stand) refuseNew(ln *listener) {
 	if err := ln.refuse(); err == nil {
+		if endpoint.BusyWhenShut {
+			_ = st.inst.append(record.ShutLine())
+		}
 		return
 	}
 	if st.handover != nil && st.handover.Dir != "" {
@@ -187,7 +193,7 @@ const lingerAfterUnlink = 100 * time.Millisecond
 // the daemon.
 func (st *stand) watchNames() (<-chan struct{}, func()) {
 	stranded := make(chan struct{})
-	if st.handover == nil || st.handover.Dir == "" || st.handover.Inode.IsZero() {
+	if st.handover == nil || st.handover.Dir == "" || !known(st.handover.Inode) {
 		return stranded, func() {}
 	}
 	dir := st.handover.Dir
@@ -264,12 +270,4 @@ func (st *stand) found() bool {
 }
 
 // named reports whether a name leads to this daemon's listener.
-func (st *stand) named() bool {
-	for _, name := range []string{runtimedir.SockName, runtimedir.KeepName} {
-		inode, err := endpoint.Inode(filepath.Join(st.handover.Dir, name))
-		if err == nil && inode == st.handover.Inode {
-			return true
-		}
-	}
-	return false
-}
+func (st *stand) named() bool { return launch.IsNamed(st.handover.Dir, st.handover.Inode) }

@@ -96,6 +96,7 @@ func (g *giver) takeOver(successor chan struct{}) (holder string) {
 	t, pause := g.tenure.Order()
 	if g.tenure = t; pause {
 		g.ln.pause()
+		_ = endpoint.Yield(g.ln.ul) // or who has come waits until we know how it ends
 	}
 	if t.Hold == generation.NotHeld {
 		return ""
@@ -116,6 +117,9 @@ func (g *giver) end(successor chan struct{}) {
 		return
 	case generation.PartHandOn:
 		close(g.taken)
+		if !endpoint.QueueMoves {
+			return // who has queued here is served here, once it has loaded
+		}
 		g.ln.handOn()
 		if !g.tenure.Loaded {
 			g.stop()
@@ -221,7 +225,7 @@ func (g *giver) drain() (handedOn, replaced bool) {
 // the file system is no answer: two that both take it for a yes would both accept.
 func isOwner(h *handover.Handover) bool {
 	for again := readAgain; ; again-- {
-		target, err := os.Readlink(filepath.Join(h.Dir, runtimedir.CurrentName))
+		target, err := runtimedir.ReadCurrent(h.Dir)
 		if err == nil {
 			return target == h.GenDir
 		}
@@ -259,7 +263,7 @@ func (st *stand) succeedTo(h *handover.Handover) error {
 	if err != nil {
 		return errors.New("asking generation " + h.Succeeds + " for its listener: " + err.Error())
 	}
-	if st.listener, err = endpoint.AdoptFile(f); err != nil {
+	if st.listener, err = successor(f, st.place().Sock()); err != nil {
 		_ = c.Close()
 		return err
 	}
@@ -267,8 +271,10 @@ func (st *stand) succeedTo(h *handover.Handover) error {
 	return nil
 }
 
-func (st *stand) place() runtimedir.Place {
-	return runtimedir.Place{Dir: st.handover.Dir, Addr: st.handover.Addr}
+func (st *stand) place() runtimedir.Place { return placeOf(st.handover) }
+
+func placeOf(h *handover.Handover) runtimedir.Place {
+	return runtimedir.Place{Dir: h.Dir, Addr: h.Addr}
 }
 
 // takeOverWithin bounds the wait for the launch lock, which launchers hold for

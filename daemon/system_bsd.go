@@ -3,7 +3,6 @@
 package daemon
 
 import (
-	"io/fs"
 	"net"
 	"os"
 	"sync"
@@ -14,14 +13,6 @@ import (
 )
 
 func runningFile(path string) string { return path }
-
-func fileID(fi fs.FileInfo) (dev, ino uint64) {
-	st, ok := fi.Sys().(*syscall.Stat_t)
-	if !ok {
-		return 0, 0
-	}
-	return uint64(st.Dev), uint64(st.Ino) //nolint:unconvert // the widths differ between systems
-}
 
 // acceptQueued takes what is queued. The deadline that woke Accept is moved
 // into the near future: an empty queue lets it pass.

@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"io/fs"
 	"net"
 	"os"
 	"sync"
@@ -13,14 +12,6 @@ import (
 
 // runningFile is the file this process runs, whatever is at its path by now.
 func runningFile(string) string { return "/proc/self/exe" }
-
-func fileID(fi fs.FileInfo) (dev, ino uint64) {
-	st, ok := fi.Sys().(*syscall.Stat_t)
-	if !ok {
-		return 0, 0
-	}
-	return st.Dev, st.Ino
-}
 
 // acceptQueued accepts without waiting; syscall.EAGAIN is an empty queue. The
 // net package's own Accept looks at its deadline first.

@@ -126,8 +126,13 @@ func (s *service) join(r *run, now time.Duration) {
 	if reach != endpoint.Reached {
 		return
 	}
-	r.stall.ours = conn
-	r.unaccepted(conn)
+	ours, ok := any(conn).(*net.UnixConn)
+	if !ok { // a pipe, whose queue shows nothing
+		_ = conn.Close()
+		return
+	}
+	r.stall.ours = ours
+	r.unaccepted(ours)
 	if list, err := backlog.Waiting(descriptor(s.held.Socket().FD())); err == nil {
 		r.stall.Stall = backlog.Stall{}.Look(now, list)
 	}

@@ -189,7 +189,7 @@ func TestServiceJSON(t *testing.T) {
 	want := `{"service":"web","instance":"ci","variant":"0123","phase":"loading","generation":3,"pid":7,"version":"1",` +
 		`"endpoint":"/s","endpoints":{"a":"/sock-a","m":"/sock-m"},"started_at":"1970-01-01T00:00:01Z","uptime_seconds":90,"connections":0,"leases":null,"ends_in_seconds":null,"log":"/l",` +
 		`"progress":{"message":"index","fraction":0.5},"last_failure":{"stage":"load","status":0,"signal":"SIGKILL",` +
-		`"errno":"ENOENT","message":"\"web\" of instance \"ci\": failed in stage load: no such file or directory (signal: killed): ` +
+		`"errno":"` + errnoName(syscall.ENOENT) + `","message":"\"web\" of instance \"ci\": failed in stage load: ` + syscall.ENOENT.Error() + ` (signal: killed): ` +
 		`env: have a, want none, retry after ` + retry.Format(time.TimeOnly) + `","log_tail":["x <y>"],"log":"/l",` +
 		`"retry_at":"1970-01-01T00:00:03Z","service":"web","instance":"ci",` +
 		`"differences":[{"field":"env","have":"a","want":null}],"hint":"mend it"},` +
@@ -213,7 +213,7 @@ func TestJSONReplies(t *testing.T) {
 		{7, []string{"restart", "x"}}, {7, []string{"reset", "x"}}, {7, []string{"logs", "x"}}, {0, []string{"purge"}},
 		{7, []string{"purge", "x"}}, {0, []string{"version"}}, {0, []string{"doctor"}}, {0, []string{"validate", file}},
 		{5, []string{"validate", file + ".not"}}, {2, []string{"start"}}, {2, []string{"nonsense"}}, {2, []string{"stop"}},
-		{4, []string{"start", "x", "--", "/no/such/program"}},
+		{noProgram, []string{"start", "x", "--", "/no/such/program"}},
 	} {
 		status, out, errs := command(t, nil, append([]string{"--json"}, tt.args...)...)
 		if status != tt.status {
@@ -264,28 +264,6 @@ func TestErrorLines(t *testing.T) {
 		if diff := cmp.Diff(strings.Join(tt.want, "\n")+"\n", errs); diff != "" {
 			t.Errorf("%v: %s", tt.args, diff)
 		}
-	}
-}
-
-// R33, R34: a runtime directory that was asked for and cannot be used is
-// refused by every verb, never passed over.
-func TestUnusableRuntimeDir(t *testing.T) {
-	open := filepath.Join(t.TempDir(), "open")
-	if err := os.Mkdir(open, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	env := []string{"FASTBIND_RUNTIME_DIR=" + open}
-	for _, args := range [][]string{
-		{"status"}, {"status", "x"}, {"list"}, {"why", "x"}, {"stop", "x"}, {"stop", "--all"}, {"reset", "x"}, {"logs", "x"},
-		{"purge"}, {"purge", "x"}, {"start", "x"}, {"start", "x", "--", "/bin/true"}, {"dial", "x", "--", "/bin/true"}, {"restart", "x"},
-	} {
-		status, out, errs := command(t, env, args...)
-		if status != exitRefused || out != "" || !strings.Contains(errs, "its mode is 0755, not 0700") || !strings.Contains(errs, "hint: chmod 700 "+open) {
-			t.Errorf("%v: exit status %d, stdout %q, stderr %q", args, status, out, errs)
-		}
-	}
-	if status, out, _ := command(t, env, "doctor"); status != exitOther || !strings.Contains(out, "finding\t") {
-		t.Errorf("doctor: exit status %d, %q", status, out)
 	}
 }
 

@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/fastbind/fastbind/internal/endpoint"
 	"github.com/fastbind/fastbind/internal/launch"
 )
 
@@ -77,7 +77,7 @@ Where the definition comes from is the same as for start.`,
 // A connection carries stdin and stdout.
 type connection struct {
 	a       *app
-	conn    *net.UnixConn
+	conn    *endpoint.Conn
 	watched launch.Conn // conn, until the reply begins
 	broker  *launch.Broker
 }
@@ -175,7 +175,7 @@ func (c *connection) send() {
 	}
 	// An error is the daemon's end, which the reader sees too.
 	if err == nil || !dead(err) {
-		_ = c.conn.CloseWrite()
+		closeWrite(c.conn)
 	}
 }
 

@@ -286,6 +286,9 @@ func (a *app) ensure(ctx context.Context, p *plan, ready bool) (launched, error)
 			return l, b.DirectoryFault(err)
 		}
 	}
+	if l.generation != nil && l.generation.Tied != "" {
+		a.warn("the daemon is "+l.generation.Tied, "start it from outside of the job, or let the job's processes break away")
+	}
 	if l.generation == nil {
 		if err := a.checkAttached(p); err != nil {
 			return l, err

@@ -1,4 +1,4 @@
-//go:build !unix
+//go:build !unix && !windows
 
 package cli
 
@@ -14,6 +14,7 @@ func openForReading(path string) (*os.File, error)   { return os.Open(path) }
 func errnoName(e syscall.Errno) string               { return e.Error() }
 func signalName(description string) string           { return description }
 func hangup(*net.UnixConn) (<-chan struct{}, func()) { return nil, func() {} }
+func closeWrite(*net.UnixConn)                       {}
 func isTerminal(*os.File) bool                       { return false }
 func fileSystem(string) string                       { return "" }
 func terminalSize(*os.File) (int, int)               { return 0, 0 }

@@ -64,6 +64,9 @@ func hungUp(c *net.UnixConn, within time.Duration) bool {
 	return hung || err != nil
 }
 
+// closeWrite says that nothing more will be sent.
+func closeWrite(c *net.UnixConn) { _ = c.CloseWrite() }
+
 func errnoName(e syscall.Errno) string {
 	if name := unix.ErrnoName(e); name != "" {
 		return name

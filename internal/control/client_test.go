@@ -289,7 +289,7 @@ func TestWatchNonce(t *testing.T) {
 
 // A context that ends just when the reply comes leaves no deadline behind.
 func TestClientLateCancel(t *testing.T) {
-	dial := serveUnix(t, newState(Ready), nil)
+	dial := serveReal(t, newState(Ready), nil)
 	c := NewClient(dial())
 	defer func() { c.Close() }()
 	for range 300 {

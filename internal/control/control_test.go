@@ -8,15 +8,14 @@ import (
 	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/fastbind/fastbind/internal/endpoint"
 	"github.com/fastbind/fastbind/internal/varlink"
 )
 
@@ -285,23 +284,8 @@ const (
 	askWatch    = `{"method":"io.fastbind.Daemon.Identify","more":true}` + "\n"
 )
 
-// listen returns a Unix listener with a path short enough for every system.
-func listen(t *testing.T) *net.UnixListener {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "ctl")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir, "ctl"), Net: "unix"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ln
-}
-
-// serveUnix serves state on a real socket until the test ends.
-func serveUnix(t *testing.T, state State, check func(syscall.Conn) error) (dial func() net.Conn) {
+// serveReal serves state on a real endpoint until the test ends.
+func serveReal(t *testing.T, state State, check func(*endpoint.Conn) error) (dial func() net.Conn) {
 	t.Helper()
 	ln := listen(t)
 	s := NewServer(state, check)
@@ -313,7 +297,7 @@ func serveUnix(t *testing.T, state State, check func(syscall.Conn) error) (dial 
 		}
 	})
 	return func() net.Conn {
-		conn, err := net.Dial("unix", ln.Addr().String())
+		conn, err := dialTo(ln)
 		if err != nil {
 			t.Error(err)
 			runtime.Goexit()

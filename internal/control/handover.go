@@ -2,12 +2,9 @@ package control
 
 import (
 	"context"
-	"errors"
-	"net"
-	"os"
 	"path/filepath"
-	"syscall"
 
+	"github.com/fastbind/fastbind/internal/endpoint"
 	"github.com/fastbind/fastbind/internal/jsonlite"
 	"github.com/fastbind/fastbind/internal/varlink"
 )
@@ -31,13 +28,17 @@ func (s *Server) hold(p *varlink.Peer, c varlink.Call) error {
 	if f.Err != nil || holder != "" && !filepath.IsAbs(holder) || len(holder) >= maxPath {
 		return p.Fail(c, varlink.InvalidParameter, "parameter", "holder")
 	}
+	if !canBeHeld {
+		return p.Fail(c, errHandoverRefused, "reason", "this system has no listener that two processes hold")
+	}
 	return share(p, c, func() (*Succession, error) { return s.state.Hold(holder) })
 }
 
 // share gives the peer a copy of the listener, which goes along with the reply's
-// first byte (SCM_RIGHTS, unix(7)).
+// first byte (SCM_RIGHTS, unix(7)). On Windows nothing goes along: a successor makes
+// what it listens on.
 func share(p *varlink.Peer, c varlink.Call, with func() (*Succession, error)) error {
-	conn, ok := p.Conn().(*net.UnixConn)
+	conn, ok := p.Conn().(*endpoint.Conn)
 	if !ok {
 		return p.Fail(c, errHandoverRefused, "reason", "the connection carries no descriptors")
 	}
@@ -54,22 +55,7 @@ func share(p *varlink.Peer, c varlink.Call, with func() (*Succession, error)) er
 	if err := p.BeginReply(); err != nil {
 		return err
 	}
-	raw, err := succession.Listener.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var werr error
-	err = raw.Control(func(fd uintptr) {
-		var n int
-		// A short frame into an empty buffer: it is written whole.
-		if n, _, werr = conn.WriteMsgUnix(frame, rights(int(fd)), nil); werr == nil && n < len(frame) {
-			werr = errors.New("the reply was cut")
-		}
-	})
-	if err == nil {
-		err = werr
-	}
-	return err
+	return sendWith(conn, frame, succession.Listener)
 }
 
 // takeOver answers TakeOver, once the daemon does not accept any more.
@@ -88,7 +74,7 @@ func takeOver(p *varlink.Peer, c varlink.Call) error {
 // A Succession is a handover that is under way, or a broker's hold.
 type Succession struct {
 	// Listener is what is handed over. It stays the daemon's.
-	Listener syscall.Conn
+	Listener *endpoint.Listener
 
 	// TakeOver stops the daemon's accepting and returns when nothing is accepted
 	// any more; nil of a hold. holder is the directory of the broker that holds the
@@ -98,39 +84,6 @@ type Succession struct {
 	// End says that the successor's connection has ended. If the successor has
 	// taken over, the daemon drains; else it goes on alone, and accepts again.
 	End func()
-}
-
-// Handover asks the daemon for its listener, as its successor. The file is the
-// caller's. The daemon takes this connection for the successor's life: until it
-// is closed it neither ends by itself nor refuses anybody.
-func (c *Client) Handover(ctx context.Context) (*os.File, error) {
-	return c.share(ctx, varlink.Call{Method: "io.fastbind.Daemon.Handover"})
-}
-
-// Hold asks the daemon for its listener, as the standing broker that holds it. The
-// file is the caller's. Until this connection is closed, the daemon leaves its queue
-// to the caller when it ends, and does not shut the listener down. holder is the
-// directory of the broker's generation, whose life lock shows that the broker lives.
-func (c *Client) Hold(ctx context.Context, holder string) (*os.File, error) {
-	return c.share(ctx, varlink.Call{Method: "io.fastbind.Daemon.Hold",
-		Parameters: jsonlite.Object(jsonlite.Member{Name: "holder", Value: jsonlite.String(holder)})})
-}
-
-func (c *Client) share(ctx context.Context, request varlink.Call) (*os.File, error) {
-	conn, ok := c.wire.Conn().(*net.UnixConn)
-	if !ok {
-		return nil, errors.New("the connection carries no descriptors")
-	}
-	r := &rightsReader{conn: conn}
-	err := c.of(c.wire.AskThrough(ctx, r, request, false, nil))
-	if err == nil && r.file == nil {
-		err = errors.New("the daemon replied without its listener")
-	}
-	if err != nil && r.file != nil {
-		_ = r.file.Close()
-		return nil, err
-	}
-	return r.file, err
 }
 
 // TakeOver orders the daemon, which has handed its listener over on this
@@ -144,24 +97,4 @@ func (c *Client) TakeOver(ctx context.Context) (holder string, err error) {
 		return false, f.Err
 	})
 	return holder, err
-}
-
-// A rightsReader reads a stream and keeps the first descriptor that comes along;
-// further ones are closed.
-type rightsReader struct {
-	conn *net.UnixConn
-	file *os.File
-}
-
-func (r *rightsReader) Read(p []byte) (int, error) {
-	oob := make([]byte, rightsSpace)
-	n, oobn, _, _, err := r.conn.ReadMsgUnix(p, oob)
-	for _, f := range filesIn(oob[:oobn]) {
-		if r.file == nil {
-			r.file = f
-		} else {
-			_ = f.Close()
-		}
-	}
-	return max(n, 0), err // of an error ReadMsgUnix says -1
 }

@@ -53,7 +53,7 @@ func TestHandover(t *testing.T) {
 	state := newState(Ready)
 	var f fakeSuccession
 	state.succession = f.of(service)
-	dial := serveUnix(t, state, nil)
+	dial := serveReal(t, state, nil)
 
 	c := NewClient(dial())
 	file, err := c.Handover(t.Context())
@@ -105,7 +105,7 @@ func TestHandover(t *testing.T) {
 func TestHandoverRefused(t *testing.T) {
 	state := newState(Ready)
 	state.refuse = errors.New("there is a successor already")
-	dial := serveUnix(t, state, nil)
+	dial := serveReal(t, state, nil)
 	c := NewClient(dial())
 	defer c.Close()
 	if _, err := c.Identify(t.Context(), "n"); err != nil { // the server has accepted

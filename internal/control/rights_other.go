@@ -1,11 +1,21 @@
-//go:build !unix
+//go:build !unix && !windows
 
 package control
 
-import "os"
+import (
+	"context"
+	"errors"
+	"os"
 
-const rightsSpace = 0
+	"github.com/fastbind/fastbind/internal/endpoint"
+)
 
-func rights(int) []byte { return nil }
+func sendWith(*endpoint.Conn, []byte, *endpoint.Listener) error { return errors.ErrUnsupported }
 
-func filesIn([]byte) []*os.File { return nil }
+// Handover answers errors.ErrUnsupported.
+func (c *Client) Handover(context.Context) (*os.File, error) { return nil, errors.ErrUnsupported }
+
+const canBeHeld = false
+
+// Hold answers errors.ErrUnsupported.
+func (c *Client) Hold(context.Context, string) (*os.File, error) { return nil, errors.ErrUnsupported }

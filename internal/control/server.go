@@ -1,8 +1,7 @@
 package control
 
 import (
-	"syscall"
-
+	"github.com/fastbind/fastbind/internal/endpoint"
 	"github.com/fastbind/fastbind/internal/varlink"
 )
 
@@ -54,8 +53,9 @@ type Server struct {
 
 // NewServer returns a server that answers with state. It runs check on every
 // opened connection before it reads a byte of it, and closes the connection if
-// check returns an error or if the connection is no socket; check must not block. With a nil check whoever can connect is answered.
-func NewServer(state State, check func(syscall.Conn) error) *Server {
+// check returns an error or if the connection is not one that an endpoint's listener
+// has accepted; check must not block. With a nil check whoever can connect is answered.
+func NewServer(state State, check func(*endpoint.Conn) error) *Server {
 	s := &Server{state: state}
 	s.Server = varlink.NewServer(varlink.Service{
 		Info: func() varlink.Info {
@@ -63,7 +63,7 @@ func NewServer(state State, check func(syscall.Conn) error) *Server {
 			return varlink.Info{Product: id.Service, Version: id.Version}
 		},
 		Interfaces: []varlink.Interface{{Name: "io.fastbind.Daemon", Description: daemonDescription, Methods: s.methods()}},
-		Check:      check,
+		Check:      varlink.CheckOf(check),
 		End: func(p *varlink.Peer) {
 			if succession, ok := p.Data.(*Succession); ok {
 				succession.End()

@@ -11,11 +11,11 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/fastbind/fastbind/internal/endpoint"
 	"github.com/fastbind/fastbind/internal/jsonlite"
 	"github.com/fastbind/fastbind/internal/varlink"
 )
@@ -357,28 +357,10 @@ func TestSlowReader(t *testing.T) {
 	})
 }
 
-// printf '…\0' | nc -N: the question is answered though no more will come.
-func TestHalfClosed(t *testing.T) {
-	dial := serveUnix(t, newState(Loading), nil)
-	for _, ask := range []string{askIdentify, askWatch, askIdentify + askIdentify} {
-		conn := dial().(*net.UnixConn)
-		if _, err := io.WriteString(conn, strings.ReplaceAll(ask, "\n", "\x00")); err != nil {
-			t.Fatal(err)
-		}
-		conn.CloseWrite()
-		conn.SetReadDeadline(time.Now().Add(time.Minute))
-		text, err := io.ReadAll(conn)
-		if want := strings.Count(ask, "\n"); err != nil || bytes.Count(text, []byte{0}) != want {
-			t.Errorf("%q is answered with %q, %v", ask, text, err)
-		}
-		conn.Close()
-	}
-}
-
 func TestCheck(t *testing.T) {
 	refused := errors.New("refused")
 	var checked atomic.Int32
-	dial := serveUnix(t, newState(Ready), func(conn syscall.Conn) error {
+	dial := serveReal(t, newState(Ready), func(*endpoint.Conn) error {
 		if checked.Add(1) == 1 {
 			return refused
 		}
@@ -403,7 +385,7 @@ func TestCheck(t *testing.T) {
 func TestCheckNeedsUnix(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &bubble{T: t, ln: newPipeListener()}
-		s := NewServer(newState(Ready), func(syscall.Conn) error { return nil })
+		s := NewServer(newState(Ready), func(*endpoint.Conn) error { return nil })
 		go s.Serve(b.ln)
 		defer s.Close()
 		b.dial().over()
@@ -514,7 +496,7 @@ func TestAcceptErrors(t *testing.T) {
 	inBubble(t, Loading, func(t *testing.T, b *bubble) {
 		start := time.Now()
 		for range 12 {
-			b.ln.accepts <- &net.OpError{Op: "accept", Err: os.NewSyscallError("accept", syscall.EMFILE)}
+			b.ln.accepts <- &net.OpError{Op: "accept", Err: os.NewSyscallError("accept", lacks[0])}
 		}
 		watcher := b.dial()
 		if took := time.Since(start); took < time.Second || took > time.Minute {
@@ -532,7 +514,7 @@ func TestAcceptErrors(t *testing.T) {
 		// Serve may not return while it waits to accept again.
 		s, ln := NewServer(b.state, nil), newPipeListener()
 		go func() { b.served <- s.Serve(ln) }()
-		ln.accepts <- syscall.ENOMEM
+		ln.accepts <- lacks[1]
 		synctest.Wait()
 		s.Close()
 		if err := <-b.served; err != nil {
@@ -545,7 +527,7 @@ func TestAcceptErrors(t *testing.T) {
 // until the server closes.
 func TestConcurrentPeers(t *testing.T) {
 	state := newState(Loading)
-	dial := serveUnix(t, state, nil)
+	dial := serveReal(t, state, nil)
 	gate := make(chan struct{})
 	var askers, watchers sync.WaitGroup
 	for range 24 {

@@ -87,7 +87,7 @@ type Definition struct {
 	Foreign bool
 
 	Bind Bind
-	Dir  string // working directory; "" is /
+	Dir  string // working directory; "" is /, on Windows the root of the system's drive
 
 	// Env extends the environment contract: NAME passes the client's value,
 	// NAME=VALUE sets one.
@@ -126,7 +126,7 @@ func (d Definition) Complete() Definition {
 	d.Instance = cmpOr(d.Instance, "default")
 	d.Bind = Bind(cmpOr(string(d.Bind), string(BindBroker)))
 	d.EnvPolicy = EnvPolicy(cmpOr(string(d.EnvPolicy), string(EnvIgnore)))
-	d.Dir = cmpOr(d.Dir, "/")
+	d.Dir = cmpOr(d.Dir, defaultDir())
 	if d.BoundWithin == 0 {
 		d.BoundWithin = DefaultBoundWithin
 	}
@@ -232,7 +232,7 @@ func (d Definition) Check() error {
 	if !slices.Contains([]EnvPolicy{EnvIgnore, EnvCoexist, EnvRefuse}, d.EnvPolicy) {
 		return &Invalid{Field: "env_policy", Value: string(d.EnvPolicy), Reason: `use "ignore", "coexist" or "refuse"`}
 	}
-	if !strings.HasPrefix(d.Dir, "/") {
+	if !isAbs(d.Dir) {
 		return &Invalid{Field: "dir", Value: d.Dir, Reason: "use an absolute path: a daemon has no caller's directory"}
 	}
 	if strings.IndexByte(d.Dir, 0) >= 0 {

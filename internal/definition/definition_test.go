@@ -4,6 +4,7 @@ import (
 	"errors"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -24,7 +25,7 @@ func further(names ...string) func(*Definition) {
 
 func TestComplete(t *testing.T) {
 	want := Definition{
-		Service: "gocache", Instance: "default", Command: []string{"gocached"}, Bind: BindBroker, Dir: "/", EnvPolicy: EnvIgnore,
+		Service: "gocache", Instance: "default", Command: []string{"gocached"}, Bind: BindBroker, Dir: defaultDir(), EnvPolicy: EnvIgnore,
 		BoundWithin: 500 * time.Millisecond, AdoptWithin: 10 * time.Second, StopWithin: 10 * time.Second,
 		HangAfter: 30 * time.Second, OnHang: HangReplace, OnVersion: VersionIgnore,
 	}
@@ -86,9 +87,9 @@ func TestCheck(t *testing.T) {
 		{func(d *Definition) { d.EnvPolicy = EnvRefuse }, ""},
 		{func(d *Definition) { d.Dir = "work" }, `invalid dir "work": use an absolute path: a daemon has no caller's directory`},
 		{func(d *Definition) { d.Dir = "" }, `invalid dir: use an absolute path: a daemon has no caller's directory`},
-		{func(d *Definition) { d.Dir = "/a\x00" }, `invalid dir "/a\x00": it contains a NUL byte`},
-		{func(d *Definition) { d.Dir = "/" + strings.Repeat("d", 4095) }, `invalid dir: the path is longer than 4095 bytes`},
-		{func(d *Definition) { d.Dir = "/" + strings.Repeat("d", 4094) }, ""},
+		{func(d *Definition) { d.Dir = defaultDir() + "a\x00" }, `invalid dir ` + strconv.Quote(defaultDir()+"a\x00") + `: it contains a NUL byte`},
+		{func(d *Definition) { d.Dir = defaultDir() + strings.Repeat("d", 4096-len(defaultDir())) }, `invalid dir: the path is longer than 4095 bytes`},
+		{func(d *Definition) { d.Dir = defaultDir() + strings.Repeat("d", 4095-len(defaultDir())) }, ""},
 		{func(d *Definition) { d.Env = []string{"GOFLAGS", "A=b", "_x9=", "A=b=c"} }, ""},
 		{func(d *Definition) { d.Env = []string{""} }, `invalid env: use NAME=VALUE`},
 		{func(d *Definition) { d.Env = []string{"=x"} }, `invalid env "=x": use NAME=VALUE`},
@@ -175,7 +176,7 @@ func TestCheckOrder(t *testing.T) {
 	var fields []string
 	for _, fix := range []func(){
 		func() {}, func() { d.Service = "s" }, func() { d.Instance = "i" }, func() { d.Command = []string{"c"} },
-		func() { d.Bind = BindBroker }, func() { d.EnvPolicy = EnvIgnore }, func() { d.Dir = "/" },
+		func() { d.Bind = BindBroker }, func() { d.EnvPolicy = EnvIgnore }, func() { d.Dir = defaultDir() },
 	} {
 		fix()
 		var inv *Invalid
@@ -194,7 +195,7 @@ func TestCheckOrder(t *testing.T) {
 func full() Definition {
 	return Definition{
 		Service: "gocache", Instance: "ci", Command: []string{"gocached", "", "--flag", "a b", `"q"`, "line\nbreak"}, Self: true, Foreign: true,
-		Bind: BindDaemon, Dir: "/srv", Env: []string{"GOFLAGS", "A=b c"}, EnvPolicy: EnvRefuse, FDEnv: []string{"F={fd}", "S={socket}"},
+		Bind: BindDaemon, Dir: defaultDir() + "srv", Env: []string{"GOFLAGS", "A=b c"}, EnvPolicy: EnvRefuse, FDEnv: []string{"F={fd}", "S={socket}"},
 		Endpoints: []string{"admin", "metrics"},
 		Version:   "1.2.3", BoundWithin: 123 * time.Millisecond, AdoptWithin: 7*time.Second + time.Nanosecond, StopWithin: 90 * time.Second,
 		IdleExit: 10 * time.Minute, HangAfter: 12 * time.Second, OnHang: HangReport,

@@ -1,9 +1,19 @@
-// Package endpoint connects to, binds and names Unix sockets, one system call
-// at a time, and tells apart what a failed connect means.
+// Package endpoint connects to, binds and names the sockets or pipes that clients dial,
+// one system call at a time, and tells apart what a failed connect means.
 //
 // Only two answers say that nobody can accept at a name: there is none, or it
 // is refused. A full queue is an answer of somebody who lives (REQUIREMENT R8),
 // and a denied one says nothing about the daemon at all.
+//
+// On Windows an endpoint is a named pipe (package pipe). What differs:
+//
+//   - Binding and listening is one act: who claims the name has clients from then on.
+//   - The name is gone when the last process that holds an instance of it is, and not
+//     before: nobody can delete it, and no stale one is left. So there is no second
+//     link to it, and no inode by which a listener knows its name.
+//   - A listener that was shut looks like one whose queue is full, as long as it has
+//     connections.
+//   - A connection has no half: who closes it closes both directions.
 package endpoint
 
 import (
@@ -12,10 +22,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"strconv"
-	"syscall"
 
-	"github.com/fastbind/fastbind/internal/peer"
 	"github.com/fastbind/fastbind/internal/record"
 )
 
@@ -33,84 +40,38 @@ const (
 	Broken               // any other fault, descriptors or memory exhausted
 )
 
-// Connect connects to the socket at path and checks the peer. It makes one
-// attempt and does not block: a local connect succeeds, or fails, at once.
-// The error is that of the attempt, nil only with Reached.
-func Connect(ctx context.Context, path string) (*net.UnixConn, Reach, error) {
-	var d net.Dialer
-	conn, err := d.DialUnix(ctx, "unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		return nil, Classify(err), err
-	}
-	if err := peer.Check(conn); err != nil {
-		_ = conn.Close()
-		if errors.Is(err, fs.ErrPermission) {
-			return nil, Foreign, err
-		}
-		return nil, Broken, err
-	}
-	return conn, Reached, nil
-}
+// Connect connects to the endpoint at path, on Windows the name of a pipe, and checks
+// the peer. It makes one attempt and does not block: a local connect succeeds, or
+// fails, at once. The error is that of the attempt, nil only with Reached.
+func Connect(ctx context.Context, path string) (*Conn, Reach, error) { return connect(ctx, path) }
 
-// Classify says what a failed connect found (connect(2), unix(7)).
-func Classify(err error) Reach {
-	errno, ok := errors.AsType[syscall.Errno](err)
-	if !ok {
-		return Broken
-	}
-	switch errno {
-	case syscall.ENOENT, syscall.ENOTDIR:
-		return Absent
-	case syscall.ECONNREFUSED, syscall.ENOTSOCK, syscall.EPROTOTYPE:
-		// A file that is no stream socket accepts as little as a dead one.
-		return Refused
-	case syscall.EAGAIN, syscall.EINPROGRESS, syscall.EALREADY:
-		return Busy
-	case syscall.EACCES, syscall.EPERM:
-		return Denied
-	}
-	return Broken
-}
+// Check returns nil if the peer of a connection that was accepted is of our own uid. On
+// Windows it always does: package pipe checks before it hands out the first byte.
+func Check(c *Conn) error { return check(c) }
 
-// MaxBacklog asks for the longest accept queue the system grants; the kernel
-// lowers it to its own limit (net.core.somaxconn).
-const MaxBacklog = 1 << 15
+// PeerPID returns the process id of a connection's peer, as the system noted it: of who
+// listened last, and on Windows of who made the instance of the pipe. 0 is unknown; the
+// error is net.ErrClosed of a closed connection.
+func PeerPID(c net.Conn) (int, error) { return peerPID(c) }
 
-// Inode returns the inode at path, without following a link there.
-func Inode(path string) (record.Inode, error) {
-	fi, err := os.Lstat(path)
-	if err != nil {
-		return record.Inode{}, err
-	}
-	i, ok := inodeOf(fi)
-	if !ok {
-		return i, &fs.PathError{Op: "inode", Path: path, Err: errors.ErrUnsupported}
-	}
-	return i, nil
-}
+// Inode returns the inode at path, without following a link there. On Windows it is the
+// volume's serial number and the file's index.
+func Inode(path string) (record.Inode, error) { return inodeAt(path) }
 
-// InodeIn returns the inode that a Stat or Lstat found.
-func InodeIn(fi fs.FileInfo) (i record.Inode, ok bool) { return inodeOf(fi) }
+// FileID returns the inode of a file that os.Stat of path has found, zero where there
+// is none.
+func FileID(path string, fi fs.FileInfo) record.Inode { return fileID(path, fi) }
 
 // InodeOf returns the inode of an open file.
-func InodeOf(f *os.File) (record.Inode, error) {
-	fi, err := f.Stat()
-	if err != nil {
-		return record.Inode{}, err
-	}
-	i, ok := inodeOf(fi)
-	if !ok {
-		return i, &fs.PathError{Op: "inode", Path: f.Name(), Err: errors.ErrUnsupported}
-	}
-	return i, nil
-}
+func InodeOf(f *os.File) (record.Inode, error) { return inodeOfFile(f) }
 
-// A Socket is a bound Unix socket, owned by who bound it. It is not safe for
-// concurrent use. Nothing here ever unlinks its name.
-type Socket struct{ fd int }
+// Identity returns what tells the listener at an endpoint's name from one that has the
+// name later: the inode of the socket. A pipe needs none, and has zero: its name can
+// be nobody else's as long as somebody holds an instance of it.
+func Identity(path string) (record.Inode, error) { return identity(path) }
 
-// FD returns the descriptor, close-on-exec, valid until Close or Listener.
-func (s *Socket) FD() int { return s.fd }
+// Close closes the socket.
+func (s *Socket) Close() error { return s.close() }
 
 func sysError(op, path string, err error) error {
 	if err == nil {
@@ -119,4 +80,13 @@ func sysError(op, path string, err error) error {
 	return &fs.PathError{Op: op, Path: path, Err: err}
 }
 
-func fileName(fd int) string { return "socket " + strconv.Itoa(fd) }
+// IsLack reports whether the system has no descriptor or memory for a connection now: a
+// later try may succeed.
+func IsLack(err error) bool {
+	for _, lack := range lacks {
+		if errors.Is(err, lack) {
+			return true
+		}
+	}
+	return false
+}

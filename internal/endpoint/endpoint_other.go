@@ -1,4 +1,4 @@
-//go:build !unix
+//go:build !unix && !windows
 
 package endpoint
 
@@ -17,7 +17,7 @@ func Bind(path string) (*Socket, error) { return nil, sysError("bind", path, err
 
 func (s *Socket) Listen() error { return errors.ErrUnsupported }
 
-func (s *Socket) Close() error { return nil }
+func (s *Socket) close() error { return nil }
 
 func Adopt(int) (*net.UnixListener, error) { return nil, errors.ErrUnsupported }
 
@@ -28,24 +28,9 @@ func AdoptFile(f *os.File) (*net.UnixListener, error) {
 	return nil, errors.Join(f.Close(), errors.ErrUnsupported)
 }
 
-// TakeFile makes a Socket of a listener's file.
-func TakeFile(f *os.File) (*Socket, error) { return nil, errors.Join(f.Close(), errors.ErrUnsupported) }
-
-func (s *Socket) File(string) (*os.File, error) { return nil, errors.ErrUnsupported }
-
-func (s *Socket) Shut() error { return errors.ErrUnsupported }
-
-func (s *Socket) Waits() bool { return false }
-
 // Relisten makes this process the one named as the listener's.
 func Relisten(*net.UnixListener) error { return errors.ErrUnsupported }
 
 func (s *Socket) Listener() (*net.UnixListener, error) { return nil, errors.ErrUnsupported }
 
 func Shut(*net.UnixListener) error { return errors.ErrUnsupported }
-
-func (s *Socket) Copy() (*Socket, error) { return nil, errors.ErrUnsupported }
-
-func (s *Socket) Discard() error { return errors.ErrUnsupported }
-
-func (s *Socket) IsShut() bool { return false }

@@ -68,8 +68,7 @@ func (s *Socket) File(name string) (*os.File, error) {
 	return os.NewFile(uintptr(c.fd), name), nil
 }
 
-// Close closes the socket.
-func (s *Socket) Close() error {
+func (s *Socket) close() error {
 	if s.fd < 0 {
 		return nil
 	}

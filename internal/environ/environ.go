@@ -4,6 +4,8 @@
 // A daemon outlives the client that launched it and serves others, so it gets
 // an allow-list of variables that say where and who the user is, what the
 // definition names, and nothing else.
+//
+// On Windows names have no case: they are contracted in upper case.
 package environ
 
 import (
@@ -15,12 +17,6 @@ import (
 	"github.com/fastbind/fastbind/internal/definition"
 	"github.com/fastbind/fastbind/internal/record"
 )
-
-// allowed are the variables every daemon gets if the client has them.
-var allowed = []string{"HOME", "USER", "LOGNAME", "PATH", "SHELL", "LANG", "TZ", "TMPDIR"}
-
-// allowedPrefixes are families of such variables.
-var allowedPrefixes = []string{"LC_", "XDG_"}
 
 // ofSession belong to one login session, or to one start of one program in it
 // (the token): the daemon belongs to none (pam_systemd(8), xdg-activation).
@@ -41,6 +37,7 @@ func Contract(client, env []string, account Account) []string {
 		if !ok || name == "" {
 			continue
 		}
+		name = canonical(name)
 		has[name] = value
 		if isAllowed(name) {
 			vars[name] = value
@@ -48,7 +45,7 @@ func Contract(client, env []string, account Account) []string {
 	}
 	for _, e := range env {
 		name, value, valued := strings.Cut(e, "=")
-		if !valued {
+		if name = canonical(name); !valued {
 			if value, valued = has[name]; !valued {
 				continue
 			}
@@ -57,7 +54,7 @@ func Contract(client, env []string, account Account) []string {
 	}
 	for _, d := range []struct{ name, value string }{
 		{"HOME", account.Home}, {"USER", account.Name}, {"LOGNAME", account.Name},
-		{"SHELL", account.Shell}, {"PATH", defaultPath},
+		{"SHELL", account.Shell}, {"PATH", defaultPath()},
 	} {
 		if vars[d.name] == "" && d.value != "" {
 			vars[d.name] = d.value
@@ -85,10 +82,6 @@ func insert(list []string, s string) []string {
 	list[i] = s
 	return list
 }
-
-// defaultPath is what login gives when nobody says otherwise (ENV_SUPATH's
-// directories, which are the same for every uid).
-const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 func isAllowed(name string) bool {
 	if slices.Contains(allowed, name) {

@@ -13,6 +13,7 @@ package handover
 
 import (
 	"errors"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -48,6 +49,7 @@ type Handover struct {
 
 	// Descriptors, or None. Without Listen the daemon binds the endpoint.
 	// Without Control and Life it makes its own, in its generation's directory.
+	// On Windows Life is a handle, and the other two are not used but the next.
 	Listen, Control, Life int
 
 	// Holder is the directory of the standing broker's generation that has the
@@ -58,6 +60,10 @@ type Handover struct {
 	// foreign daemons take them, by systemd's convention; one that finds them here
 	// is none, and says so.
 	Further []Further
+
+	// On Windows, the handles of the instances of the endpoint's pipe and of the
+	// control endpoint's: in their place.
+	Instances, ControlInstances Handles
 
 	// PID is the process the variable is meant for, 0 for the first that reads
 	// it. The trampoline knows it, and foreign daemons' children, who inherit
@@ -75,11 +81,8 @@ type Further struct {
 	FD   int
 }
 
-// Sock returns the endpoint's path, usable as a socket address.
-func (h Handover) Sock() string { return h.Addr + "/sock" }
-
 // GenPath returns the path of the generation's directory.
-func (h Handover) GenPath() string { return h.Dir + "/" + h.GenDir }
+func (h Handover) GenPath() string { return filepath.Join(h.Dir, h.GenDir) }
 
 // Encode returns the variable's value: the format's version, then a key=value
 // pair a line, so that a shell can add one.
@@ -112,6 +115,8 @@ func (h Handover) Encode() string {
 		add("further", f.Name+":"+strconv.Itoa(f.FD))
 	}
 	add("holder", h.Holder)
+	add("instances", string(h.Instances))
+	add("control_instances", string(h.ControlInstances))
 	if h.PID != 0 {
 		add("pid", strconv.Itoa(h.PID))
 	}
@@ -145,7 +150,7 @@ func Decode(s string) (Handover, error) {
 			return h, errors.New(Variable + ": " + k + ": " + err.Error())
 		}
 	}
-	if h.Service == "" || h.GenDir == "" || !strings.HasPrefix(h.Dir, "/") || !strings.HasPrefix(h.Addr, "/") {
+	if h.Service == "" || h.GenDir == "" || !filepath.IsAbs(h.Dir) || !filepath.IsAbs(h.Addr) {
 		return h, errors.New(Variable + " is incomplete")
 	}
 	return h, nil
@@ -184,6 +189,10 @@ func (h *Handover) set(k, v string) (err error) {
 		if f.FD, err = parseFD(fd); err == nil {
 			h.Further = append(h.Further, f)
 		}
+	case "instances":
+		h.Instances, err = parseHandles(v)
+	case "control_instances":
+		h.ControlInstances, err = parseHandles(v)
 	case "pid":
 		h.PID, err = strconv.Atoi(v)
 	case "version":
@@ -198,8 +207,48 @@ func (h *Handover) set(k, v string) (err error) {
 
 func parseFD(s string) (int, error) {
 	fd, err := strconv.Atoi(s)
-	if err == nil && fd < FirstFD {
+	if err == nil && !inherits(fd) {
 		return 0, errors.New("no descriptor that a broker hands over")
 	}
 	return fd, err
+}
+
+// maxHandles bounds the instances of a pipe.
+const maxHandles = 64
+
+// Handles are some handles as text, "" for none.
+type Handles string
+
+// HandlesOf makes Handles of their values.
+func HandlesOf[H ~uintptr](values []H) Handles {
+	var b strings.Builder
+	for i, v := range values {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(strconv.FormatUint(uint64(v), 10))
+	}
+	return Handles(b.String())
+}
+
+// List returns their values.
+func (h Handles) List() (values []uintptr) {
+	for part := range strings.SplitSeq(string(h), ",") {
+		if v, err := strconv.ParseUint(part, 10, 64); err == nil {
+			values = append(values, uintptr(v))
+		}
+	}
+	return values
+}
+
+func parseHandles(s string) (Handles, error) {
+	if strings.Count(s, ",") >= maxHandles {
+		return "", errors.New("more than " + strconv.Itoa(maxHandles) + " handles")
+	}
+	for part := range strings.SplitSeq(s, ",") {
+		if _, err := parseFD(part); err != nil {
+			return "", err
+		}
+	}
+	return Handles(s), nil
 }

@@ -1,7 +1,9 @@
-//go:build !unix
+//go:build !unix && !windows
 
 package handover
 
 func closeOnExec(int) {}
 
 func resetProcess() {}
+
+func inherits(int) bool { return false }

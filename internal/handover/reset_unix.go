@@ -30,6 +30,9 @@ func closeOnExec(fd int) { unix.CloseOnExec(fd) }
 // process that is to become one calls it.
 func Reset() { resetProcess() }
 
+// inherits reports whether a broker would hand that descriptor over.
+func inherits(fd int) bool { return fd >= FirstFD }
+
 // resetProcess undoes what the launching client's shell left on this process.
 func resetProcess() {
 	unix.Umask(Umask)

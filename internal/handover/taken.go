@@ -39,6 +39,11 @@ func init() {
 	for _, f := range h.Further {
 		closeOnExec(f.FD)
 	}
+	for _, handles := range []Handles{h.Instances, h.ControlInstances} {
+		for _, v := range handles.List() {
+			closeOnExec(int(v))
+		}
+	}
 	clearVariables()
 	resetProcess()
 }

@@ -13,7 +13,6 @@ import (
 	"math"
 	"os"
 	"strconv"
-	"syscall"
 	"time"
 
 	"github.com/fastbind/fastbind/internal/jsonlite"
@@ -99,7 +98,7 @@ func Append(path string, now time.Time, e Event) error {
 // whatever the umask is. It opens nothing but a regular file: an outsider's FIFO
 // is not waited for, a link not followed, a device not touched.
 func Open(path string, access int) (*os.File, error) {
-	f, err := os.OpenFile(path, access|os.O_APPEND|os.O_CREATE|syscall.O_NONBLOCK|noFollow, 0o600)
+	f, err := openAppend(path, access)
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +135,7 @@ func Rotate(path string) error {
 	if err != nil || fi.Size() < MaxSize {
 		return ignoreMissing(err)
 	}
-	return os.Rename(path, path+".1")
+	return rename(path, path+".1")
 }
 
 func ignoreMissing(err error) error {
@@ -163,7 +162,7 @@ func TailTo(path string, offset, end int64, n, limit int) ([]string, error) {
 	if !fi.Mode().IsRegular() {
 		return nil, &fs.PathError{Op: "tail", Path: path, Err: fs.ErrInvalid}
 	}
-	f, err := os.Open(path)
+	f, err := openRead(path)
 	if err != nil {
 		return nil, ignoreMissing(err)
 	}

@@ -39,7 +39,7 @@ func executableAt(path, name string) version.Executable {
 	if err != nil {
 		return x
 	}
-	inode, _ := endpoint.InodeIn(fi)
+	inode := endpoint.FileID(path, fi)
 	x.Device, x.Inode, x.Size, x.MtimeNS = inode.Dev, inode.Ino, fi.Size(), fi.ModTime().UnixNano()
 	return x
 }

@@ -8,10 +8,9 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
-	"github.com/fastbind/fastbind/internal/peer"
+	"github.com/fastbind/fastbind/internal/endpoint"
 	"github.com/fastbind/fastbind/internal/proc"
 )
 
@@ -203,11 +202,7 @@ func (c *Conn) silence() (Silence, bool) {
 
 // peer is the pid of who listened when the connection was made, 0 if unknown.
 func (c *Conn) peer() (int, error) {
-	sc, ok := c.raw.(syscall.Conn)
-	if !ok {
-		return 0, nil
-	}
-	return peer.PID(sc)
+	return endpoint.PeerPID(c.raw)
 }
 
 func (c *Conn) questions() asking {

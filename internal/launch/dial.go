@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"net"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -25,7 +23,7 @@ import (
 //
 // The warm path is the first connect of the loop: one connect, and the
 // getsockopt by which the peer is checked. Everything else is behind it.
-func (b *Broker) Dial(ctx context.Context, start time.Time) (*net.UnixConn, error) {
+func (b *Broker) Dial(ctx context.Context, start time.Time) (*endpoint.Conn, error) {
 	paths := b.Env.Guess(b.Def.Instance, b.DirName())
 	var since time.Duration
 	for pause := minDialPause; ; pause = min(2*pause, maxDialPause) {
@@ -73,9 +71,9 @@ func sleep(ctx context.Context, d time.Duration) error {
 }
 
 // attempt connects once to each path until somebody answers.
-func (b *Broker) attempt(ctx context.Context, paths []string) (conn *net.UnixConn, busy bool, err error) {
+func (b *Broker) attempt(ctx context.Context, paths []string) (conn *endpoint.Conn, busy bool, err error) {
 	for i, path := range paths {
-		conn, reach, cerr := endpoint.Connect(ctx, path)
+		conn, reach, cerr := b.connect(ctx, path)
 		switch reach {
 		case endpoint.Reached:
 			if err := b.admitted(path); err != nil {
@@ -106,8 +104,8 @@ func (b *Broker) attempt(ctx context.Context, paths []string) (conn *net.UnixCon
 
 // suited returns a connection whose generation suits this client. One that is
 // excluded is not kept waiting: it may serve one client after the other.
-func (b *Broker) suited(ctx context.Context, conn *net.UnixConn, path string) (_ *net.UnixConn, again bool, err error) {
-	dir := filepath.Dir(path)
+func (b *Broker) suited(ctx context.Context, conn *endpoint.Conn, path string) (_ *endpoint.Conn, again bool, err error) {
+	dir := b.dirOf(path)
 	switch action, _ := b.judge(dir); action {
 	case version.Use:
 		if b.unlimited() {
@@ -135,9 +133,9 @@ func (b *Broker) admitted(sock string) error {
 	if b.Def.EnvPolicy != definition.EnvRefuse {
 		return nil
 	}
-	dir := filepath.Dir(sock)
+	dir := b.dirOf(sock)
 	contract := b.Contract()
-	name, err := os.Readlink(filepath.Join(dir, runtimedir.CurrentName))
+	name, err := runtimedir.ReadCurrent(dir)
 	if err == nil && genIdentity(name) == environ.Digest(contract) {
 		return nil
 	}
@@ -185,7 +183,7 @@ func (b *Broker) owner(dir string) string {
 // restoreCurrent makes current lead to the living generation, under the launch
 // lock if that is free.
 func (b *Broker) restoreCurrent(place runtimedir.Place, e Entry) {
-	f, err := os.Open(place.Dir)
+	f, err := openLocked(place.Dir)
 	if err != nil {
 		return
 	}
@@ -195,11 +193,10 @@ func (b *Broker) restoreCurrent(place runtimedir.Place, e Entry) {
 		return
 	}
 	defer lock.Release(f)
-	path := filepath.Join(place.Dir, runtimedir.CurrentName)
 	// Whoever had the lock before us may have launched another one.
 	if h, err := e.Open(); err == nil && atPath(f, place.Dir) {
 		if h.Alive() && current(place.Dir) == "" {
-			_ = os.Symlink(e.Name, path) // fails if anything is there
+			_ = createCurrent(place.Dir, e.Name)
 		}
 		_ = h.Close()
 	}

@@ -39,6 +39,16 @@ func heldFurther(dir string) []string {
 	return names
 }
 
+// listenAll listens on the first endpoint last.
+func listenAll(list []*further, first *endpoint.Socket) error {
+	for _, f := range list {
+		if err := f.sock.Listen(); err != nil {
+			return err
+		}
+	}
+	return first.Listen()
+}
+
 func closeFurther(list []*further) {
 	for _, f := range list {
 		_ = f.sock.Close()

@@ -75,16 +75,6 @@ func (s *system) keepFurther(list []*further) Outcome {
 	return OK
 }
 
-// listenAll listens on the first endpoint last.
-func listenAll(list []*further, first *endpoint.Socket) error {
-	for _, f := range list {
-		if err := f.sock.Listen(); err != nil {
-			return err
-		}
-	}
-	return first.Listen()
-}
-
 // unlinkFurther removes the names that this launch made.
 func (s *system) unlinkFurther(list []*further) {
 	for _, f := range list {

@@ -27,11 +27,6 @@ const (
 	budgetWindow   = 30 * time.Second
 )
 
-// newName is the temporary name under which a link is made before it is renamed
-// over another. It is fixed: only the lock's holder uses it, and what a killed
-// one left is removed by the next.
-const newName = "new"
-
 // genName is the name of a generation's directory: its number, digests of what a
 // dial may have to compare, the environment and the build, so that one readlink
 // of current tells it, and the boot-time clock in milliseconds. Numbers begin
@@ -190,8 +185,8 @@ func (e *Entry) lookCloser(dir, currentName string) {
 // answer says what a connect to a service's endpoint finds, by either name.
 func answer(dir string) endpoint.Reach {
 	best := endpoint.Absent
-	for _, name := range []string{runtimedir.SockName, runtimedir.KeepName} {
-		conn, reach, _ := endpoint.Connect(context.Background(), filepath.Join(dir, name))
+	for _, name := range endpointNames(dir) {
+		conn, reach, _ := endpoint.Connect(context.Background(), name)
 		if conn != nil {
 			_ = conn.Close()
 		}
@@ -226,7 +221,7 @@ func LeasesBefore(dir string, generation uint64) []record.Lease {
 
 // current returns the name of the generation that current leads to, "" if none.
 func current(dir string) string {
-	name, err := os.Readlink(filepath.Join(dir, runtimedir.CurrentName))
+	name, err := runtimedir.ReadCurrent(dir)
 	if err != nil || genNumber(name) == 0 {
 		return ""
 	}

@@ -312,7 +312,7 @@ func (b *Broker) lookAt(ctx context.Context, place runtimedir.Place, e Entry, as
 func askControl(ctx context.Context, place runtimedir.Place, name string, patience time.Duration) controlReply {
 	actx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	path := filepath.Join(place.Addr, name, runtimedir.CtlName)
+	path := place.Ctl(name)
 	for {
 		conn, reach, _ := endpoint.Connect(actx, path)
 		switch reach {
@@ -375,7 +375,7 @@ func (q *inquiry) act(ctx context.Context, place runtimedir.Place, e Entry, besi
 		return false, nil
 	case !e.Alive:
 		return false, b.hungBefore(e)
-	case beside && locked && isNamed(place.Dir, e.Record.Inode):
+	case beside && locked && IsNamed(place.Dir, e.Record.Inode):
 		return false, nil // it loads
 	}
 	seen := b.lookAt(ctx, place, e, asked)

@@ -62,7 +62,7 @@ func (h *Holding) Copy() (*Holding, error) {
 func (h *Holding) Socket() *endpoint.Socket { return h.sock }
 
 // Leads reports whether a name of the endpoint leads to the listener.
-func (h *Holding) Leads() bool { return isNamed(h.Place.Dir, h.Inode) }
+func (h *Holding) Leads() bool { return IsNamed(h.Place.Dir, h.Inode) }
 
 // Lost reports whether a name of an endpoint is gone.
 func (h *Holding) Lost() bool {
@@ -113,9 +113,18 @@ func (h *Holding) Copies(name func(Left) string) ([]Left, error) {
 // listener.
 func (l Left) Leads(dir string) bool {
 	if l.Endpoint == "" {
-		return isNamed(dir, l.Inode)
+		return IsNamed(dir, l.Inode)
 	}
 	return leadsTo(dir, l.Inode, runtimedir.FurtherSock(l.Endpoint), runtimedir.FurtherKeep(l.Endpoint))
+}
+
+func leadsTo(dir string, inode record.Inode, names ...string) bool {
+	for _, name := range names {
+		if at, err := endpoint.Inode(filepath.Join(dir, name)); err == nil && at == inode {
+			return true
+		}
+	}
+	return false
 }
 
 // Waits reports whether somebody is in the queue of any of them, or nobody can come
@@ -182,7 +191,7 @@ func Serving(dir string, entries []Entry) (Entry, bool) {
 	name := current(dir)
 	if name == "" {
 		return find(func(e Entry) bool {
-			return isNamed(dir, e.Record.Inode) && (e.Record.Succeeds == "" || e.Record.TookOver)
+			return IsNamed(dir, e.Record.Inode) && (e.Record.Succeeds == "" || e.Record.TookOver)
 		})
 	}
 	e, ok := find(func(e Entry) bool { return e.Name == name })
@@ -200,8 +209,12 @@ func Serving(dir string, entries []Entry) (Entry, bool) {
 // listener may be had through its control endpoint.
 //
 // holder is the directory of the calling broker's own generation.
-// It blocks as Ensure does.
+// It blocks as Ensure does. The error is errors.ErrUnsupported where the system has no
+// listener that can be held.
 func (b *Broker) Hold(ctx context.Context, holder string) (Outlook, error) {
+	if stands.listen == nil {
+		return Outlook{Result: Gave}, b.fault(Refusal, StageBind, errors.ErrUnsupported)
+	}
 	with := *b
 	with.holder, with.standing = holder, &stands
 	o, err := with.Ensure(ctx, Holds, StepLock, proc.BootTime())
@@ -343,6 +356,9 @@ type standing struct {
 //
 // It blocks as Ensure does.
 func (b *Broker) Activate(ctx context.Context, h *Holding) (Outlook, error) {
+	if stands.own == nil {
+		return Outlook{Result: Gave}, b.fault(Refusal, StageBind, errors.ErrUnsupported)
+	}
 	with := *b
 	with.held, with.standing = h, &stands
 	return with.Ensure(ctx, Activates, StepLock, proc.BootTime())

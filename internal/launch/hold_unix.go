@@ -210,7 +210,7 @@ func (b *Broker) markHeld(ctx context.Context, h *Holding) error {
 		return b.fault(LaunchFailed, StageDirectory, fs.ErrNotExist)
 	}
 	defer func() { _ = lock.Release(dir) }()
-	if !isNamed(h.Place.Dir, h.Inode) {
+	if !IsNamed(h.Place.Dir, h.Inode) {
 		return errElsewhere
 	}
 	return lead(dir, h.Place.Dir, runtimedir.HolderName, h.holder)
@@ -289,8 +289,7 @@ func (s *system) dropHeld() {
 	h := s.held
 	s.held = nil
 	if s.dir != nil && !h.Inode.IsZero() {
-		s.unlinkFurther(h.further)
-		s.unlinkOwn(h.Inode, runtimedir.SockName, runtimedir.KeepName)
+		s.unlinkMade(h.Inode, h.further)
 	}
 	closeFurther(h.further)
 	if h.sock != nil {

@@ -2,8 +2,6 @@
 
 package launch
 
-import "context"
-
 // prepareAid asks the hook, and takes what is to be inherited.
 func (s *system) prepareAid(files []uintptr) error {
 	h := s.b.Hook
@@ -24,13 +22,5 @@ func (s *system) prepareAid(files []uintptr) error {
 	return nil
 }
 
-// letThrough has the hook admit the process.
-func (s *system) letThrough(ctx context.Context) {
-	g := s.gen
-	if g == nil || g.child == nil || g.child.aid == nil || g.child.aid.Admit == nil {
-		return
-	}
-	if lines := g.child.aid.Admit(ctx, g.child.pid); len(lines) > 0 {
-		g.append(lines...)
-	}
-}
+// undo undoes what the hook has done for a launch that came to no process.
+func (sp *spawning) undo() { sp.aid.undo() }

@@ -3,7 +3,6 @@ package launch
 import (
 	"context"
 	"errors"
-	"path/filepath"
 	"time"
 
 	"github.com/fastbind/fastbind/internal/control"
@@ -190,7 +189,7 @@ func Identify(ctx context.Context, place runtimedir.Place, e Entry) (control.Ide
 
 // DialControl connects to the control endpoint of a generation.
 func DialControl(ctx context.Context, place runtimedir.Place, genName string) (*control.Client, error) {
-	conn, _, err := endpoint.Connect(ctx, filepath.Join(place.Addr, genName, runtimedir.CtlName))
+	conn, _, err := endpoint.Connect(ctx, place.Ctl(genName))
 	if err != nil {
 		return nil, err
 	}

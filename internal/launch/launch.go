@@ -4,7 +4,7 @@
 //
 // Decisions are apart from effects. Machine is the protocol: a pure, comparable
 // state machine that names the next Step. The driver in this file runs it
-// against a system, the real one being in system_unix.go. What is safe about a
+// against a system, the real one being in system.go and its twins. What is safe about a
 // launch is in the order that Machine gives; what is true about the operating
 // system is in the effects.
 package launch
@@ -15,14 +15,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/fastbind/fastbind/internal/definition"
 	"github.com/fastbind/fastbind/internal/endpoint"
 	"github.com/fastbind/fastbind/internal/environ"
-	"github.com/fastbind/fastbind/internal/handover"
 	"github.com/fastbind/fastbind/internal/journal"
 	"github.com/fastbind/fastbind/internal/proc"
 	"github.com/fastbind/fastbind/internal/runtimedir"
@@ -128,6 +126,10 @@ type Generation struct {
 	PID        int
 	BoundAfter time.Duration // launch start until the endpoint accepted; 0: it did before
 
+	// Tied says what can end the daemon together with its launcher, "" if nothing of
+	// that kind is known. It is the job of Windows that lets nobody out (R20).
+	Tied string
+
 	// Ended is closed when its process has ended and its record says how, nil
 	// where the system gave no handle on it.
 	Ended <-chan struct{}
@@ -139,7 +141,7 @@ type Outlook struct {
 	Result Result
 
 	// Conn is a connection that was made on the way, or nil. The caller owns it.
-	Conn *net.UnixConn
+	Conn *endpoint.Conn
 
 	// Launched is the generation this call launched, nil if it attached.
 	Launched *Generation
@@ -268,54 +270,23 @@ func (b *Broker) Note(root string, e journal.Event) {
 	}
 }
 
-// expander returns what puts the inherited descriptors and the endpoints' paths into
-// a template. strings.NewReplacer would be 9 kB of code in every client.
-func expander(h handover.Handover, place runtimedir.Place) func(string) string {
-	values := map[string]string{"fd": strconv.Itoa(h.Listen), "socket": place.Sock()}
-	for _, f := range h.Further {
-		values["fd:"+f.Name], values["socket:"+f.Name] = strconv.Itoa(f.FD), place.Further(f.Name)
-	}
-	return func(template string) string {
-		out := ""
-		for {
-			before, rest, found := strings.Cut(template, "{")
-			out += before
-			if !found {
-				return out
-			}
-			name, after, closed := strings.Cut(rest, "}")
-			if v, known := values[name]; known && closed {
-				out, template = out+v, after
-			} else {
-				out, template = out+"{", rest
-			}
-		}
-	}
-}
-
 // program returns the path of the file that the definition's command names,
 // looked up in the contracted PATH, and checks that it can be executed.
 func program(def definition.Definition, contract []string) (string, error) {
 	name := def.Command[0]
-	if strings.Contains(name, "/") {
+	if isPath(name) {
 		if !filepath.IsAbs(name) {
 			return "", &os.PathError{Op: "exec", Path: name, Err: errRelative}
 		}
-		return name, executable(name)
+		return findExecutable(name)
 	}
-	var path string
-	for _, e := range contract {
-		if v, ok := strings.CutPrefix(e, "PATH="); ok {
-			path = v
-		}
-	}
+	path := pathOf(contract)
 	var last error = &os.PathError{Op: "exec", Path: name, Err: errNotInPath}
 	for _, dir := range filepath.SplitList(path) {
 		if !filepath.IsAbs(dir) {
 			continue // a daemon has no caller's directory to look in
 		}
-		p := filepath.Join(dir, name)
-		err := executable(p)
+		p, err := findExecutable(filepath.Join(dir, name))
 		if err == nil {
 			return p, nil
 		}

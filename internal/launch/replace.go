@@ -62,7 +62,7 @@ func (b *Broker) judge(dir string) (version.Action, *Fault) {
 		return version.RefuseIt, b.fault(Refusal, StagePolicy, err)
 	}
 	want := b.build()
-	name, err := os.Readlink(filepath.Join(dir, runtimedir.CurrentName))
+	name, err := runtimedir.ReadCurrent(dir)
 	if err != nil {
 		// A cleaner may have removed it: whoever lives owns the endpoint.
 		if owner := b.owner(dir); owner != "" {

@@ -3,18 +3,20 @@
 package launch
 
 import (
-	"errors"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 
+	"github.com/fastbind/fastbind/internal/definition"
 	"github.com/fastbind/fastbind/internal/handover"
 	"github.com/fastbind/fastbind/internal/proc"
 	"github.com/fastbind/fastbind/internal/record"
+	"github.com/fastbind/fastbind/internal/runtimedir"
 )
 
 // shell runs the trampoline. Every Unix has one there (POSIX asks only that it
@@ -96,6 +98,9 @@ type spawning struct {
 	ahead *ahead        // nil if it is launched by the shell
 	ready bool          // everything of it is made
 }
+
+// close: a child's descriptors are copied as it is forked.
+func (*spawning) close() {}
 
 // prepareSpawn makes the arguments, environment and descriptors of the child.
 func (s *system) prepareSpawn() error {
@@ -242,16 +247,6 @@ func (s *system) spawn() Outcome {
 	return OK
 }
 
-// append adds to the generation's record and its copy.
-func (g *generation) append(lines ...record.Line) {
-	_ = record.Append(filepath.Join(g.dir, record.FileName), lines...)
-	if g.copy != "" {
-		_ = record.Append(g.copy, lines...)
-	} else if g.lines != nil {
-		g.lines = append(g.lines, lines...)
-	}
-}
-
 // Fork executes a program apart from this process: in a session and with signals of its
 // own, in the root directory, without environment, with the descriptors that are
 // given and no other that this process was not left by its ancestors (see CloseStrays).
@@ -349,16 +344,53 @@ var ignoredAtStart = func() (list []os.Signal) {
 	return list
 }()
 
-// child is a daemon that this process forked.
-type child struct {
-	pid    int
-	handle *proc.Handle // nil where the system gave none; then only its pid is known
-	record string       // path of its generation's record
-	aid    *Aid         // nil without a hook
-}
-
 func newChild(pid, pidfd int, record string) *child {
 	return &child{pid: pid, record: record, handle: childHandle(pid, pidfd)}
 }
 
-var errNoHandle = errors.New("the system gives no handle on the process")
+// launchable: whatever can be executed.
+func launchable(definition.Definition) error { return nil }
+
+// killChild ends our child, which is not reaped, so that its pid is nobody else's.
+func killChild(pid int) { _ = syscall.Kill(pid, syscall.SIGKILL) }
+
+// isPath: a name with a slash is no name to be found in PATH (exec(3)).
+func isPath(name string) bool { return strings.Contains(name, "/") }
+
+// pathOf is PATH in an environment.
+func pathOf(env []string) (path string) {
+	for _, e := range env {
+		if v, ok := strings.CutPrefix(e, "PATH="); ok {
+			path = v
+		}
+	}
+	return path
+}
+
+// findExecutable returns the path of the file that a command's path names.
+func findExecutable(path string) (string, error) { return path, executable(path) }
+
+// expander returns what puts the inherited descriptors and the endpoints' paths into
+// a template. strings.NewReplacer would be 9 kB of code in every client.
+func expander(h handover.Handover, place runtimedir.Place) func(string) string {
+	values := map[string]string{"fd": strconv.Itoa(h.Listen), "socket": place.Sock()}
+	for _, f := range h.Further {
+		values["fd:"+f.Name], values["socket:"+f.Name] = strconv.Itoa(f.FD), place.Further(f.Name)
+	}
+	return func(template string) string {
+		out := ""
+		for {
+			before, rest, found := strings.Cut(template, "{")
+			out += before
+			if !found {
+				return out
+			}
+			name, after, closed := strings.Cut(rest, "}")
+			if v, known := values[name]; known && closed {
+				out, template = out+v, after
+			} else {
+				out, template = out+"{", rest
+			}
+		}
+	}
+}

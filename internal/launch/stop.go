@@ -163,7 +163,7 @@ func (b *Broker) signalLocked(ctx context.Context, place runtimedir.Place, sig s
 				lines = append(lines, record.KilledLine())
 			}
 			_ = record.Append(filepath.Join(e.Dir, record.FileName), lines...)
-			if oerr = h.Signal(sig); errors.Is(oerr, proc.ErrGone) {
+			if oerr = askToEnd(ctx, place, e, h, sig); errors.Is(oerr, proc.ErrGone) {
 				oerr = nil
 			}
 		}
@@ -216,7 +216,7 @@ func (b *Broker) lockService(ctx context.Context, place runtimedir.Place) (unloc
 // lockDir is lockService, and returns the locked directory, nil if it is gone.
 func (b *Broker) lockDir(ctx context.Context, place runtimedir.Place) (*os.File, error) {
 	for {
-		f, err := os.Open(place.Dir)
+		f, err := openLocked(place.Dir)
 		if errors.Is(err, os.ErrNotExist) {
 			return nil, nil
 		}
@@ -248,7 +248,7 @@ func (b *Broker) LockHolder() int {
 	if err != nil {
 		return 0
 	}
-	return lock.Holder(place.Dir)
+	return lock.Holder(lockedPath(place.Dir))
 }
 
 // lockAll is lockService for who ends everything. A daemon that hangs while it takes
@@ -269,7 +269,7 @@ func (b *Broker) lockAll(ctx context.Context, place runtimedir.Place, sig syscal
 		if err != nil {
 			return nil, b.fault(LaunchFailed, StageStop, err)
 		}
-		pid := lock.Holder(place.Dir)
+		pid := lock.Holder(lockedPath(place.Dir))
 		for _, e := range entries {
 			if h, err := e.Open(); err == nil {
 				if h.PID() == pid {
@@ -282,13 +282,14 @@ func (b *Broker) lockAll(ctx context.Context, place runtimedir.Place, sig syscal
 	}
 }
 
-// atPath reports whether the opened directory is the one at the path.
-func atPath(f *os.File, path string) bool {
+// atPath reports whether what is opened of a directory, for the launch lock, is that of
+// the one at the path.
+func atPath(f *os.File, dir string) bool {
 	have, err := endpoint.InodeOf(f)
 	if err != nil {
 		return false
 	}
-	at, err := endpoint.Inode(path)
+	at, err := endpoint.Inode(lockedPath(dir))
 	return err == nil && at == have
 }
 
@@ -375,7 +376,7 @@ func (b *Broker) Purge(ctx context.Context, dry bool) ([]string, error) {
 		return append(paths, placements...), nil
 	}
 	for _, p := range paths {
-		if err := os.RemoveAll(p); err != nil {
+		if err := removeAll(p); err != nil {
 			return paths, b.fault(LaunchFailed, StageDirectory, err)
 		}
 	}
@@ -405,13 +406,4 @@ func RemoveNames(dir string, own record.Inode) {
 	}
 	defer unlock()
 	removeNamesLocked(dir, own)
-}
-
-func removeNamesLocked(dir string, own record.Inode) {
-	for _, name := range []string{runtimedir.SockName, runtimedir.KeepName} {
-		path := filepath.Join(dir, name)
-		if inode, err := endpoint.Inode(path); err == nil && inode == own {
-			_ = os.Remove(path)
-		}
-	}
 }

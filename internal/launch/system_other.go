@@ -1,4 +1,4 @@
-//go:build !unix
+//go:build !unix && !windows
 
 package launch
 
@@ -7,10 +7,12 @@ import (
 	"errors"
 	"net"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/fastbind/fastbind/internal/endpoint"
 	"github.com/fastbind/fastbind/internal/handover"
+	"github.com/fastbind/fastbind/internal/proc"
 	"github.com/fastbind/fastbind/internal/record"
 	"github.com/fastbind/fastbind/internal/runtimedir"
 )
@@ -28,16 +30,6 @@ type system struct{ b *Broker }
 
 func newSystem(b *Broker, _ Mode, _ time.Duration) *system { return &system{b} }
 
-func (b *Broker) markHeld(context.Context, *Holding) error { return errors.ErrUnsupported }
-
-// PutBack is for names that were deleted.
-func (b *Broker) PutBack(context.Context, runtimedir.Place, record.Inode) error {
-	return errors.ErrUnsupported
-}
-
-// Deny is for who waits in the queue of a held listener.
-func (b *Broker) Deny(context.Context, *Holding, *Fault) error { return errors.ErrUnsupported }
-
 func (s *system) do(context.Context, Machine) Outcome { return Failed }
 
 func (s *system) outlook(context.Context, Machine) (Outlook, error) {
@@ -46,11 +38,7 @@ func (s *system) outlook(context.Context, Machine) (Outlook, error) {
 
 func (s *system) furtherLost() bool { return false }
 
-var stands standing
-
 const selfExe = ""
-
-func executable(string) error { return errors.ErrUnsupported }
 
 func leadCurrent(*os.File, string, string) error { return errors.ErrUnsupported }
 
@@ -60,5 +48,33 @@ func CreateLife(string) (*os.File, error) { return nil, errors.ErrUnsupported }
 // BindControl binds a generation's control endpoint.
 func BindControl(string) (*endpoint.Socket, error) { return nil, errors.ErrUnsupported }
 
-// CloseStrays: nothing is launched here yet.
-func CloseStrays() error { return nil }
+func (b *Broker) connect(ctx context.Context, path string) (*endpoint.Conn, endpoint.Reach, error) {
+	return endpoint.Connect(ctx, path)
+}
+
+func (b *Broker) dirOf(string) string { return "" }
+
+func endpointNames(string) []string { return nil }
+
+func openLocked(string) (*os.File, error) { return nil, errors.ErrUnsupported }
+
+func lockedPath(dir string) string { return dir }
+
+func createCurrent(string, string) error { return errors.ErrUnsupported }
+
+// IsNamed reports whether a name of the endpoint leads to the listener.
+func IsNamed(string, record.Inode) bool { return false }
+
+func removeNamesLocked(string, record.Inode) {}
+
+func askToEnd(context.Context, runtimedir.Place, Entry, *proc.Handle, syscall.Signal) error {
+	return errors.ErrUnsupported
+}
+
+func removeAll(string) error { return errors.ErrUnsupported }
+
+func isPath(string) bool { return false }
+
+func pathOf([]string) string { return "" }
+
+func findExecutable(string) (string, error) { return "", errors.ErrUnsupported }

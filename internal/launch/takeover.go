@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/fastbind/fastbind/internal/control"
-	"github.com/fastbind/fastbind/internal/endpoint"
 	"github.com/fastbind/fastbind/internal/lock"
 	"github.com/fastbind/fastbind/internal/record"
 	"github.com/fastbind/fastbind/internal/runtimedir"
@@ -132,7 +131,7 @@ func (s *takeover) do(ctx context.Context, step TakeStep) Outcome {
 			return Absent
 		}
 	case TakeNamed:
-		if !isNamed(s.place.Dir, s.inode) {
+		if !IsNamed(s.place.Dir, s.inode) {
 			return Absent
 		}
 	case TakeOrder:
@@ -186,19 +185,4 @@ func orderTakeOver(ctx context.Context, place runtimedir.Place, old *control.Cli
 		return "", errors.New("generation " + oldName + " has closed its control connection, and lives: " + err.Error())
 	}
 	return "", nil
-}
-
-// isNamed reports whether a name of the endpoint leads to the listener. A cleaner
-// may have removed one: who dials puts it back.
-func isNamed(dir string, inode record.Inode) bool {
-	return leadsTo(dir, inode, runtimedir.SockName, runtimedir.KeepName)
-}
-
-func leadsTo(dir string, inode record.Inode, names ...string) bool {
-	for _, name := range names {
-		if at, err := endpoint.Inode(filepath.Join(dir, name)); err == nil && at == inode {
-			return true
-		}
-	}
-	return false
 }

@@ -26,6 +26,9 @@ const (
 // The error is [fs.ErrNotExist] if there is no such user or no such file, else
 // an *[fs.PathError]. Account blocks for reading the file. Safe for concurrent use.
 func Account(uid int) (home, name, shell string, err error) {
+	if uid < 0 { // Windows has no uids
+		return "", "", "", noAccount(uid)
+	}
 	f, err := os.Open(passwdPath)
 	if err != nil {
 		return "", "", "", err

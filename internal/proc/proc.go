@@ -83,7 +83,8 @@ func Of(pid int) (ID, error) { return of(pid) }
 // BootID returns what distinguishes this boot of the machine from all others,
 // or "" where the system does not say: on Linux
 // /proc/sys/kernel/random/boot_id (random(4)), which containers share with
-// their host, on macOS kern.bootsessionuuid. It is read once.
+// their host, on macOS kern.bootsessionuuid, on Windows the time of the boot, which
+// a clock that is set later does not change. It is read once.
 func BootID() string { return bootID() }
 
 // BootTime returns the time since boot, that of a suspended machine included

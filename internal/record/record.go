@@ -190,6 +190,10 @@ type Record struct {
 	// Stopped: somebody ordered its end. However it dies, it did not by itself.
 	Stopped bool
 
+	// Shut: nobody new can connect to it, though its name looks as if its queue were
+	// full, as that of a pipe does until the last connection has ended.
+	Shut bool
+
 	// Unknown holds the lines whose keys this release does not know.
 	Unknown []string
 }
@@ -340,6 +344,9 @@ func MainLines(pid int, start uint64) []Line {
 	return []Line{Int("pid", pid), Int("start", start)}
 }
 
+// ShutLine says that nobody new can connect, and is written once that is so.
+func ShutLine() Line { return Line{"shut", "true"} }
+
 // InodeLine is the line that names the bound endpoint's inode.
 func InodeLine(i Inode) Line {
 	return Line{"inode", inodeText(i)}
@@ -431,9 +438,10 @@ func write(path string, flags int, b []byte) error {
 }
 
 // open opens a regular file. An outsider can put anything at the path, also a
-// FIFO, and whoever looks at a record must not wait for its other end.
+// FIFO, and whoever looks at a record must not wait for its other end. flags are
+// O_RDONLY or O_RDWR|O_APPEND, the latter also with O_CREATE|O_EXCL.
 func open(path string, flags int) (*os.File, error) {
-	f, err := os.OpenFile(path, flags|syscall.O_NONBLOCK, 0o600)
+	f, err := openFile(path, flags)
 	if err != nil {
 		return nil, err
 	}
@@ -442,7 +450,7 @@ func open(path string, flags int) (*os.File, error) {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: errNoFile}
 	}
 	if flags&os.O_EXCL != 0 {
-		return f, f.Chmod(0o600) // a strange umask would keep its own daemon out
+		return f, makePrivate(f)
 	}
 	return f, nil
 }
@@ -614,6 +622,8 @@ func (r *Record) set(key, value string) error {
 		r.Directory = value
 	case "stopped":
 		r.Stopped = value == "true"
+	case "shut":
+		r.Shut = value == "true"
 	case "reset":
 		r.Reset = value == "true"
 	case "hung-at":

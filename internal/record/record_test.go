@@ -447,10 +447,16 @@ func TestQuoting(t *testing.T) {
 	})
 }
 
+// longDir is the longest working directory.
+func longDir() string {
+	root := definition.Definition{}.Complete().Dir
+	return root + strings.Repeat("\x01", 4095-len(root))
+}
+
 // TestEveryGoodDefinitionFits: a record of the longest definition that Check
 // admits, at its worst quoting, with a rich environment, can be read.
 func TestEveryGoodDefinitionFits(t *testing.T) {
-	worst := definition.Definition{Service: strings.Repeat("a", 64), Instance: strings.Repeat("b", 64), Dir: "/" + strings.Repeat("\x01", 4094), Version: strings.Repeat("\xff", 128)}
+	worst := definition.Definition{Service: strings.Repeat("a", 64), Instance: strings.Repeat("b", 64), Dir: longDir(), Version: strings.Repeat("\xff", 128)}
 	for name, command := range map[string][]string{
 		"one long":   {strings.Repeat("\x01", definition.MaxVector-9)},
 		"many empty": append([]string{"x"}, make([]string, definition.MaxVector/9-2)...),

@@ -4,8 +4,9 @@ import (
 	"errors"
 	"net"
 	"sync"
-	"syscall"
 	"time"
+
+	"github.com/fastbind/fastbind/internal/endpoint"
 )
 
 // A Service is what a server answers with.
@@ -14,13 +15,28 @@ type Service struct {
 	Interfaces []Interface // beside org.varlink.service
 
 	// Check is run on every opened connection before a byte of it is read. The
-	// connection is closed if it returns an error or is no socket. It must not block.
-	// With nil whoever can connect is answered.
-	Check func(syscall.Conn) error
+	// connection is closed if it returns an error. It must not block. With nil whoever
+	// can connect is answered. See CheckOf.
+	Check func(net.Conn) error
 
 	// End, unless it is nil, is called when a peer is gone and nothing is being
 	// answered to it any more.
 	End func(*Peer)
+}
+
+// CheckOf makes a Service's Check of one that can tell of a C: no other connection
+// passes. It is nil if check is.
+func CheckOf[C any](check func(C) error) func(net.Conn) error {
+	if check == nil {
+		return nil
+	}
+	return func(conn net.Conn) error {
+		c, ok := conn.(C)
+		if !ok {
+			return errors.New("nobody can tell whose the connection is")
+		}
+		return check(c)
+	}
 }
 
 // Info is what GetInfo says, beside what is the same for all services of fastbind.
@@ -181,7 +197,7 @@ func (s *Server) accept(ln net.Listener, peers *sync.WaitGroup) error {
 			if s.isClosing() {
 				return nil
 			}
-			if !isTransient(err) {
+			if !endpoint.IsLack(err) {
 				return err
 			}
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
@@ -204,17 +220,6 @@ func (s *Server) accept(ln net.Listener, peers *sync.WaitGroup) error {
 			conn.Close()
 		}
 	}
-}
-
-// isTransient reports whether accepting may succeed later, by the errors of
-// accept(2) that Go does not itself retry: no descriptor, no memory.
-func isTransient(err error) bool {
-	for _, transient := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM} {
-		if errors.Is(err, transient) {
-			return true
-		}
-	}
-	return false
 }
 
 // ServeConn answers one peer until it is gone. Close does not wait for it. A
@@ -253,11 +258,7 @@ func (s *Server) sleep(d time.Duration) {
 }
 
 func (s *Server) admits(conn net.Conn) bool {
-	if s.service.Check == nil {
-		return true
-	}
-	socket, ok := conn.(syscall.Conn)
-	return ok && s.service.Check(socket) == nil
+	return s.service.Check == nil || s.service.Check(conn) == nil
 }
 
 // add gives conn a slot, if need be that of another. It returns nil if there is none.

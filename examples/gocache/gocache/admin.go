@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
 	"text/tabwriter"
@@ -39,7 +38,7 @@ func ask(ctx context.Context, cfg config, f frame, within time.Duration, s *stat
 	if !st.Alive() {
 		return nil, nil
 	}
-	conn, err := net.Dial("unix", st.Endpoint.Path())
+	conn, err := st.Endpoint.Dial(ctx)
 	if err != nil {
 		return nil, nil
 	}

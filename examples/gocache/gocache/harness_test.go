@@ -36,18 +36,19 @@ func TestMain(m *testing.M) {
 var testRoot string // of this run: run-time files, state, the warm store
 
 func testMain(m *testing.M) int {
-	dir, err := os.MkdirTemp("/tmp", "gct")
+	dir, err := os.MkdirTemp(tempBase, "gct")
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
 	testRoot = dir
-	for k, v := range map[string]string{"FASTBIND_RUNTIME_DIR": "run", "XDG_STATE_HOME": "state", "TMPDIR": "tmp"} {
+	for k, v := range testDirs {
 		if err := os.Mkdir(filepath.Join(dir, v), 0o700); err != nil {
 			log.Fatal(err)
 		}
 		os.Setenv(k, filepath.Join(dir, v))
 	}
+	os.Setenv("FASTBIND_RUNTIME_DIR", filepath.Join(dir, "run")) // which fastbind makes, as private as it must be
 	// The race detector's runtime sleeps a second before each exit otherwise.
 	os.Setenv("GORACE", "atexit_sleep_ms=0")
 	return m.Run()
@@ -136,7 +137,9 @@ type goCommand struct {
 	in     io.WriteCloser
 	stderr bytes.Buffer
 
-	mu      sync.Mutex // guards the fields below, and writing
+	writing sync.Mutex // apart from mu: a full pipe must not keep responses from being read
+
+	mu      sync.Mutex // guards the fields below
 	next    int64
 	waiting map[int64]chan response
 	dead    bool
@@ -204,14 +207,17 @@ var errChildGone = errors.New("the child is gone")
 // start sends a request and returns where its response comes.
 func (g *goCommand) start(req request, body string) (<-chan response, error) {
 	ch := make(chan response, 1)
+	g.writing.Lock()
+	defer g.writing.Unlock()
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	if g.dead {
+		g.mu.Unlock()
 		return nil, errChildGone
 	}
 	g.next++
 	req.ID = g.next
 	g.waiting[req.ID] = ch
+	g.mu.Unlock()
 	b, err := json.Marshal(req)
 	if err != nil {
 		return nil, err

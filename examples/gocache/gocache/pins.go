@@ -42,7 +42,7 @@ type gate struct {
 }
 
 func openGate(s store) (*gate, error) {
-	f, err := os.OpenFile(filepath.Join(s.dir, evictLock), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := openShared(filepath.Join(s.dir, evictLock), os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +136,7 @@ var errTaken = errors.New("taken by a cleaner")
 // createLocked creates a file and locks it. A cleaner may find it before it is
 // locked, and remove it.
 func createLocked(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := openShared(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|os.O_EXCL)
 	if err != nil {
 		if errors.Is(err, fs.ErrExist) {
 			err = errTaken
@@ -239,7 +239,7 @@ func (p *pins) refresh() error {
 func (p *pins) read(name string) error {
 	pf := p.files[name]
 	if pf == nil {
-		f, err := os.OpenFile(filepath.Join(p.dir, name), os.O_RDWR, 0)
+		f, err := openShared(filepath.Join(p.dir, name), os.O_RDWR)
 		if err != nil {
 			return err
 		}

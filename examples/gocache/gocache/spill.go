@@ -101,7 +101,7 @@ func (s *spill) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, d := range s.dirs {
+		_ = d.Close() // Windows removes none that is open
 		_ = os.RemoveAll(d.Name())
-		_ = d.Close()
 	}
 }

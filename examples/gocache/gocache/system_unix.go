@@ -12,6 +12,9 @@ import (
 
 const haveLocks = true
 
+// openShared opens a file that others may remove meanwhile.
+func openShared(path string, flags int) (*os.File, error) { return os.OpenFile(path, flags, 0o600) }
+
 func tryLock(f *os.File, exclusive bool) (bool, error) {
 	err := flock(f, how(exclusive)|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {

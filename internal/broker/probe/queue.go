@@ -84,12 +84,17 @@ func (q *queue) join(ctx context.Context) (seen string, err error) {
 	default:
 		return "connect: " + errno(err), nil
 	}
-	inode, err := backlog.InodeOf(conn)
+	uc, ok := any(conn).(*net.UnixConn)
+	if !ok { // a pipe has no queue that could be looked at
+		_ = conn.Close()
+		return "", errors.ErrUnsupported
+	}
+	inode, err := backlog.InodeOf(uc)
 	if err != nil {
 		_ = conn.Close()
 		return "", err
 	}
-	q.conn, q.inode = conn, inode
+	q.conn, q.inode = uc, inode
 	q.place = q.placed()
 	return "", nil
 }

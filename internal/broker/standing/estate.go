@@ -97,8 +97,15 @@ func claim(ctx context.Context, env runtimedir.Env, instance, own string) *Legac
 	if !ok || !e.Alive || e.Name == own {
 		return l
 	}
-	if conn, _, err := endpoint.Connect(ctx, filepath.Join(place.Addr, e.Name, heirName)); err == nil && isHeir(ctx, conn) {
-		l.conn = conn
+	conn, _, err := endpoint.Connect(ctx, filepath.Join(place.Addr, e.Name, heirName))
+	if err != nil {
+		return l
+	}
+	uc, ok := any(conn).(*net.UnixConn)
+	if !ok { // no descriptor comes through a pipe
+		_ = conn.Close()
+	} else if isHeir(ctx, uc) {
+		l.conn = uc
 	}
 	return l
 }

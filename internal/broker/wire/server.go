@@ -89,7 +89,7 @@ func newServer(ctx context.Context, b Broker, version string, check func(syscall
 	s.wire = varlink.NewServer(varlink.Service{
 		Info:       func() varlink.Info { return varlink.Info{Product: "broker", Version: version} },
 		Interfaces: []varlink.Interface{{Name: Interface, Description: description, Methods: s.methods()}},
-		Check:      check,
+		Check:      varlink.CheckOf(check),
 	})
 	s.wire.Bounds.Apart = maxWaits
 	return s

@@ -1,4 +1,4 @@
-//go:build unix
+//go:build unix || windows
 
 package launch
 
@@ -18,11 +18,31 @@ import (
 	"github.com/fastbind/fastbind/internal/runtimedir"
 )
 
+// child is a daemon that this process started.
+type child struct {
+	pid    int
+	handle *proc.Handle // nil where the system gave none; then only its pid is known
+	record string       // path of its generation's record
+	aid    *Aid         // nil without a hook
+}
+
+var errNoHandle = errors.New("the system gives no handle on the process")
+
+// append adds to the generation's record and its copy.
+func (g *generation) append(lines ...record.Line) {
+	_ = record.Append(filepath.Join(g.dir, record.FileName), lines...)
+	if g.copy != "" {
+		_ = record.Append(g.copy, lines...)
+	} else if g.lines != nil {
+		g.lines = append(g.lines, lines...)
+	}
+}
+
 // kill ends a child that must not live on, by handle, reaps it and says how it
 // ended.
 func (c *child) kill() proc.Exit {
 	if c.handle == nil {
-		_ = syscall.Kill(c.pid, syscall.SIGKILL) // our child, not reaped: nobody else's pid
+		killChild(c.pid)
 		return proc.Exit{}
 	}
 	_ = c.handle.Signal(syscall.SIGKILL)
@@ -173,7 +193,7 @@ func (s *system) unbound(seen string) Outcome {
 // bound, by echoing what only this launcher knows.
 func (s *system) awaitIdentity(ctx context.Context) (seen string, err error) {
 	seen = "its control endpoint did not answer"
-	conn, _, err := endpoint.Connect(ctx, s.place.Addr+"/"+s.gen.name+"/"+runtimedir.CtlName)
+	conn, _, err := endpoint.Connect(ctx, s.place.Ctl(s.gen.name))
 	if err != nil {
 		return seen, err
 	}

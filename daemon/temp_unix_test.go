@@ -1,0 +1,6 @@
+//go:build !windows
+
+package daemon_test
+
+// tempBase is short: endpoints have paths.
+const tempBase = "/tmp"

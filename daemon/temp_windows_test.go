@@ -1,0 +1,4 @@
+package daemon_test
+
+// tempBase is the user's own.
+const tempBase = ""

@@ -1,0 +1,264 @@
+package detach
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/windows"
+
+	"github.com/fastbind/fastbind/internal/proc"
+	"github.com/fastbind/fastbind/internal/reexec"
+)
+
+func TestMain(m *testing.M) { os.Exit(reexec.Main(m)) }
+
+const patience = time.Minute
+
+// lookHelper prints what it has, and ends when its handle, the argument, does.
+var lookHelper = reexec.Helper("look", func(args []string) {
+	wd, _ := os.Getwd()
+	fmt.Println("dir", wd)
+	fmt.Println("env", len(os.Environ()), os.Getenv("GIVEN"), os.Getenv("SECRET"))
+	n, err := os.Stdin.Read(make([]byte, 1))
+	fmt.Println("stdin", n, err)
+	fmt.Println("args", strings.Join(args[1:], "|"))
+	fmt.Fprintln(os.Stderr, "stderr")
+	h, err := strconv.ParseUint(args[0], 10, 64)
+	reexec.Check(err)
+	io.Copy(io.Discard, os.NewFile(uintptr(h), "given"))
+})
+
+// launchHelper starts a daemon when it is told to, prints what it is and what ties it, and
+// stays.
+var launchHelper = reexec.Helper("launch", func(args []string) {
+	in := bufio.NewReader(os.Stdin)
+	_, err := in.ReadString('\n')
+	reexec.Check(err)
+	exe, err := os.Executable()
+	reexec.Check(err)
+	reexec.Check(os.Setenv("REEXEC_HELPER", sleepHelper))
+	h, job, err := Start(Daemon{Path: exe, Env: os.Environ(), Stdout: os.Stdout})
+	reexec.Check(err)
+	id, err := proc.Of(h.PID())
+	reexec.Check(err)
+	fmt.Println(id.PID, id.Start, int(job))
+	io.Copy(io.Discard, in)
+})
+
+// sleepHelper says that it runs, and ends by being killed, or after the longest test.
+var sleepHelper = reexec.Helper("sleep", func([]string) {
+	fmt.Println("up")
+	time.Sleep(5 * time.Minute)
+})
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func await(t testing.TB, h *proc.Handle) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	must(t, h.Wait(ctx))
+}
+
+// helper returns what to start as a helper of this test.
+func helper(t testing.TB, name string, args ...string) Daemon {
+	t.Helper()
+	cmd := reexec.Command(t, name, args...)
+	env := slices.DeleteFunc(cmd.Env, func(v string) bool {
+		return !strings.HasPrefix(v, "REEXEC_") && !strings.HasPrefix(strings.ToUpper(v), "SYSTEMROOT=")
+	})
+	return Daemon{Path: cmd.Path, Args: args, Env: env}
+}
+
+// TestGivenAlone: a daemon has what it is given and nothing else of its starter's (R4, R5,
+// R17, R18).
+func TestGivenAlone(t *testing.T) {
+	t.Setenv("SECRET", "canary")
+	dir := t.TempDir()
+	path := filepath.Join(t.TempDir(), "log")
+	log, err := os.Create(path)
+	must(t, err)
+	defer log.Close()
+
+	// A pipe of the starter's that any child could inherit, and one that it is given.
+	stray, strayEnd := inheritable(t)
+	given, end := inheritable(t)
+	defer given.Close()
+	d := helper(t, lookHelper, strconv.FormatUint(uint64(given.Fd()), 10), "a b", `c"d`, "")
+	d.Env = append(d.Env, "GIVEN=given")
+	d.Dir, d.Stdout, d.Stderr = dir, log, log
+	d.Handles = []syscall.Handle{syscall.Handle(given.Fd())}
+	h, job, err := Start(d)
+	must(t, err)
+	defer h.Close()
+	defer h.Signal(syscall.SIGKILL)
+	if job != None {
+		t.Errorf("it is %v, and we are in none", job)
+	}
+
+	must(t, strayEnd.Close())
+	eof := make(chan error, 1)
+	go func() { _, err := stray.Read(make([]byte, 1)); eof <- err }()
+	select {
+	case err := <-eof:
+		if err != io.EOF {
+			t.Errorf("the stray pipe: %v", err)
+		}
+	case <-time.After(patience):
+		t.Error("the daemon has a pipe that it was not given")
+	}
+	if !h.Alive() {
+		t.Error("the daemon ended before its handle did")
+	}
+	must(t, end.Close())
+	await(t, h)
+	if e, ok := h.Exit(); e.Code != 0 || !ok {
+		t.Errorf("exit %v", e)
+	}
+	b, err := os.ReadFile(path)
+	must(t, err)
+	got := strings.Split(strings.ReplaceAll(string(b), "\r", ""), "\n")
+	want := []string{"dir " + dir, "stdin 0 EOF", `args a b|c"d|`, "stderr"}
+	for _, line := range want {
+		if !slices.Contains(got, line) {
+			t.Errorf("no %q in %q", line, got)
+		}
+	}
+	if !slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, "env ") && strings.HasSuffix(s, " given ") }) {
+		t.Errorf("another environment than the given one in %q", got)
+	}
+}
+
+// inheritable returns a pipe whose ends any child could inherit.
+func inheritable(t testing.TB) (r, w *os.File) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	must(t, err)
+	for _, f := range []*os.File{r, w} {
+		must(t, windows.SetHandleInformation(windows.Handle(f.Fd()), windows.HANDLE_FLAG_INHERIT, windows.HANDLE_FLAG_INHERIT))
+	}
+	return r, w
+}
+
+// TestJobs: a daemon leaves its starter's job if it may, and its starter knows if it could
+// not (R20).
+func TestJobs(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		flags uint32
+		want  Job
+		lives bool
+	}{
+		{"lets go", windows.JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE | windows.JOB_OBJECT_LIMIT_BREAKAWAY_OK, None, true},
+		{"lets all go", windows.JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE | windows.JOB_OBJECT_LIMIT_SILENT_BREAKAWAY_OK, None, true},
+		{"kills", windows.JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE, Doomed, false},
+		{"keeps", 0, Tied, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			job, err := windows.CreateJobObject(nil, nil)
+			must(t, err)
+			closed := false
+			closeJob := func() {
+				if !closed {
+					closed = true
+					windows.CloseHandle(job)
+				}
+			}
+			defer closeJob()
+			limits := windows.JOBOBJECT_EXTENDED_LIMIT_INFORMATION{BasicLimitInformation: windows.JOBOBJECT_BASIC_LIMIT_INFORMATION{LimitFlags: c.flags}}
+			_, err = windows.SetInformationJobObject(job, windows.JobObjectExtendedLimitInformation, uintptr(unsafe.Pointer(&limits)), uint32(unsafe.Sizeof(limits)))
+			must(t, err)
+
+			cmd := reexec.Command(t, launchHelper)
+			in, err := cmd.StdinPipe()
+			must(t, err)
+			out, err := cmd.StdoutPipe()
+			must(t, err)
+			must(t, cmd.Start())
+			defer func() { cmd.Process.Kill(); cmd.Wait() }()
+			must(t, cmd.Process.WithHandle(func(p uintptr) { err = windows.AssignProcessToJobObject(job, windows.Handle(p)) }))
+			must(t, err)
+			fmt.Fprintln(in, "go")
+			// The two lines come in either order.
+			var id proc.ID
+			var got Job
+			lines := bufio.NewScanner(out)
+			for range 2 {
+				if !lines.Scan() {
+					t.Fatalf("launcher and daemon said too little: %v", lines.Err())
+				}
+				if lines.Text() == "up" {
+					continue
+				}
+				_, err = fmt.Sscan(lines.Text(), &id.PID, &id.Start, &got)
+				must(t, err)
+			}
+			h, err := proc.Open(id)
+			must(t, err)
+			defer h.Close()
+			defer h.Signal(syscall.SIGKILL)
+			want := c.want
+			if want == Doomed && !tells(job, c.flags) {
+				t.Log("this system does not tell a job's limits (Wine)")
+				want = Tied
+			}
+			if got != want {
+				t.Errorf("it is %v; want %v", got, want)
+			}
+
+			closeJob()
+			if !c.lives {
+				await(t, h)
+				return
+			}
+			_ = cmd.Process.Kill()
+			_, _ = cmd.Process.Wait()
+			// Nothing is to happen: a moment is enough to see it if it does.
+			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+			defer cancel()
+			if err := h.Wait(ctx); !errors.Is(err, context.DeadlineExceeded) {
+				e, _ := h.Exit()
+				t.Errorf("the daemon died with its starter: %v, %v", err, e)
+			}
+		})
+	}
+	reexec.Used(sleepHelper)
+}
+
+// tells reports whether the system says what a job's limits are.
+func tells(job windows.Handle, flags uint32) bool {
+	var limits windows.JOBOBJECT_EXTENDED_LIMIT_INFORMATION
+	err := windows.QueryInformationJobObject(job, windows.JobObjectExtendedLimitInformation, uintptr(unsafe.Pointer(&limits)), uint32(unsafe.Sizeof(limits)), nil)
+	return err == nil && limits.BasicLimitInformation.LimitFlags&flags == flags
+}
+
+func TestStartFails(t *testing.T) {
+	if h, _, err := Start(Daemon{Path: filepath.Join(t.TempDir(), "missing.exe")}); h != nil || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("started what is missing: %v, %v", h, err)
+	}
+	d := helper(t, sleepHelper)
+	d.Dir = filepath.Join(t.TempDir(), "missing")
+	if h, _, err := Start(d); err == nil {
+		h.Signal(syscall.SIGKILL)
+		h.Close()
+		t.Error("started in a directory that is missing")
+	}
+}

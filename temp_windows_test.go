@@ -1,0 +1,4 @@
+package fastbind_test
+
+// tempBase is the user's own.
+const tempBase = ""
