@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fsnotify/fsnotify"
+
 	"github.com/fastbind/fastbind/internal/broker/supervise"
 	"github.com/fastbind/fastbind/internal/control"
 	"github.com/fastbind/fastbind/internal/definition"
@@ -349,6 +351,24 @@ func TestNameDeletedLaunching(t *testing.T) {
 	})
 	<-done
 	w.eventually("it is there again", func() bool { _, err := os.Lstat(w.sock("f")); return err == nil })
+}
+
+// TestNameDeletedUnseen: R11. When the system says that it has lost events, as it does when
+// its queue runs over, all names are looked at.
+func TestNameDeletedUnseen(t *testing.T) {
+	w := newWorld(t)
+	w.run(w.foreign("f", "-pid"), w.foreign("g", "-pid"))
+	b := w.broker
+	names := []string{w.sock("f"), w.sock("g")}
+	for _, name := range names {
+		if err := errors.Join(b.files.Remove(filepath.Dir(name)), os.Remove(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.files.Errors <- fsnotify.ErrEventOverflow
+	for _, name := range names {
+		w.eventually(name+" is there again", func() bool { _, err := os.Lstat(name); return err == nil })
+	}
 }
 
 // inode is that of a name of service f.

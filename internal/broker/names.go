@@ -67,6 +67,11 @@ func (b *Broker) readNames() {
 			if !ok {
 				return
 			}
+			// Events were lost, so any name may be gone.
+			b.dirs.Range(func(_, key any) bool {
+				b.post(b.ctx, key.(uint64), b.lookAtNames)
+				return true
+			})
 		}
 	}
 }

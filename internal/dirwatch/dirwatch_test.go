@@ -217,6 +217,10 @@ func TestManyEvents(t *testing.T) {
 func TestOverflow(t *testing.T) {
 	dir := t.TempDir()
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	for errors.Is(err, unix.EMFILE) && t.Context().Err() == nil { // other tests have all that a user may have
+		time.Sleep(quiet)
+		fd, err = unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	}
 	must(t, err)
 	src := inotify{os.NewFile(uintptr(fd), "inotify")}
 	must(t, addWatch(fd, dir, namesMask))
