@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -186,8 +187,9 @@ func TestServiceJSON(t *testing.T) {
 	a := testApp(t)
 	a.out = newScreen(&b, true)
 	a.print(v.json())
+	further := func(name string) string { return strconv.Quote(runtimedir.Place{}.Further(name)) } // /sock-NAME, or a pipe
 	want := `{"service":"web","instance":"ci","variant":"0123","phase":"loading","generation":3,"pid":7,"version":"1",` +
-		`"endpoint":"/s","endpoints":{"a":"/sock-a","m":"/sock-m"},"started_at":"1970-01-01T00:00:01Z","uptime_seconds":90,"connections":0,"leases":null,"ends_in_seconds":null,"log":"/l",` +
+		`"endpoint":"/s","endpoints":{"a":` + further("a") + `,"m":` + further("m") + `},"started_at":"1970-01-01T00:00:01Z","uptime_seconds":90,"connections":0,"leases":null,"ends_in_seconds":null,"log":"/l",` +
 		`"progress":{"message":"index","fraction":0.5},"last_failure":{"stage":"load","status":0,"signal":"SIGKILL",` +
 		`"errno":"` + errnoName(syscall.ENOENT) + `","message":"\"web\" of instance \"ci\": failed in stage load: ` + syscall.ENOENT.Error() + ` (signal: killed): ` +
 		`env: have a, want none, retry after ` + retry.Format(time.TimeOnly) + `","log_tail":["x <y>"],"log":"/l",` +

@@ -8,12 +8,17 @@ import (
 	"golang.org/x/sys/windows"
 
 	"github.com/fastbind/fastbind/internal/endpoint"
+	"github.com/fastbind/fastbind/internal/sharing"
 )
 
 // owner: an access list says who owns a file, and its owner has no number.
 func owner(fs.FileInfo) (int, bool) { return 0, false }
 
-func openForReading(path string) (*os.File, error) { return os.Open(path) }
+// openForReading opens a file or directory that others may move aside meanwhile, as a log
+// and a journal are under whoever follows them.
+func openForReading(path string) (*os.File, error) {
+	return sharing.Open(path, windows.FILE_GENERIC_READ, windows.OPEN_EXISTING, windows.FILE_FLAG_BACKUP_SEMANTICS)
+}
 
 func errnoName(e syscall.Errno) string { return e.Error() }
 
