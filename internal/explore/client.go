@@ -157,7 +157,7 @@ func (x *explorer) next(w *world, p int, o launch.Outcome) {
 }
 
 // step does the effect of the process's step as the real driver does it
-// (system_unix.go in package launch). It reports false if there is more to it.
+// (system.go and its twins in package launch). It reports false if there is more to it.
 func step(w *world, p int, step launch.Step) (o launch.Outcome, done bool) {
 	switch step {
 	case launch.StepConnect, launch.StepReconnect:
