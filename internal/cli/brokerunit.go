@@ -103,6 +103,9 @@ func (a *app) serviceManager() (unit.Manager, error) {
 	}
 	m, err := unit.Here(a.getenv, home, a.uid)
 	if errors.Is(err, errors.ErrUnsupported) {
+		if serr := supported(); serr != nil {
+			return m, serr
+		}
 		err = &hinted{errors.New("no service manager that can start the broker is known on this system"), "run it yourself: fastbind broker"}
 	}
 	return m, err

@@ -73,6 +73,16 @@ func TestUnusableRuntimeDir(t *testing.T) {
 	}
 }
 
+// There is no standing broker here, and every verb that would begin one says so.
+func TestNoBroker(t *testing.T) {
+	for _, args := range [][]string{{"broker"}, {"broker", "install"}, {"broker", "install", "--dry-run"}, {"broker", "uninstall"}} {
+		status, out, errs := command(t, nil, args...)
+		if status != exitOther || out != "" || !strings.Contains(errs, "there is no standing broker for this system yet") {
+			t.Errorf("%v: exit status %d, stdout %q, stderr %q", args, status, out, errs)
+		}
+	}
+}
+
 // Files and directories that others can change name programs that run as us.
 func TestFileTrust(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "config")
