@@ -326,11 +326,14 @@ func killBrokerAtStep(t *testing.T, activates bool, step launch.Step, row faultR
 	broker := w.startBroker(args...)
 	if activates {
 		w.eventually("the broker holds", func() bool { return w.holds("t") })
-		conn, err := net.Dial("unix", filepath.Join(w.service("t"), "sock"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
+		// It says that it holds before anybody can connect.
+		w.eventually("the broker listens", func() bool {
+			conn, err := net.Dial("unix", filepath.Join(w.service("t"), "sock"))
+			if err == nil {
+				t.Cleanup(func() { _ = conn.Close() })
+			}
+			return err == nil
+		})
 	}
 	err := broker.cmd.Wait()
 	if ws, ok := broker.cmd.ProcessState.Sys().(syscall.WaitStatus); err == nil || !ok || ws.Signal() != syscall.SIGKILL {

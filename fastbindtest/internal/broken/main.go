@@ -485,7 +485,7 @@ func launch(dir, sock string, why error) error {
 	if has("crowd") {
 		time.Sleep(50 * time.Millisecond) // what was seen is no longer true
 	}
-	if has("deleted-socket") {
+	if has("deleted-socket") && !stale { // who was killed may still be a zombie
 		if pid := daemonPID(dir); pid > 0 && syscall.Kill(pid, 0) == nil {
 			return fmt.Errorf("pid %d runs, but cannot be reached", pid)
 		}
