@@ -49,8 +49,10 @@ type Handover struct {
 
 	// Descriptors, or None. Without Listen the daemon binds the endpoint.
 	// Without Control and Life it makes its own, in its generation's directory.
-	// On Windows Life is a handle, and the other two are not used but the next.
+	// On Windows Life is a handle, and Pipes is in place of the other two.
 	Listen, Control, Life int
+
+	Pipes
 
 	// Holder is the directory of the standing broker's generation that has the
 	// listener as well, and will say so at the control endpoint; "" if none has.
@@ -60,10 +62,6 @@ type Handover struct {
 	// foreign daemons take them, by systemd's convention; one that finds them here
 	// is none, and says so.
 	Further []Further
-
-	// On Windows, the handles of the instances of the endpoint's pipe and of the
-	// control endpoint's: in their place.
-	Instances, ControlInstances Handles
 
 	// PID is the process the variable is meant for, 0 for the first that reads
 	// it. The trampoline knows it, and foreign daemons' children, who inherit
@@ -87,45 +85,51 @@ func (h Handover) GenPath() string { return filepath.Join(h.Dir, h.GenDir) }
 // Encode returns the variable's value: the format's version, then a key=value
 // pair a line, so that a shell can add one.
 func (h Handover) Encode() string {
-	s := strconv.Itoa(Major)
-	add := func(k, v string) {
-		if v != "" {
-			s += "\n" + k + "=" + v
-		}
-	}
-	fd := func(k string, n int) {
-		if n != None {
-			add(k, strconv.Itoa(n))
-		}
-	}
-	add("service", h.Service)
-	add("instance", h.Instance)
-	add("generation", strconv.FormatUint(h.Generation, 10))
-	add("dir", h.Dir)
-	add("addr", h.Addr)
-	add("gendir", h.GenDir)
-	add("succeeds", h.Succeeds)
+	e := encoded(strconv.Itoa(Major))
+	e.add("service", h.Service)
+	e.add("instance", h.Instance)
+	e.add("generation", strconv.FormatUint(h.Generation, 10))
+	e.add("dir", h.Dir)
+	e.add("addr", h.Addr)
+	e.add("gendir", h.GenDir)
+	e.add("succeeds", h.Succeeds)
 	if !h.Inode.IsZero() {
-		add("inode", record.InodeLine(h.Inode).Value)
+		e.add("inode", record.InodeLine(h.Inode).Value)
 	}
-	fd("listen", h.Listen)
-	fd("control", h.Control)
-	fd("life", h.Life)
+	e.fd("listen", h.Listen)
+	e.fd("control", h.Control)
+	e.fd("life", h.Life)
 	for _, f := range h.Further {
-		add("further", f.Name+":"+strconv.Itoa(f.FD))
+		e.add("further", f.Name+":"+strconv.Itoa(f.FD))
 	}
-	add("holder", h.Holder)
-	add("instances", string(h.Instances))
-	add("control_instances", string(h.ControlInstances))
+	e.add("holder", h.Holder)
+	h.Pipes.encode(&e)
 	if h.PID != 0 {
-		add("pid", strconv.Itoa(h.PID))
+		e.add("pid", strconv.Itoa(h.PID))
 	}
-	add("version", h.Version)
-	add("stop_within", h.StopWithin.String())
+	e.add("version", h.Version)
+	e.add("stop_within", h.StopWithin.String())
 	if h.IdleExit != 0 {
-		add("idle_exit", h.IdleExit.String())
+		e.add("idle_exit", h.IdleExit.String())
 	}
-	return s
+	return string(e)
+}
+
+// encoded is the value so far. Inlined, its methods are 2 kB of code in every client.
+type encoded string
+
+//go:noinline
+func (e *encoded) add(k, v string) {
+	if v != "" {
+		*e += encoded("\n" + k + "=" + v)
+	}
+}
+
+//go:noinline
+func (e *encoded) fd(k string, n int) {
+	if n != None {
+		e.add(k, strconv.Itoa(n))
+	}
 }
 
 // maxSize bounds the variable: two paths and small values.
@@ -189,10 +193,6 @@ func (h *Handover) set(k, v string) (err error) {
 		if f.FD, err = parseFD(fd); err == nil {
 			h.Further = append(h.Further, f)
 		}
-	case "instances":
-		h.Instances, err = parseHandles(v)
-	case "control_instances":
-		h.ControlInstances, err = parseHandles(v)
 	case "pid":
 		h.PID, err = strconv.Atoi(v)
 	case "version":
@@ -201,6 +201,8 @@ func (h *Handover) set(k, v string) (err error) {
 		h.StopWithin, err = time.ParseDuration(v)
 	case "idle_exit":
 		h.IdleExit, err = time.ParseDuration(v)
+	default:
+		err = h.Pipes.set(k, v)
 	}
 	return err
 }
@@ -211,44 +213,4 @@ func parseFD(s string) (int, error) {
 		return 0, errors.New("no descriptor that a broker hands over")
 	}
 	return fd, err
-}
-
-// maxHandles bounds the instances of a pipe.
-const maxHandles = 64
-
-// Handles are some handles as text, "" for none.
-type Handles string
-
-// HandlesOf makes Handles of their values.
-func HandlesOf[H ~uintptr](values []H) Handles {
-	var b strings.Builder
-	for i, v := range values {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		b.WriteString(strconv.FormatUint(uint64(v), 10))
-	}
-	return Handles(b.String())
-}
-
-// List returns their values.
-func (h Handles) List() (values []uintptr) {
-	for part := range strings.SplitSeq(string(h), ",") {
-		if v, err := strconv.ParseUint(part, 10, 64); err == nil {
-			values = append(values, uintptr(v))
-		}
-	}
-	return values
-}
-
-func parseHandles(s string) (Handles, error) {
-	if strings.Count(s, ",") >= maxHandles {
-		return "", errors.New("more than " + strconv.Itoa(maxHandles) + " handles")
-	}
-	for part := range strings.SplitSeq(s, ",") {
-		if _, err := parseFD(part); err != nil {
-			return "", err
-		}
-	}
-	return Handles(s), nil
 }

@@ -102,14 +102,12 @@ func TestRoundTrip(t *testing.T) {
 	text := rapid.StringMatching(`[^\x00\n]{0,20}`)
 	name := rapid.StringMatching(`[a-z0-9][a-z0-9_-]{0,31}`)
 	fd := rapid.SampledFrom([]int{None, 3, 4, 5, 21})
-	handles := rapid.SampledFrom([]Handles{"", "4", "8,4,12"})
 	rapid.Check(t, func(t *rapid.T) {
 		want := Handover{
 			Service: "s" + text.Draw(t, "service"), Instance: text.Draw(t, "instance"), Generation: rapid.Uint64().Draw(t, "generation"),
 			Dir: "/" + text.Draw(t, "dir"), Addr: "/" + text.Draw(t, "addr"), GenDir: "g" + text.Draw(t, "gendir"),
 			Inode:  record.Inode{Dev: rapid.Uint64().Draw(t, "dev"), Ino: rapid.Uint64().Draw(t, "ino")},
 			Listen: fd.Draw(t, "listen"), Control: fd.Draw(t, "control"), Life: fd.Draw(t, "life"),
-			Instances: handles.Draw(t, "instances"), ControlInstances: handles.Draw(t, "control instances"),
 			PID: int(rapid.Int32().Draw(t, "pid")), Version: text.Draw(t, "version"), StopWithin: time.Duration(rapid.Int64().Draw(t, "stop within")), IdleExit: time.Duration(rapid.Int64().Draw(t, "idle exit")),
 		}
 		for range rapid.IntRange(0, 16).Draw(t, "further endpoints") {

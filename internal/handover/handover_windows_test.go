@@ -13,7 +13,7 @@ func full() Handover {
 	return Handover{
 		Service: "gocache", Instance: "ci", Generation: 4711, GenDir: "4711.0123456789abcdef",
 		Dir: `C:\Users\é b\AppData\Local\fastbind\run\ci\gocache`, Addr: `C:\Users\é b\AppData\Local\fastbind\run\ci\gocache`,
-		Listen: None, Control: None, Life: 512, Instances: "256,260,4294967292", ControlInstances: "264", StopWithin: 90 * time.Second,
+		Listen: None, Control: None, Life: 512, Pipes: Pipes{"256,260,4294967292", "264"}, StopWithin: 90 * time.Second,
 	}
 }
 

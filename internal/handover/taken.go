@@ -39,11 +39,7 @@ func init() {
 	for _, f := range h.Further {
 		closeOnExec(f.FD)
 	}
-	for _, handles := range []Handles{h.Instances, h.ControlInstances} {
-		for _, v := range handles.List() {
-			closeOnExec(int(v))
-		}
-	}
+	h.Pipes.closeOnExec()
 	clearVariables()
 	resetProcess()
 }
