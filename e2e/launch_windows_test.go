@@ -343,6 +343,7 @@ var unreached = map[launch.Step]string{
 	launch.StepPause:      "nobody else holds the lock",
 	launch.StepRestore:    "a pipe's name cannot be deleted",
 	launch.StepSucceed:    "it succeeds nobody",
+	launch.StepOwn:        "only a standing broker asks it",
 	launch.StepAwaitBound: "the broker binds",
 	launch.StepAbandon:    "nothing fails",
 }
