@@ -247,17 +247,26 @@ var errUnknown = errors.New("somebody accepts at the endpoint, and no living gen
 
 // adopt finds out who serves, and gets a copy of its listener if it can hand it over.
 func (b *Broker) adopt(ctx context.Context, as Service, l *launch.Broker, place runtimedir.Place, left *Left) func(*service) supervise.Event {
+	adopted, err := b.tryAdopt(ctx, as, l, place, left)
+	if err != nil {
+		return failedTo(supervise.BindFailed{Reason: err.Error()})
+	}
+	return adopted
+}
+
+// tryAdopt fails if nobody serves, or no longer.
+func (b *Broker) tryAdopt(ctx context.Context, as Service, l *launch.Broker, place runtimedir.Place, left *Left) (func(*service) supervise.Event, error) {
 	within, cancel := context.WithTimeout(ctx, adoptWithin)
 	defer cancel()
 	for {
 		entries, err := launch.Generations(place.Dir)
 		e, ok := launch.Serving(place.Dir, entries)
 		if err != nil || !ok {
-			return failedTo(supervise.BindFailed{Reason: errUnknown.Error()})
+			return nil, errUnknown
 		}
 		r, err := find(place, e, left.run(e.Number))
 		if err != nil {
-			return failedTo(supervise.BindFailed{Reason: err.Error()})
+			return nil, err
 		}
 		backend := e.Record.Backend || !e.Record.Definition.Foreign
 		event := supervise.Adopted{Run: supervise.Run{Backend: backend, Ready: e.Record.WasReady}}
@@ -277,7 +286,7 @@ func (b *Broker) adopt(ctx context.Context, as Service, l *launch.Broker, place 
 			b.follow(s, r)
 			event.Run.Number = r.number
 			return event
-		}
+		}, nil
 	}
 }
 
@@ -325,16 +334,29 @@ const adoptWithin = 5 * time.Second
 // activate launches a generation with the held listener. The loop may close that
 // meanwhile, when the service is let go.
 func (b *Broker) activate(ctx context.Context, as Service, l *launch.Broker, loops *launch.Holding) func(*service) supervise.Event {
-	began := proc.BootTime()
 	held, err := loops.Copy()
 	if err != nil {
 		return failedTo(supervise.LaunchFailed{Reason: "copying the listener: " + err.Error()})
 	}
 	defer held.Close()
-	aid := b.newAid(ctx, as, l)
 	within, cancel := context.WithTimeout(ctx, launchWithin)
+	defer cancel()
+	for {
+		if event := b.tryActivate(ctx, within, as, l, held); event != nil {
+			return event
+		}
+		if !again(within) {
+			return failedTo(supervise.Stranded{})
+		}
+	}
+}
+
+// tryActivate returns nil if somebody accepted from the held listener, and has ended since:
+// who waits there waits for the next one.
+func (b *Broker) tryActivate(ctx, within context.Context, as Service, l *launch.Broker, held *launch.Holding) func(*service) supervise.Event {
+	began := proc.BootTime()
+	aid := b.newAid(ctx, as, l)
 	out, err := aid.aided().Activate(within, held)
-	cancel()
 	aid.made()
 	if err != nil {
 		failed := supervise.LaunchFailed{Reason: err.Error()}
@@ -352,13 +374,13 @@ func (b *Broker) activate(ctx context.Context, as Service, l *launch.Broker, loo
 		}
 	}
 	if out.Launched == nil {
-		adopted := b.adopt(ctx, as, l, out.Place, nil)
-		return func(s *service) supervise.Event {
-			e := adopted(s)
-			if _, failed := e.(supervise.BindFailed); failed {
-				return supervise.Stranded{}
-			}
-			return e
+		switch adopted, err := b.tryAdopt(ctx, as, l, out.Place, nil); {
+		case err == nil:
+			return adopted
+		case held.Leads():
+			return nil
+		default:
+			return failedTo(supervise.Stranded{})
 		}
 	}
 	there := proc.BootTime()

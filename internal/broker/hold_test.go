@@ -353,6 +353,46 @@ func TestNameDeletedLaunching(t *testing.T) {
 	w.eventually("it is there again", func() bool { _, err := os.Lstat(w.sock("f")); return err == nil })
 }
 
+// TestDeletedSucceeding: R11. The names are deleted while a successor loads and the daemon
+// before it has a connection still. Neither accepts from the listener that is bound then:
+// who waits there is served by another one at once.
+func TestDeletedSucceeding(t *testing.T) {
+	w := newWorld(t)
+	w.run(w.backend("b", "-load=1s"))
+	conn, err := net.Dial("unix", w.sock("b"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(deadline))
+	if _, err := io.WriteString(conn, "1\n"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bufio.NewReader(conn).ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	w.until("b", "it serves", func(v View) bool { return v.State == supervise.Ready })
+	restarted := make(chan struct{})
+	go func() {
+		defer close(restarted)
+		_, _ = w.broker.Request(t.Context(), "b", supervise.VerbRestart) // may be told that it came to nothing
+	}()
+	w.eventually("a successor loads", func() bool { return len(w.living("b")) == 2 })
+	dir := filepath.Dir(w.sock("b"))
+	if err := errors.Join(os.Remove(w.sock("b")), os.Remove(filepath.Join(dir, runtimedir.KeepName))); err != nil {
+		t.Fatal(err)
+	}
+	w.eventually("it is bound anew", func() bool { _, err := os.Lstat(w.sock("b")); return err == nil })
+	w.must("b")
+	if _, err := io.WriteString(conn, "2\n"); err != nil {
+		t.Error(err)
+	}
+	_ = conn.Close()
+	<-restarted
+	w.eventually("one serves", func() bool { return len(w.living("b")) == 1 })
+	w.must("b")
+}
+
 // TestNameDeletedUnseen: R11. When the system says that it has lost events, as it does when
 // its queue runs over, all names are looked at.
 func TestNameDeletedUnseen(t *testing.T) {

@@ -108,6 +108,8 @@ func (x *explorer) stepBroker(s *state) {
 		}
 	case broLooking:
 		switch g := server; {
+		case g == 0 && b.held != 0 && s.named(b.held):
+			do("finds nobody who serves any more", progress, func(w *world) { w.bro.state = broHolding })
 		case g == 0:
 			do("finds nobody who serves", progress, func(w *world) { w.refuse() })
 		case !x.rules.asked(&s.gens[g-1]):
@@ -230,7 +232,7 @@ func (w *world) own(p int) launch.Outcome {
 	if !at && d.keep != w.bro.inode || w.socks[w.bro.held-1].shut {
 		return launch.Moved
 	}
-	if g := w.rules.server(w.state); g != 0 && w.gens[g-1].phase != phDraining {
+	if g := w.rules.server(w.state); g != 0 && w.gens[g-1].phase != phDraining && w.accepts(g) {
 		return launch.InUse
 	}
 	if !at {
@@ -238,6 +240,16 @@ func (w *world) own(p int) launch.Outcome {
 		d.sock = d.keep
 	}
 	return launch.OK
+}
+
+// accepts reports whether a generation accepts from the held listener, or will: a
+// successor has its listener from the one before.
+func (w *world) accepts(g id) bool {
+	gen := &w.gens[g-1]
+	if gen.old != 0 && !gen.tookOver {
+		gen = &w.gens[gen.old-1]
+	}
+	return gen.sock == w.bro.held
 }
 
 // heldStill is a daemon's tenure when it comes to end: whoever is dead by then holds

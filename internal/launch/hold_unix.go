@@ -98,6 +98,8 @@ func (s *system) own() Outcome {
 	}
 	switch e, ok := Serving(s.place.Dir, entries); {
 	case !ok, leaves(e): // its queue is ours
+	case !s.accepts(e):
+		// It serves, or waits to take over, who was there when the names were deleted.
 	case e.Record.Stopped:
 		return Busy // it is about to drain
 	default:
@@ -111,6 +113,20 @@ func (s *system) own() Outcome {
 		}
 	}
 	return s.refit()
+}
+
+// accepts reports whether a generation accepts from the held listener, or will, as far as
+// is known. A successor has its listener from the one before.
+func (s *system) accepts(e Entry) bool {
+	r := e.Record
+	if r.Succeeds != "" && !r.TookOver {
+		i := slices.IndexFunc(s.entries, func(old Entry) bool { return old.Name == r.Succeeds })
+		if i < 0 {
+			return true
+		}
+		r = s.entries[i].Record
+	}
+	return r.Inode.IsZero() || r.Inode == s.b.held.Inode
 }
 
 // leads reports whether a name in the locked directory leads to the inode.
