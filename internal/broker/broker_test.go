@@ -21,6 +21,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/fastbind/fastbind/internal/broker/limit"
 	"github.com/fastbind/fastbind/internal/broker/supervise"
 	"github.com/fastbind/fastbind/internal/definition"
@@ -133,6 +135,11 @@ func (w *world) start(services ...Service) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	w.eventually("there is an inotify instance, of which other tests have all for moments", func() bool {
+		fd, err := unix.InotifyInit1(unix.IN_CLOEXEC)
+		_ = unix.Close(fd)
+		return err == nil
+	})
 	c := w.config
 	c.Env, c.Client, c.Holder = w.env, w.client, holder
 	if w.broker, err = New(c); err != nil {
