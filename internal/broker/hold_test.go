@@ -400,6 +400,10 @@ func TestNameDeletedUnseen(t *testing.T) {
 	w.run(w.foreign("f", "-pid"), w.foreign("g", "-pid"))
 	b := w.broker
 	names := []string{w.sock("f"), w.sock("g")}
+	w.eventually("both are watched", func() bool { return len(b.files.WatchList()) == len(names) })
+	done := make(chan struct{})
+	b.post(t.Context(), 0, func(*service) supervise.Event { close(done); return nil }) // what began the watch is over
+	<-done
 	for _, name := range names {
 		if err := errors.Join(b.files.Remove(filepath.Dir(name)), os.Remove(name)); err != nil {
 			t.Fatal(err)
