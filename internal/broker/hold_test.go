@@ -382,8 +382,11 @@ func TestDeletedSucceeding(t *testing.T) {
 	if err := errors.Join(os.Remove(w.sock("b")), os.Remove(filepath.Join(dir, runtimedir.KeepName))); err != nil {
 		t.Fatal(err)
 	}
-	w.eventually("it is bound anew", func() bool { _, err := os.Lstat(w.sock("b")); return err == nil })
-	w.must("b")
+	var anew net.Conn
+	w.eventually("it is bound anew", func() bool { anew, err = net.Dial("unix", w.sock("b")); return err == nil })
+	if _, err := request(anew); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := io.WriteString(conn, "2\n"); err != nil {
 		t.Error(err)
 	}
