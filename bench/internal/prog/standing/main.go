@@ -18,7 +18,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/fastbind/fastbind/internal/broker"
@@ -62,10 +61,6 @@ func run(began time.Time) error {
 		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	if os.Getenv("PRE") != "" {
-		fd, _, _ := syscall.Syscall(syscall.SYS_FCNTL, 0, syscall.F_DUPFD_CLOEXEC, uintptr(n+100))
-		syscall.Close(int(fd))
-	}
 	ended := make(chan error, 1)
 	go func() { ended <- b.Run(ctx, services) }()
 	for _, s := range services {
