@@ -93,6 +93,7 @@ func (p *process) send(order []byte, files []int) error {
 	if err != nil {
 		return err
 	}
+	time.Sleep(lead)
 	for limit := time.Now().Add(within); time.Now().Before(limit); {
 		if _, _, err := unix.Recvfrom(p.sock, make([]byte, 1), 0); err != unix.EINTR {
 			break
@@ -102,6 +103,11 @@ func (p *process) send(order []byte, files []int) error {
 	p.sock = -1
 	return nil
 }
+
+// lead is how long the process has the processor for itself. What a broker does next is
+// not what the client waits for, and the kernel would do it first: whoever sleeps on a
+// processor is woken there, before who runs.
+const lead = 5 * time.Millisecond
 
 // within bounds the wait for a process that was woken. One that somebody has stopped
 // again becomes the daemon when it is let go.
@@ -172,7 +178,10 @@ func rest() bool {
 	if err != nil || int(broker.Pid) != os.Getppid() {
 		return false
 	}
-	return unix.Kill(os.Getpid(), unix.SIGSTOP) == nil
+	// Not unix.Kill, which does not tell the runtime that it may take long: that would
+	// find a goroutine that has run for all the time, and interrupt it with signals.
+	_, _, errno := unix.Syscall(unix.SYS_KILL, uintptr(os.Getpid()), uintptr(unix.SIGSTOP), 0)
+	return errno == 0
 }
 
 // lowerFiles gives the daemon the soft limit of descriptors that the trampoline does.
@@ -191,8 +200,13 @@ func lowerFiles() {
 // receive returns the order that there is, which is empty at the end of the socket;
 // EAGAIN if there is none.
 func receive() (order, rights []byte, err error) {
-	order, rights = make([]byte, maxOrder), make([]byte, unix.CmsgSpace(4*maxFiles))
+	rights = make([]byte, unix.CmsgSpace(4*maxFiles))
 	for {
+		// Most are small, and the pages of a buffer for all would have to be cleared.
+		length, _, err := unix.Recvfrom(end, nil, unix.MSG_PEEK|unix.MSG_TRUNC|unix.MSG_DONTWAIT)
+		if err == nil && length <= maxOrder {
+			order = make([]byte, length)
+		}
 		n, oobn, flags, _, err := unix.Recvmsg(end, order, rights, unix.MSG_CMSG_CLOEXEC|unix.MSG_DONTWAIT)
 		switch {
 		case err == unix.EINTR:

@@ -35,6 +35,7 @@ func main() {
 }
 
 func run(began time.Time) error {
+	broker.UseOneProcessor()
 	n, err := strconv.Atoi(os.Args[1])
 	if err != nil {
 		return err
