@@ -52,7 +52,8 @@ func fork(sock int) (pid, pidfd int, err error) {
 		return 0, -1, err
 	}
 	defer null.Close()
-	pid, pidfd, err = launch.Fork("/proc/self/exe", []string{name}, []uintptr{null.Fd(), null.Fd(), null.Fd(), uintptr(sock)})
+	// The kernel ends its other threads before it executes the daemon: the fewer the better.
+	pid, pidfd, err = launch.Fork("/proc/self/exe", []string{name}, []string{"GOMAXPROCS=1"}, []uintptr{null.Fd(), null.Fd(), null.Fd(), uintptr(sock)})
 	if err == nil && pidfd < 0 { // Linux before 5.4
 		_ = unix.Kill(pid, unix.SIGKILL)
 		_, _ = unix.Wait4(pid, nil, 0, nil)
