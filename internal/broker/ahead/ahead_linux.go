@@ -207,10 +207,11 @@ func receive() (order, rights []byte, err error) {
 	for {
 		// Most are small, and the pages of a buffer for all would have to be cleared.
 		length, _, err := unix.Recvfrom(end, nil, unix.MSG_PEEK|unix.MSG_TRUNC|unix.MSG_DONTWAIT)
-		if err == nil && length <= maxOrder {
-			order = make([]byte, length)
+		n, oobn, flags := 0, 0, 0
+		if err == nil {
+			order = make([]byte, min(length, maxOrder))
+			n, oobn, flags, _, err = unix.Recvmsg(end, order, rights, unix.MSG_CMSG_CLOEXEC|unix.MSG_DONTWAIT)
 		}
-		n, oobn, flags, _, err := unix.Recvmsg(end, order, rights, unix.MSG_CMSG_CLOEXEC|unix.MSG_DONTWAIT)
 		switch {
 		case err == unix.EINTR:
 		case err != nil:
@@ -252,7 +253,7 @@ func arrange(rights []byte) error {
 // rehearse becomes a program that there is not: what that needs, memory above all, is there
 // when a client waits.
 func rehearse(self proc.ID) {
-	fd, err := unix.MemfdCreate("record", unix.MFD_CLOEXEC)
+	fd, err := unix.MemfdCreate("record", unix.MFD_CLOEXEC|unix.MFD_NOEXEC_SEAL) // Linux 6.3
 	if err != nil {
 		return
 	}
