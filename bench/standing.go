@@ -216,19 +216,32 @@ func activation(args ...string) func(context.Context, *world, size) (result, err
 		if len(args) > 0 {
 			their = []string{"3"}
 		}
-		theirs := func() (d time.Duration, err error) {
-			cmd, err := activate(ctx, sock, static, their...)
-			if err != nil {
+		// It has waited for as long as our service when its client comes: what a processor,
+		// or a hypervisor, still knows of a program that waits is less by then.
+		waiting, err := activate(ctx, sock, static, their...)
+		if err != nil {
+			return r, err
+		}
+		defer func() { err = errors.Join(err, end(waiting)) }()
+		theirs := func() (time.Duration, error) {
+			time.Sleep(apart)
+			d, err := first(sock)
+			if err = errors.Join(err, end(waiting), os.Remove(sock)); err != nil {
 				return 0, err
 			}
-			defer func() {
-				err = errors.Join(err, cmd.Process.Kill(), ignoreExit(cmd.Wait()), os.Remove(sock))
-			}()
-			time.Sleep(apart)
-			return first(sock)
+			waiting, err = activate(ctx, sock, static, their...)
+			return d, err
 		}
 		return pairs(n, ours, theirs)
 	}
+}
+
+// end kills a process, if there is one.
+func end(cmd *exec.Cmd) error {
+	if cmd == nil {
+		return nil
+	}
+	return errors.Join(cmd.Process.Kill(), ignoreExit(cmd.Wait()))
 }
 
 const activator = "systemd-socket-activate"

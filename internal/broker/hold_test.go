@@ -382,8 +382,11 @@ func TestDeletedSucceeding(t *testing.T) {
 	if err := errors.Join(os.Remove(w.sock("b")), os.Remove(filepath.Join(dir, runtimedir.KeepName))); err != nil {
 		t.Fatal(err)
 	}
-	w.eventually("it is bound anew", func() bool { _, err := os.Lstat(w.sock("b")); return err == nil })
-	w.must("b")
+	var anew net.Conn
+	w.eventually("it is bound anew", func() bool { anew, err = net.Dial("unix", w.sock("b")); return err == nil })
+	if _, err := request(anew); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := io.WriteString(conn, "2\n"); err != nil {
 		t.Error(err)
 	}
@@ -400,6 +403,10 @@ func TestNameDeletedUnseen(t *testing.T) {
 	w.run(w.foreign("f", "-pid"), w.foreign("g", "-pid"))
 	b := w.broker
 	names := []string{w.sock("f"), w.sock("g")}
+	w.eventually("both are watched", func() bool { return len(b.files.WatchList()) == len(names) })
+	done := make(chan struct{})
+	b.post(t.Context(), 0, func(*service) supervise.Event { close(done); return nil }) // what began the watch is over
+	<-done
 	for _, name := range names {
 		if err := errors.Join(b.files.Remove(filepath.Dir(name)), os.Remove(name)); err != nil {
 			t.Fatal(err)

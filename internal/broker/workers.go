@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"runtime"
 	"sync"
 )
 
@@ -35,10 +36,20 @@ func (w *workers) do(under *sync.WaitGroup, f func()) {
 func (w *workers) startLocked(under *sync.WaitGroup, f func()) {
 	w.busy++
 	under.Go(func() {
+		deepen()
 		for f := f; f != nil; f = w.next() {
 			f()
 		}
 	})
+}
+
+// deepen has the calling goroutine's stack grow at once to what a launch needs. Otherwise
+// it would be copied three times while a client waits.
+//
+//go:noinline
+func deepen() {
+	var room [12 << 10]byte
+	runtime.KeepAlive(&room[0])
 }
 
 // rest has nothing begun until work, and waits for what is under way; ctx's error says

@@ -153,7 +153,7 @@ func (a *app) resolve(command []string) ([]string, error) {
 // lookPath finds a program in the caller's PATH as a daemon's launch would: in
 // absolute directories only.
 func (a *app) lookPath(name string) string {
-	contract := environ.Contract(a.env, nil, environ.Account{}) // has the default PATH
+	contract := environ.Contract(a.env, nil, func() environ.Account { return environ.Account{} }) // has the default PATH
 	for _, e := range contract {
 		path, ok := strings.CutPrefix(e, "PATH=")
 		if !ok {

@@ -33,15 +33,28 @@ func must(t testing.TB, err error) {
 
 func mustOpen(t testing.TB, open func(...string) (*Watcher, error), paths ...string) *Watcher {
 	t.Helper()
-	for {
-		w, err := open(paths...)
+	var w *Watcher
+	eventually(t, "open does not poll", func() (ok bool) {
+		var err error
+		w, err = open(paths...)
 		must(t, err)
-		if _, ok := w.source.(inotify); ok {
-			t.Cleanup(w.Close)
-			return w
+		if _, ok = w.source.(inotify); !ok {
+			w.Close()
 		}
-		w.Close() // it polls: other tests have all inotify instances that a user may have
-		time.Sleep(quiet)
+		return ok
+	})
+	t.Cleanup(w.Close)
+	return w
+}
+
+// eventually waits for an inotify instance: other packages' tests have all that a user may
+// have, for moments.
+func eventually(t testing.TB, what string, f func() bool) {
+	t.Helper()
+	for end := time.Now().Add(2 * time.Minute); !f(); time.Sleep(quiet) {
+		if time.Now().After(end) {
+			t.Fatalf("not within the test's deadline: %s; is there no inotify instance left?", what)
+		}
 	}
 }
 
@@ -219,12 +232,14 @@ func TestManyEvents(t *testing.T) {
 // TestOverflow: the kernel's queue runs over before anybody reads it.
 func TestOverflow(t *testing.T) {
 	dir := t.TempDir()
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
-	for errors.Is(err, unix.EMFILE) && t.Context().Err() == nil { // other tests have all that a user may have
-		time.Sleep(quiet)
-		fd, err = unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
-	}
-	must(t, err)
+	var fd int
+	eventually(t, "an instance is made", func() bool {
+		var err error
+		if fd, err = unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK); !errors.Is(err, unix.EMFILE) {
+			must(t, err)
+		}
+		return err == nil
+	})
 	src := inotify{os.NewFile(uintptr(fd), "inotify")}
 	must(t, addWatch(fd, dir, namesMask))
 	b, err := os.ReadFile("/proc/sys/fs/inotify/max_queued_events")

@@ -27,9 +27,9 @@ type Account struct{ Home, Name, Shell string }
 
 // Contract returns the daemon's environment, sorted by name: the allowed
 // variables of the client's environment, what the definition's env adds, and
-// HOME, USER, LOGNAME and SHELL from the account where the client has none. A
-// client without PATH gives the system's default one.
-func Contract(client, env []string, account Account) []string {
+// HOME, USER, LOGNAME and SHELL from the account where the client has none: else
+// it is not asked for. A client without PATH gets the system's default one.
+func Contract(client, env []string, account func() Account) []string {
 	vars := map[string]string{}
 	has := map[string]string{}
 	for _, e := range client {
@@ -52,19 +52,26 @@ func Contract(client, env []string, account Account) []string {
 		}
 		vars[name] = value
 	}
-	for _, d := range []struct{ name, value string }{
-		{"HOME", account.Home}, {"USER", account.Name}, {"LOGNAME", account.Name},
-		{"SHELL", account.Shell}, {"PATH", defaultPath()},
-	} {
-		if vars[d.name] == "" && d.value != "" {
-			vars[d.name] = d.value
-		}
+	if vars["HOME"] == "" || vars["USER"] == "" || vars["LOGNAME"] == "" || vars["SHELL"] == "" {
+		a := account()
+		complete(vars, "HOME", a.Home)
+		complete(vars, "USER", a.Name)
+		complete(vars, "LOGNAME", a.Name)
+		complete(vars, "SHELL", a.Shell)
 	}
+	complete(vars, "PATH", defaultPath())
 	out := make([]string, 0, len(vars))
 	for name, value := range vars {
 		out = insert(out, name+"="+value)
 	}
 	return out
+}
+
+// complete gives a variable without a value one.
+func complete(vars map[string]string, name, value string) {
+	if vars[name] == "" && value != "" {
+		vars[name] = value
+	}
 }
 
 // insert puts s into a sorted list unless it is there. The lists are short, and

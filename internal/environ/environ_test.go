@@ -18,6 +18,8 @@ const defaultPathLine = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:
 
 var jo = Account{Home: "/home/jo", Name: "jo", Shell: "/bin/zsh"}
 
+func known(a Account) func() Account { return func() Account { return a } }
+
 // TestContract: the daemon's environment says where and who the user is, has
 // what the definition names, and nothing else of who happened to dial first (R18).
 func TestContract(t *testing.T) {
@@ -59,10 +61,12 @@ func TestContract(t *testing.T) {
 		"empty is none":           {client: []string{"HOME=", "PATH=", "USER="}, account: jo, want: []string{"HOME=/home/jo", "LOGNAME=jo", defaultPathLine, "SHELL=/bin/zsh", "USER=jo"}},
 		"no variables":            {client: []string{"LANG", "", "=C:=C:\\x", "=", "LC_ALL"}, want: []string{defaultPathLine}},
 	} {
-		if diff := cmp.Diff(c.want, Contract(c.client, c.env, c.account)); diff != "" {
+		if diff := cmp.Diff(c.want, Contract(c.client, c.env, known(c.account))); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
+	whole := []string{"HOME=/home/al", "USER=al", "LOGNAME=al", "SHELL=/bin/sh"}
+	Contract(whole, nil, func() Account { t.Error("who says all is looked up"); return jo })
 }
 
 // TestDigest is golden: the digest is in the names of directories that other
@@ -145,8 +149,8 @@ func TestContractProperties(t *testing.T) {
 			return list
 		}
 		one, two := client("one"), client("two")
-		a := Contract(one, env, jo)
-		if b := Contract(rapid.Permutation(one).Draw(t, "order"), env, jo); !slices.Equal(a, b) {
+		a := Contract(one, env, known(jo))
+		if b := Contract(rapid.Permutation(one).Draw(t, "order"), env, known(jo)); !slices.Equal(a, b) {
 			t.Fatalf("%q and %q of the same client", a, b)
 		}
 		if !slices.IsSorted(a) {
@@ -164,7 +168,7 @@ func TestContractProperties(t *testing.T) {
 				t.Fatalf("nobody named %s", n)
 			}
 		}
-		b := Contract(two, env, jo)
+		b := Contract(two, env, known(jo))
 		if same := Digest(a) == Digest(b); same != slices.Equal(a, b) || same != (Diff(Variables(a), b) == nil) {
 			t.Fatalf("%q and %q: same digest %v, differences %v", a, b, same, Diff(Variables(a), b))
 		}
@@ -179,7 +183,7 @@ func FuzzContract(f *testing.F) {
 	f.Add("A B=1\n\xff=2\nLC_=x=y", "A B\n\xff")
 	f.Fuzz(func(t *testing.T, environment, contract string) {
 		client, env := strings.Split(environment, "\n"), strings.Split(contract, "\n")
-		got := Contract(client, env, Account{Home: "/home/jo"})
+		got := Contract(client, env, known(Account{Home: "/home/jo"}))
 		if !slices.IsSorted(got) {
 			t.Fatalf("not sorted: %q", got)
 		}

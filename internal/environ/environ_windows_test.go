@@ -25,7 +25,7 @@ func TestContract(t *testing.T) {
 		},
 		"named in another case": {client: []string{"GoFlags=-v"}, env: []string{"GOFLAGS", "Extra=x"}, want: []string{"EXTRA=x", "GOFLAGS=-v", system}},
 	} {
-		if got := Contract(c.client, c.env, Account{}); !slices.Equal(got, c.want) {
+		if got := Contract(c.client, c.env, func() Account { return Account{} }); !slices.Equal(got, c.want) {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
 	}

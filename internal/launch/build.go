@@ -76,5 +76,6 @@ func buildName(id version.Identity) string {
 	if id.Version != "" {
 		name += " " + id.Version
 	}
+	// strings.ReplaceAll would be in each client for this alone: TestClientSize.
 	return strings.Join(strings.Split(name, "\t"), " ") + " (build " + buildDigest(id) + ")"
 }

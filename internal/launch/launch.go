@@ -78,11 +78,13 @@ func (b *Broker) Contract() []string {
 }
 
 func (b *Broker) makeContract() []string {
-	home, name, shell, err := proc.Account(b.Env.EUID)
-	if err != nil {
-		home, name, shell = "", "", ""
-	}
-	return environ.Contract(b.Client(), b.Def.Env, environ.Account{Home: home, Name: name, Shell: shell})
+	return environ.Contract(b.Client(), b.Def.Env, func() environ.Account {
+		home, name, shell, err := proc.Account(b.Env.EUID)
+		if err != nil {
+			return environ.Account{}
+		}
+		return environ.Account{Home: home, Name: name, Shell: shell}
+	})
 }
 
 // variantSep separates a service's name from what tells its variants apart; no

@@ -30,7 +30,7 @@ func inheritable(fd int) bool {
 	return err == nil && flags&unix.FD_CLOEXEC == 0
 }
 
-func ignoredMask() uint64 { return proc.Ignored() }
+func ignoredMask() uint64 { return proc.IgnoredSignals() }
 
 // withEmptyMask runs f on a thread of its own with no signal blocked. The
 // runtime's fork gives the child the mask of the forking thread.

@@ -248,12 +248,12 @@ func (s *system) spawn() Outcome {
 }
 
 // Fork executes a program apart from this process: in a session and with signals of its
-// own, in the root directory, without environment, with the descriptors that are
-// given and no other that this process was not left by its ancestors (see CloseStrays).
+// own, in the root directory, with the environment and the descriptors that are
+// given, and no other that this process was not left by its ancestors (see CloseStrays).
 // The process handle is the caller's; it is -1 where the system has none.
-func Fork(path string, argv []string, files []uintptr) (pid, pidfd int, err error) {
+func Fork(path string, argv, env []string, files []uintptr) (pid, pidfd int, err error) {
 	sp := spawning{path: path, argv: argv, pidfd: -1}
-	sp.attr = syscall.ProcAttr{Dir: "/", Env: []string{}, Files: files, Sys: sysProcAttr(&sp.pidfd)}
+	sp.attr = syscall.ProcAttr{Dir: "/", Env: env, Files: files, Sys: sysProcAttr(&sp.pidfd)}
 	pid, err = fork(&sp)
 	return pid, sp.pidfd, err
 }

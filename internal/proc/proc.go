@@ -29,6 +29,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -67,9 +68,21 @@ type ID struct {
 	PIDNS  string // what /proc/self/ns/pid links to, such as "pid:[4026531836]"
 }
 
-// Self returns the calling process's ID. It blocks for a few reads of /proc.
-// Errors are those of [Of] other than [ErrGone].
-func Self() (ID, error) { return of(os.Getpid()) }
+// Self returns the calling process's ID. It blocks for a few reads of /proc, until
+// these have succeeded once. Errors are those of [Of] other than [ErrGone]. Safe for
+// concurrent use.
+func Self() (ID, error) {
+	if id := self.Load(); id != nil {
+		return *id, nil
+	}
+	id, err := of(os.Getpid())
+	if err == nil {
+		self.Store(&id)
+	}
+	return id, err
+}
+
+var self atomic.Pointer[ID]
 
 // Of returns the ID of the process that has this pid now, which may be a
 // zombie: only [Open] tells. Who learned the pid earlier has no proof that it

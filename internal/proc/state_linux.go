@@ -57,9 +57,9 @@ func statusField(status []byte, key string) string {
 	return ""
 }
 
-// Ignored are the signals that this process ignores, the first in the lowest bit; none
+// IgnoredSignals are those that this process ignores, the first in the lowest bit; none
 // if /proc does not tell.
-func Ignored() uint64 {
+func IgnoredSignals() uint64 {
 	status, _ := readSmall("/proc/self/status", 8<<10)
 	mask, _ := strconv.ParseUint(statusField(status, "SigIgn"), 16, 64)
 	return mask
@@ -125,5 +125,6 @@ func (h *Handle) evidence() []string {
 }
 
 func oneLine(b []byte) string {
+	// strings.ReplaceAll would be in each client for this alone: TestClientSize.
 	return strings.TrimSpace(strings.Join(strings.Split(string(b), "\n"), " "))
 }

@@ -247,7 +247,7 @@ const maxCause = 2048
 func bounded(s string) string {
 	s, _, _ = strings.Cut(s, "\n")
 	if len(s) > maxCause {
-		n := maxCause
+		n := maxCause // strings.ToValidUTF8 would be in each client for this alone: TestClientSize
 		for n > maxCause-utf8.UTFMax && !utf8.RuneStart(s[n]) {
 			n--
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"os/signal"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -52,7 +53,8 @@ func fork(sock int) (pid, pidfd int, err error) {
 		return 0, -1, err
 	}
 	defer null.Close()
-	pid, pidfd, err = launch.Fork("/proc/self/exe", []string{name}, []uintptr{null.Fd(), null.Fd(), null.Fd(), uintptr(sock)})
+	// The kernel ends its other threads before it executes the daemon: the fewer the better.
+	pid, pidfd, err = launch.Fork("/proc/self/exe", []string{name}, []string{"GOMAXPROCS=1"}, []uintptr{null.Fd(), null.Fd(), null.Fd(), uintptr(sock)})
 	if err == nil && pidfd < 0 { // Linux before 5.4
 		_ = unix.Kill(pid, unix.SIGKILL)
 		_, _ = unix.Wait4(pid, nil, 0, nil)
@@ -93,6 +95,7 @@ func (p *process) send(order []byte, files []int) error {
 	if err != nil {
 		return err
 	}
+	time.Sleep(lead)
 	for limit := time.Now().Add(within); time.Now().Before(limit); {
 		if _, _, err := unix.Recvfrom(p.sock, make([]byte, 1), 0); err != unix.EINTR {
 			break
@@ -102,6 +105,11 @@ func (p *process) send(order []byte, files []int) error {
 	p.sock = -1
 	return nil
 }
+
+// lead is how long the process has the processor for itself. What a broker does next is
+// not what the client waits for, and the kernel would do it first: whoever sleeps on a
+// processor is woken there, before who runs.
+const lead = 5 * time.Millisecond
 
 // within bounds the wait for a process that was woken. One that somebody has stopped
 // again becomes the daemon when it is let go.
@@ -137,6 +145,7 @@ func wait() int {
 		self = proc.ID{PID: os.Getpid()} // /proc is of another pid namespace, or not there
 	}
 	unix.CloseOnExec(end)
+	rehearse(self)
 	order, rights, err := []byte(nil), []byte(nil), error(unix.EAGAIN)
 	for err == unix.EAGAIN { // whoever may have woken it
 		if !rest() {
@@ -172,7 +181,10 @@ func rest() bool {
 	if err != nil || int(broker.Pid) != os.Getppid() {
 		return false
 	}
-	return unix.Kill(os.Getpid(), unix.SIGSTOP) == nil
+	// Not unix.Kill, which does not tell the runtime that it may take long: that would
+	// find a goroutine that has run for all the time, and interrupt it with signals.
+	_, _, errno := unix.Syscall(unix.SYS_KILL, uintptr(os.Getpid()), uintptr(unix.SIGSTOP), 0)
+	return errno == 0
 }
 
 // lowerFiles gives the daemon the soft limit of descriptors that the trampoline does.
@@ -191,9 +203,15 @@ func lowerFiles() {
 // receive returns the order that there is, which is empty at the end of the socket;
 // EAGAIN if there is none.
 func receive() (order, rights []byte, err error) {
-	order, rights = make([]byte, maxOrder), make([]byte, unix.CmsgSpace(4*maxFiles))
+	rights = make([]byte, unix.CmsgSpace(4*maxFiles))
 	for {
-		n, oobn, flags, _, err := unix.Recvmsg(end, order, rights, unix.MSG_CMSG_CLOEXEC|unix.MSG_DONTWAIT)
+		// Most are small, and the pages of a buffer for all would have to be cleared.
+		length, _, err := unix.Recvfrom(end, nil, unix.MSG_PEEK|unix.MSG_TRUNC|unix.MSG_DONTWAIT)
+		n, oobn, flags := 0, 0, 0
+		if err == nil {
+			order = make([]byte, min(length, maxOrder))
+			n, oobn, flags, _, err = unix.Recvmsg(end, order, rights, unix.MSG_CMSG_CLOEXEC|unix.MSG_DONTWAIT)
+		}
 		switch {
 		case err == unix.EINTR:
 		case err != nil:
@@ -230,6 +248,23 @@ func arrange(rights []byte) error {
 		}
 	}
 	return nil
+}
+
+// rehearse becomes a program that there is not: what that needs, memory above all, is there
+// when a client waits.
+func rehearse(self proc.ID) {
+	fd, err := unix.MemfdCreate("record", unix.MFD_CLOEXEC|unix.MFD_NOEXEC_SEAL) // Linux 6.3
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	nobody := launch.Become{Path: os.DevNull + "/nobody", Dir: "/", Record: "/proc/self/fd/" + strconv.Itoa(fd), Argv: []string{name}}
+	for range 64 {
+		nobody.Env = append(nobody.Env, "VARIABLE=of a usual length")
+	}
+	if b, ok := decode(encode(nobody)); ok {
+		_ = become(b, self)
+	}
 }
 
 // become executes the daemon. It returns only if it cannot.

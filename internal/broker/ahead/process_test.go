@@ -215,7 +215,7 @@ var ignorerHelper = reexec.Helper("ignorer", func(args []string) {
 		}
 	}
 	for range 2 {
-		pid, _, err := launch.Fork("/bin/sh", argv, []uintptr{0, 1, 2})
+		pid, _, err := launch.Fork("/bin/sh", argv, []string{}, []uintptr{0, 1, 2})
 		reexec.Check(err)
 		wait(pid)
 		var s Spare

@@ -504,6 +504,8 @@ func TestDisable(t *testing.T) {
 func TestBindFails(t *testing.T) {
 	s := begin(t).on(Requested{ID: 1, Verb: VerbEnable})
 	s.on(BindFailed{"no space"}).says(Refusing, Answer{ID: 1, Reason: "no space", Retry: s.now + time.Second})
+	// Who asks when that is known already is told so too.
+	s.on(Requested{ID: 2, Verb: VerbEnable}).says(Refusing, Answer{ID: 2, Reason: "no space", Retry: s.now + time.Second})
 	s.timer(time.Second).says(Binding, Bind{})
 	s.on(BindFailed{"no space"}).timer(2 * time.Second).on(Bound{}).is(Held)
 

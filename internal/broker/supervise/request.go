@@ -112,6 +112,8 @@ func (s *step) requested(e Requested) {
 	case VerbEnable:
 		s.answer(VerbDisable, Answer{Reason: nowEnabled})
 		switch {
+		case s.State == Refusing:
+			s.reply(e, Answer{Reason: s.Reason, Retry: s.deadline})
 		case s.State != Disabled && s.State != Binding:
 			s.reply(e, Answer{Done: true})
 		case !s.keep(e):

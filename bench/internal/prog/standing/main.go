@@ -18,7 +18,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/fastbind/fastbind/internal/broker"
@@ -36,6 +35,7 @@ func main() {
 }
 
 func run(began time.Time) error {
+	broker.UseOneProcessor()
 	n, err := strconv.Atoi(os.Args[1])
 	if err != nil {
 		return err
@@ -62,10 +62,6 @@ func run(began time.Time) error {
 		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	if os.Getenv("PRE") != "" {
-		fd, _, _ := syscall.Syscall(syscall.SYS_FCNTL, 0, syscall.F_DUPFD_CLOEXEC, uintptr(n+100))
-		syscall.Close(int(fd))
-	}
 	ended := make(chan error, 1)
 	go func() { ended <- b.Run(ctx, services) }()
 	for _, s := range services {
