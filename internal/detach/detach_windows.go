@@ -4,7 +4,6 @@ import (
 	"errors"
 	"os"
 	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/windows"
 
@@ -50,7 +49,8 @@ func (j Job) String() string {
 }
 
 // Start starts the process and returns it, which the caller closes. It does not wait for
-// anything of it. Errors are those of [os.StartProcess].
+// anything of it. Whoever is ended meanwhile leaves nothing behind. Errors are those of
+// [os.StartProcess].
 func Start(d Daemon) (*proc.Handle, Job, error) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
@@ -63,68 +63,44 @@ func Start(d Daemon) (*proc.Handle, Job, error) {
 			files[i] = null
 		}
 	}
-	attr := &os.ProcAttr{Dir: d.Dir, Env: d.Env, Files: files}
-	if attr.Env == nil {
-		attr.Env = []string{} // nil would be ours
+	job, err := newTether()
+	if err != nil {
+		return nil, None, err
 	}
-	argv := append([]string{d.Path}, d.Args...)
-	start := func(flags uint32) (*os.Process, error) {
-		attr.Sys = &syscall.SysProcAttr{
-			CreationFlags:              windows.CREATE_NEW_PROCESS_GROUP | windows.CREATE_NO_WINDOW | flags,
-			AdditionalInheritedHandles: d.Handles,
-		}
-		return os.StartProcess(d.Path, argv, attr)
+	defer job.close()
+	c, err := d.prepare(files, job)
+	if err != nil {
+		return nil, None, &os.PathError{Op: "fork/exec", Path: d.Path, Err: err}
 	}
-	p, err := start(windows.CREATE_BREAKAWAY_FROM_JOB)
+	defer c.close()
+	tie := None
+	h, err := c.create(windows.CREATE_BREAKAWAY_FROM_JOB)
 	if errors.Is(err, windows.ERROR_ACCESS_DENIED) {
 		// The job does not let it go; or the file may not be executed, and then
 		// this says so again.
-		p, err = start(0)
+		tie = ours()
+		h, err = c.create(0)
 	}
 	if err != nil {
+		return nil, None, &os.PathError{Op: "fork/exec", Path: d.Path, Err: err}
+	}
+	if err := job.untie(); err != nil {
+		_ = h.Signal(syscall.SIGKILL)
+		_ = h.Close()
 		return nil, None, err
 	}
-	defer p.Release()
-	h, err := handle(p)
-	if err != nil {
-		_ = p.Kill() // nobody could watch it
-		return nil, None, err
-	}
-	job := None
-	if werr := p.WithHandle(func(p uintptr) { job = jobOf(windows.Handle(p)) }); werr != nil {
-		job = Tied // not known
-	}
-	return h, job, nil
+	return h, tie, nil
 }
 
-// handle makes a handle of our own of package os's.
-func handle(p *os.Process) (h *proc.Handle, err error) {
-	werr := p.WithHandle(func(from uintptr) {
-		self := windows.CurrentProcess()
-		var dup windows.Handle
-		if err = windows.DuplicateHandle(self, windows.Handle(from), self, &dup, 0, false, windows.DUPLICATE_SAME_ACCESS); err == nil {
-			h = proc.FromHandle(dup, p.Pid)
-		}
-	})
-	if werr != nil {
-		err = werr
-	}
-	return h, os.NewSyscallError("DuplicateHandle", err)
-}
-
-var isProcessInJob = windows.NewLazySystemDLL("kernel32.dll").NewProc("IsProcessInJob")
-
-// jobOf says what ties a child of ours. The only job that can be asked for its limits
-// without a handle of it is our own, the innermost one: what is in one of its outer jobs
-// alone is said to be tied, whatever that job does.
-func jobOf(child windows.Handle) Job {
-	var in int32
-	if ok, _, _ := isProcessInJob.Call(uintptr(child), 0, uintptr(unsafe.Pointer(&in))); ok != 0 && in == 0 {
-		return None
-	}
-	var limits windows.JOBOBJECT_EXTENDED_LIMIT_INFORMATION
-	err := windows.QueryInformationJobObject(0, windows.JobObjectExtendedLimitInformation, uintptr(unsafe.Pointer(&limits)), uint32(unsafe.Sizeof(limits)), nil)
-	if err == nil && limits.BasicLimitInformation.LimitFlags&windows.JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE != 0 {
+// ours says what ties a child of ours that our job did not let go. The only job that can
+// be asked for its limits without a handle of it is our own, the innermost one: what is in
+// one of its outer jobs alone is said to be tied, whatever that job does.
+func ours() Job {
+	limits, err := limitsOf(0)
+	switch flags := limits.BasicLimitInformation.LimitFlags; {
+	case err == nil && flags&windows.JOB_OBJECT_LIMIT_SILENT_BREAKAWAY_OK != 0:
+		return None // it lets go without being asked to
+	case err == nil && flags&windows.JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE != 0:
 		return Doomed
 	}
 	return Tied

@@ -64,6 +64,23 @@ var sleepHelper = reexec.Helper("sleep", func([]string) {
 	time.Sleep(5 * time.Minute)
 })
 
+// endHelper starts a daemon, prints what it is, and ends before it has let it go.
+var endHelper = reexec.Helper("end", func([]string) {
+	exe, err := os.Executable()
+	reexec.Check(err)
+	reexec.Check(os.Setenv("REEXEC_HELPER", sleepHelper))
+	job, err := newTether()
+	reexec.Check(err)
+	c, err := Daemon{Path: exe, Env: os.Environ()}.prepare([]*os.File{os.Stdin, os.Stdout, os.Stdout}, job)
+	reexec.Check(err)
+	h, err := c.create(0)
+	reexec.Check(err)
+	id, err := proc.Of(h.PID())
+	reexec.Check(err)
+	fmt.Println(id.PID, id.Start)
+	io.Copy(io.Discard, os.Stdin)
+})
+
 func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
@@ -240,6 +257,32 @@ func TestJobs(t *testing.T) {
 			}
 		})
 	}
+	reexec.Used(sleepHelper)
+}
+
+// TestStarterEnds: whoever is ended while it starts a daemon takes that with it. What the
+// system does in CreateProcess it does without asking, so that nobody else could.
+func TestStarterEnds(t *testing.T) {
+	cmd := reexec.Command(t, endHelper)
+	in, err := cmd.StdinPipe()
+	must(t, err)
+	defer in.Close()
+	out, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	defer func() { cmd.Process.Kill(); cmd.Wait() }()
+	var id proc.ID
+	for lines := bufio.NewScanner(out); id.PID == 0; {
+		if !lines.Scan() {
+			t.Fatalf("the starter said too little: %v", lines.Err())
+		}
+		_, _ = fmt.Sscan(lines.Text(), &id.PID, &id.Start) // or the daemon says that it is up
+	}
+	h, err := proc.Open(id)
+	must(t, err)
+	defer h.Close()
+	must(t, cmd.Process.Kill())
+	await(t, h)
 	reexec.Used(sleepHelper)
 }
 
