@@ -29,7 +29,6 @@ import (
 	"os"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -68,21 +67,9 @@ type ID struct {
 	PIDNS  string // what /proc/self/ns/pid links to, such as "pid:[4026531836]"
 }
 
-// Self returns the calling process's ID. It blocks for a few reads of /proc, until
-// these have succeeded once. Errors are those of [Of] other than [ErrGone]. Safe for
-// concurrent use.
-func Self() (ID, error) {
-	if id := self.Load(); id != nil {
-		return *id, nil
-	}
-	id, err := of(os.Getpid())
-	if err == nil {
-		self.Store(&id)
-	}
-	return id, err
-}
-
-var self atomic.Pointer[ID]
+// Self returns the calling process's ID. It blocks for a few reads of /proc.
+// Errors are those of [Of] other than [ErrGone].
+func Self() (ID, error) { return of(os.Getpid()) }
 
 // Of returns the ID of the process that has this pid now, which may be a
 // zombie: only [Open] tells. Who learned the pid earlier has no proof that it
