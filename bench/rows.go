@@ -97,7 +97,7 @@ var rows = []row{
 		means: "How often an idle broker wakes the processor more than a program that only listens."},
 	{name: "broker: first byte, plain descriptor", against: "systemd-socket-activate", target: 1.7, measure: activation("{fd}"),
 		means: "What a client waits that comes first, from connect to the first byte of a daemon in C.",
-		spent: "the system calls below, that the process made ahead is a Go program, whose other threads the kernel ends in exec, and that the broker's next work may want the processor on which that is; less of the last at real-time priority"},
+		spent: "the system calls below, and that the process made ahead is a Go program, whose other threads the kernel ends in exec. On a virtual machine whose pages the host takes away when they are not used for a while each costs 0.1 ms again, and a broker uses some hundred"},
 	{name: "broker: first byte, LISTEN_PID", against: "systemd-socket-activate", target: 2.5, measure: activation(),
 		means: "The same of a daemon that insists on LISTEN_PID."},
 	{name: "broker: time per service, 100 activated at once", against: "10 at once", target: 1.2, measure: atOnce(100, 10, 1000),

@@ -145,7 +145,7 @@ func New(c Config) (*Broker, error) {
 		return nil, err
 	}
 	files, _ := fsnotify.NewWatcher() // see names.go
-	c.Client = (&client{environ: c.Client}).variables
+	c.Client = newClient(c.Client).variables
 	return &Broker{config: c, poll: p, files: files, since: time.Now(), patience: boundWithin, grace: rescueWithin, every: weighEvery, rescues: make(chan struct{}, maxEffects), events: make(chan posted, maxEvents), ended: make(chan struct{}),
 		services: map[uint64]*service{}, names: map[string]*service{}, leaving: map[string]chan struct{}{},
 		requests: map[uint64]chan supervise.Answer{}}, nil

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/fastbind/fastbind/internal/environ"
 	"github.com/fastbind/fastbind/internal/proc"
 )
 
@@ -15,29 +16,42 @@ import (
 // no time to read the database, which is read again when it has changed.
 type client struct {
 	environ func() []string
+	passwd  string // path of the database
+	account func() environ.Account
 
 	mu   sync.Mutex
 	in   fs.FileInfo // of the database, nil before it was read
 	says []string
 }
 
-const passwd = "/etc/passwd"
+func newClient(environ func() []string) *client {
+	return &client{environ: environ, passwd: proc.PasswdPath, account: account}
+}
+
+// account is the user's, without anything if the database does not have it.
+func account() (a environ.Account) {
+	a.Home, a.Name, a.Shell, _ = proc.Account(os.Geteuid())
+	return a
+}
 
 // variables is safe for concurrent use.
 func (c *client) variables() []string {
+	env := slices.Clip(c.environ())
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	fi, err := os.Stat(passwd)
+	fi, err := os.Stat(c.passwd)
 	if err != nil {
-		return c.environ()
+		return env
 	}
 	if c.in == nil || !os.SameFile(c.in, fi) || c.in.Size() != fi.Size() || !c.in.ModTime().Equal(fi.ModTime()) {
+		a := c.account()
 		c.in, c.says = fi, nil
-		if home, name, shell, err := proc.Account(os.Geteuid()); err == nil {
-			c.says = []string{"HOME=" + home, "USER=" + name, "LOGNAME=" + name, "SHELL=" + shell}
+		for _, v := range []struct{ name, value string }{{"HOME", a.Home}, {"USER", a.Name}, {"LOGNAME", a.Name}, {"SHELL", a.Shell}} {
+			if v.value != "" {
+				c.says = append(c.says, v.name+"="+v.value)
+			}
 		}
 	}
-	env := c.environ()
 	for _, v := range c.says {
 		name, _, _ := strings.Cut(v, "=")
 		has := func(e string) bool { n, value, _ := strings.Cut(e, "="); return n == name && value != "" }

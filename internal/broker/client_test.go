@@ -2,30 +2,53 @@ package broker
 
 import (
 	"os"
+	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/fastbind/fastbind/internal/environ"
-	"github.com/fastbind/fastbind/internal/proc"
 )
 
 // TestClient: the contract that a broker makes is the one that a client of the same
-// environment would, without a look into the password database.
+// environment would, and the password database is not read for each.
 func TestClient(t *testing.T) {
-	account := func() (a environ.Account) {
-		a.Home, a.Name, a.Shell, _ = proc.Account(os.Geteuid())
-		return a
+	passwd := filepath.Join(t.TempDir(), "passwd")
+	write := func(text string) {
+		if err := os.WriteFile(passwd, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if a := account(); a == (environ.Account{}) {
-		t.Skip("this user has no account")
-	}
+	write("1")
 	for _, env := range [][]string{nil, {"HOME=", "SHELL=/bin/false"}, {"HOME=/h", "USER=u", "LOGNAME=l", "SHELL=/s"}} {
-		c := client{environ: func() []string { return slices.Clone(env) }}
-		for range 2 {
-			got := environ.Contract(c.variables(), []string{"USER"}, func() (a environ.Account) { t.Errorf("%q: the database is read", env); return a })
-			if want := environ.Contract(env, []string{"USER"}, account); !slices.Equal(got, want) {
-				t.Errorf("%q: %q, want %q", env, got, want)
+		env = slices.Grow(env, 8) // that nobody else is to fill
+		for _, a := range []environ.Account{{Home: "/home/jo", Name: "jo", Shell: "/bin/zsh"}, {Name: "app", Shell: "/bin/sh"}, {}} {
+			looked := 0
+			c := newClient(func() []string { return env })
+			c.passwd, c.account = passwd, func() environ.Account { looked++; return a }
+			contract := func() []string {
+				return environ.Contract(c.variables(), []string{"USER"}, func() environ.Account { return environ.Account{} })
 			}
+			want := environ.Contract(env, []string{"USER"}, func() environ.Account { return a })
+			var many sync.WaitGroup
+			for range 4 {
+				many.Go(func() {
+					if got := contract(); !slices.Equal(got, want) {
+						t.Errorf("%q of %+v: %q, want %q", env, a, got, want)
+					}
+				})
+			}
+			many.Wait()
+			if looked != 1 {
+				t.Errorf("read %d times", looked)
+			}
+			a.Home = "/home/other"
+			write("another length" + passwd[:looked])
+			want = environ.Contract(env, []string{"USER"}, func() environ.Account { return a })
+			if got := contract(); !slices.Equal(got, want) || looked != 2 {
+				t.Errorf("%q after a change: %q, want %q; read %d times", env, got, want, looked)
+			}
+			write("1")
 		}
 	}
 }

@@ -383,9 +383,9 @@ func (b *Broker) tryActivate(ctx, within context.Context, as Service, l *launch.
 			return failedTo(supervise.Stranded{})
 		}
 	}
-	there := proc.BootTime()
 	return func(s *service) supervise.Event {
 		b.keep(s, out.Held)
+		there := out.Launched.There
 		r := &run{place: out.Place, launched: out.Launched, aid: aid, began: there}
 		r.entry = launch.Entry{Name: nameOf(out.Launched.Dir), Dir: out.Launched.Dir, Number: out.Launched.Number, Alive: true}
 		s.launches(there - began)

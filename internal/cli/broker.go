@@ -152,7 +152,7 @@ func (a *app) serveAsBroker(ctx context.Context, c standing.Config) error {
 		exe, err := a.installedSelf()
 		return standing.Replacement{Path: exe, Args: append([]string{exe}, a.args...), Env: os.Environ}, err
 	}
-	broker.UseOneProcessor()
+	broker.UseOneProcessor(a.getenv("GOMAXPROCS"))
 	return standing.Run(ctx, c)
 }
 

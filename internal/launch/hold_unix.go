@@ -26,7 +26,7 @@ var stands = standing{(*system).listenHeld, (*system).dropHeld, (*system).own, (
 // ahead is what a process is told, and who tells it.
 type ahead struct {
 	Become
-	tell func(Become) (pid, pidfd int, ok bool)
+	tell func(Become) (Became, bool)
 }
 
 // becomeAhead notes what a process that was made ahead is told instead of the shell, if
@@ -47,9 +47,9 @@ func (s *system) becomeAhead(env []string, files []uintptr) {
 // none.
 func (s *system) startAhead() (int, error) {
 	sp := s.gen.spawning
-	if pid, pidfd, ok := sp.ahead.tell(sp.ahead.Become); ok {
-		sp.pidfd = pidfd
-		return pid, nil
+	if d, ok := sp.ahead.tell(sp.ahead.Become); ok {
+		sp.pidfd, s.gen.there = d.Pidfd, d.At
+		return d.PID, nil
 	}
 	return sp.fork()
 }

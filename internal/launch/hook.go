@@ -25,10 +25,10 @@ type Hook struct {
 	Prepare func(Preparing) (*Aid, error)
 
 	// Ahead has a process that was made ahead become the foreign daemon that is launched
-	// in Mode Activates, and returns it with a handle that is the caller's. Not ok is that
-	// there is none: the shell does it. It is called under the launch lock, for daemons
-	// whose aid has no step between fork and exec.
-	Ahead func(Become) (pid, pidfd int, ok bool)
+	// in Mode Activates. Not ok is that there is none: the shell does it. It is called
+	// under the launch lock, for daemons whose aid has no step between fork and exec, and
+	// blocks for some milliseconds, 5 s at most.
+	Ahead func(Become) (Became, bool)
 
 	// Noted is called when this process has written an event to the service's
 	// journal, by any goroutine. It does not wait for anybody.
@@ -44,6 +44,12 @@ type Become struct {
 	Files     []int         // its descriptors, from 0 on; they stay the caller's
 	Record    string        // path of the generation's
 	Lines     []record.Line // that it adds there
+}
+
+// A Became is the process that a Become was given to.
+type Became struct {
+	PID, Pidfd int           // the handle is the receiver's
+	At         time.Duration // boot-time clock when it was told
 }
 
 // Preparing is the generation that is about to be forked.

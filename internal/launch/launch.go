@@ -126,6 +126,7 @@ type Generation struct {
 	Number     uint64
 	Dir        string // its directory
 	PID        int
+	There      time.Duration // boot-time clock when its process was
 	BoundAfter time.Duration // launch start until the endpoint accepted; 0: it did before
 
 	// Tied says what can end the daemon together with its launcher, "" if nothing of

@@ -75,6 +75,7 @@ type system struct {
 type generation struct {
 	began    time.Duration
 	boundAt  time.Duration
+	there    time.Duration // boot-time clock when its process was; 0: it was not
 	number   uint64
 	name     string
 	dir      string
@@ -721,7 +722,10 @@ func (s *system) listen() Outcome {
 }
 
 func (s *system) launched(pid int) *Generation {
-	return &Generation{Number: s.gen.number, Dir: s.gen.dir, PID: pid, BoundAfter: s.gen.boundAt - s.gen.began}
+	if s.gen.there == 0 {
+		s.gen.there = proc.BootTime()
+	}
+	return &Generation{Number: s.gen.number, Dir: s.gen.dir, PID: pid, There: s.gen.there, BoundAfter: s.gen.boundAt - s.gen.began}
 }
 
 // closeCopies gives up what the child holds now: closes, never unlocks.

@@ -9,8 +9,10 @@ import (
 	"strconv"
 )
 
+// PasswdPath is where the password database is.
+const PasswdPath = "/etc/passwd"
+
 const (
-	passwdPath = "/etc/passwd"
 	// maxPasswd bounds what is read of the database, maxPasswdLine one entry.
 	// Site-wide files of 100,000 users are 8 MB; longer lines are passed over.
 	maxPasswd     = 32 << 20
@@ -29,7 +31,7 @@ func Account(uid int) (home, name, shell string, err error) {
 	if uid < 0 { // Windows has no uids
 		return "", "", "", noAccount(uid)
 	}
-	f, err := os.Open(passwdPath)
+	f, err := os.Open(PasswdPath)
 	if err != nil {
 		return "", "", "", err
 	}
@@ -37,7 +39,7 @@ func Account(uid int) (home, name, shell string, err error) {
 	home, name, shell, ok, err := findAccount(f, uid, maxPasswd)
 	switch {
 	case err != nil:
-		return "", "", "", &fs.PathError{Op: "read", Path: passwdPath, Err: err}
+		return "", "", "", &fs.PathError{Op: "read", Path: PasswdPath, Err: err}
 	case !ok:
 		return "", "", "", noAccount(uid)
 	}
@@ -48,7 +50,7 @@ func Account(uid int) (home, name, shell string, err error) {
 type noAccount int
 
 func (e noAccount) Error() string {
-	return "no account with uid " + strconv.Itoa(int(e)) + " in " + passwdPath
+	return "no account with uid " + strconv.Itoa(int(e)) + " in " + PasswdPath
 }
 
 func (noAccount) Is(target error) bool { return target == fs.ErrNotExist }

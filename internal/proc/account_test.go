@@ -88,7 +88,7 @@ func (endless) Read(b []byte) (int, error) {
 }
 
 func TestAccount(t *testing.T) {
-	if _, err := os.Stat(passwdPath); err != nil {
+	if _, err := os.Stat(PasswdPath); err != nil {
 		t.Skip("no password file: ", err)
 	}
 	if home, name, shell, err := Account(0); err != nil || home == "" || name == "" || shell == "" {

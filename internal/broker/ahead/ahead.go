@@ -4,8 +4,8 @@
 //
 // It is this executable once more, under another name, which it is told from others by
 // before main: a program that links this package needs to do nothing for it. When it has
-// done what does not depend on what it is to become, umask, signals and limits, it
-// stops, in a session of its own, with the null device for its standard files and
+// done what does not depend on what it is to become, umask, signals and limits, and has
+// gone through the rest once with a program that there is not, it stops, in a session of its own, with the null device for its standard files and
 // nothing else but its end of a pair of sockets. It ends with the broker.
 //
 // What it does not do is what a definition's limits need (package limit): those
@@ -13,7 +13,7 @@
 //
 //	var spare ahead.Spare
 //	err := spare.Fill()
-//	pid, pidfd, ok := spare.Become(b)
+//	d, ok := spare.Become(b)
 //	resume := spare.Rest() // while this process may become another program
 //	spare.Close()
 package ahead
@@ -26,6 +26,7 @@ import (
 	"github.com/fastbind/fastbind/internal/definition"
 	"github.com/fastbind/fastbind/internal/handover"
 	"github.com/fastbind/fastbind/internal/launch"
+	"github.com/fastbind/fastbind/internal/proc"
 	"github.com/fastbind/fastbind/internal/record"
 )
 
@@ -64,33 +65,50 @@ func (s *Spare) Fill() error {
 	return nil
 }
 
-// Become has the process that waits become the daemon, and returns it as a child of
-// this one, with a process handle that is the caller's. Not ok is that none waits yet, that
-// it was killed meanwhile, or that it cannot be told that much: the caller launches otherwise. What goes wrong later
-// is seen as the daemon's end, with a line in its log.
-func (s *Spare) Become(b launch.Become) (pid, pidfd int, ok bool) {
+// Become has the process that waits become the daemon, which is a child of this one.
+// Not ok is that none waits yet, that it was killed meanwhile, or that it cannot be told
+// that much: the caller launches otherwise. What goes wrong later is seen as the daemon's
+// end, with a line in its log.
+//
+// It blocks until the process does not end with this one any more, 5 ms at least: what
+// follows a launch is not what a client waits for, and would take the processor from the
+// daemon. If somebody keeps the process from running it is 5 s.
+func (s *Spare) Become(b launch.Become) (launch.Became, bool) {
+	order := encode(b)
+	if len(order) > maxOrder || len(b.Files) > maxFiles {
+		return launch.Became{}, false
+	}
+	p := s.take()
+	if p == nil {
+		return launch.Became{}, false
+	}
+	if p.send(order, b.Files) != nil {
+		p.end()
+		return launch.Became{}, false
+	}
+	at := proc.BootTime()
+	p.settle()
+	return launch.Became{PID: p.pid, Pidfd: p.pidfd, At: at}, true
+}
+
+// take returns the process if it rests. It is the caller's then, and others launch
+// otherwise at once.
+func (s *Spare) take() *process {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p := s.spare
-	if p == nil {
-		return 0, -1, false
+	if s.spare == nil {
+		return nil
 	}
-	switch p.state() {
+	switch s.spare.state() {
 	case starting: // it is left for the next one
-		return 0, -1, false
-	case resting:
-		order := encode(b)
-		if len(order) > maxOrder || len(b.Files) > maxFiles {
-			return 0, -1, false
-		}
-		if p.send(order, b.Files) == nil {
-			s.spare = nil
-			return p.pid, p.pidfd, true
-		}
+		return nil
+	case dead:
+		s.endLocked()
+		return nil
 	}
-	p.end()
+	p := s.spare
 	s.spare = nil
-	return 0, -1, false
+	return p
 }
 
 // Rest ends the process that waits, waits for that, and makes none until resume is

@@ -36,7 +36,7 @@ func start() (*process, error) {
 	defer unix.Close(pair[1])
 	p := &process{sock: pair[0]}
 	if p.pid, p.pidfd, err = fork(pair[1]); err == nil {
-		limit := unix.NsecToTimeval(within.Nanoseconds())
+		limit := unix.NsecToTimeval(patience.Nanoseconds())
 		if err = unix.SetsockoptTimeval(p.sock, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit); err != nil {
 			p.end()
 			return nil, os.NewSyscallError("setsockopt", err)
@@ -85,35 +85,43 @@ func (p *process) state() int {
 
 const cldStopped = 5 // CLD_STOPPED, asm-generic/siginfo.h
 
-// send gives the order to a process that rests, wakes it, and closes our end. It returns
-// when the other end is closed: from then on the process does not end with us.
+// send gives the order to a process that rests, and wakes it.
 func (p *process) send(order []byte, files []int) error {
 	err := unix.Sendmsg(p.sock, order, unix.UnixRights(files...), nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
-	if err == nil {
-		err = unix.PidfdSendSignal(p.pidfd, unix.SIGCONT, nil, 0)
-	}
 	if err != nil {
 		return err
 	}
+	return p.wake()
+}
+
+func (p *process) wake() error { return unix.PidfdSendSignal(p.pidfd, unix.SIGCONT, nil, 0) }
+
+// settle closes our end. It returns when the other end is closed: from then on the process
+// does not end with us.
+func (p *process) settle() {
 	time.Sleep(lead)
 	for limit := time.Now().Add(within); time.Now().Before(limit); {
-		if _, _, err := unix.Recvfrom(p.sock, make([]byte, 1), 0); err != unix.EINTR {
+		_, _, err := unix.Recvfrom(p.sock, make([]byte, 1), 0)
+		if err == unix.EAGAIN {
+			_ = p.wake() // it was stopped before, by somebody else, and then stopped itself
+		} else if err != unix.EINTR {
 			break
 		}
 	}
 	_ = unix.Close(p.sock)
 	p.sock = -1
-	return nil
 }
 
-// lead is how long the process has the processor for itself. What a broker does next is
-// not what the client waits for, and the kernel would do it first: whoever sleeps on a
-// processor is woken there, before who runs.
-const lead = 5 * time.Millisecond
+// lead is how long the process has the processor for itself. The kernel would have it wait
+// for us: whoever sleeps on a processor is woken there, before who runs.
+var lead = 5 * time.Millisecond
 
-// within bounds the wait for a process that was woken. One that somebody has stopped
-// again becomes the daemon when it is let go.
-const within = 5 * time.Second
+// within bounds the wait for a process that was woken, which is woken again from time to
+// time.
+const (
+	within   = 5 * time.Second
+	patience = 100 * time.Millisecond
+)
 
 // end ends the process and reaps it.
 func (p *process) end() {
@@ -145,9 +153,9 @@ func wait() int {
 		self = proc.ID{PID: os.Getpid()} // /proc is of another pid namespace, or not there
 	}
 	unix.CloseOnExec(end)
-	rehearse(self)
-	order, rights, err := []byte(nil), []byte(nil), error(unix.EAGAIN)
-	for err == unix.EAGAIN { // whoever may have woken it
+	_ = rehearse(self)
+	order, rights, err := receive() // somebody else may have stopped it
+	for err == unix.EAGAIN {        // or have woken it
 		if !rest() {
 			return 0
 		}
@@ -250,21 +258,23 @@ func arrange(rights []byte) error {
 	return nil
 }
 
-// rehearse becomes a program that there is not: what that needs, memory above all, is there
-// when a client waits.
-func rehearse(self proc.ID) {
-	fd, err := unix.MemfdCreate("record", unix.MFD_CLOEXEC|unix.MFD_NOEXEC_SEAL) // Linux 6.3
+// rehearse becomes a program that there is not, and returns the error of that: what it
+// needs, memory above all, is there when a client waits.
+func rehearse(self proc.ID) error {
+	fd, err := unix.MemfdCreate("record", unix.MFD_CLOEXEC|unix.MFD_NOEXEC_SEAL)
+	if err == unix.EINVAL { // before Linux 6.3, which warns of memory that might be executed
+		fd, err = unix.MemfdCreate("record", unix.MFD_CLOEXEC)
+	}
 	if err != nil {
-		return
+		return os.NewSyscallError("memfd_create", err)
 	}
 	defer unix.Close(fd)
 	nobody := launch.Become{Path: os.DevNull + "/nobody", Dir: "/", Record: "/proc/self/fd/" + strconv.Itoa(fd), Argv: []string{name}}
 	for range 64 {
 		nobody.Env = append(nobody.Env, "VARIABLE=of a usual length")
 	}
-	if b, ok := decode(encode(nobody)); ok {
-		_ = become(b, self)
-	}
+	b, _ := decode(encode(nobody))
+	return become(b, self)
 }
 
 // become executes the daemon. It returns only if it cannot.

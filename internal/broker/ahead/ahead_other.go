@@ -18,4 +18,6 @@ func (*process) state() int { return dead }
 
 func (*process) send([]byte, []int) error { return errors.ErrUnsupported }
 
+func (*process) settle() {}
+
 func (*process) end() {}

@@ -85,7 +85,7 @@ func TestRest(t *testing.T) {
 	if err := s.Fill(); err != nil || s.spare != nil {
 		t.Errorf("one waits: %+v, %v", s.spare, err)
 	}
-	if _, _, ok := s.Become(launch.Become{}); ok {
+	if _, ok := s.Become(launch.Become{}); ok {
 		t.Error("one that does not wait became a daemon")
 	}
 	resume()
@@ -109,7 +109,7 @@ func TestWoken(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := launch.Become{Path: "/bin/true", Argv: []string{"true"}, Files: []int{0, 1, 2}, Dir: "/", Record: "/nowhere"}
-	if _, _, ok := fresh.Become(b); !ok && fresh.spare == nil {
+	if _, ok := fresh.Become(b); !ok && fresh.spare == nil {
 		t.Error("one that has not stopped yet is ended")
 	} else if !ok {
 		rests(t, fresh)
@@ -148,23 +148,23 @@ func TestBecome(t *testing.T) {
 	}
 	defer null.Close()
 	waiting := s.spare.pid
-	pid, pidfd, ok := s.Become(launch.Become{
+	d, ok := s.Become(launch.Become{
 		Path: "/bin/sh", Dir: dir, Argv: []string{"sh", "-c", look, "sh", "one", "two"}, Record: rec,
 		Env:   []string{"A=b", "LISTEN_FDS=1", "PATH=/usr/bin:/bin"},
 		Lines: []record.Line{{Key: "phase", Value: "bound"}},
 		Files: []int{int(null.Fd()), int(log.Fd()), int(log.Fd()), int(w.Fd())},
 	})
-	if !ok || pid != waiting {
-		t.Fatalf("pid %d, %v; %d waited", pid, ok, waiting)
+	if !ok || d.PID != waiting {
+		t.Fatalf("%+v, %v; %d waited", d, ok, waiting)
 	}
 	_ = w.Close()
 	out, err := io.ReadAll(r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := proc.FromPidfd(pidfd, pid)
+	h := proc.FromPidfd(d.Pidfd, d.PID)
 	defer h.Close()
-	number := strconv.Itoa(pid)
+	number := strconv.Itoa(d.PID)
 	for _, line := range []string{
 		"pid " + number, number, "one two", dir, "0022",
 		"0000000000000000", "0000000000001000", // SIGPIPE, as under systemd: see launch's trampoline
@@ -195,10 +195,10 @@ func TestBecome(t *testing.T) {
 		t.Errorf("%+v, %v, %v", exit, mine, err)
 	}
 	got, err := record.Read(rec)
-	if err != nil || got.PID != pid || got.Start == 0 || got.Phase != record.Bound {
+	if err != nil || got.PID != d.PID || got.Start == 0 || got.Phase != record.Bound {
 		t.Errorf("on record: pid %d, start %d, phase %s, %v", got.PID, got.Start, got.Phase, err)
 	}
-	if _, _, ok := s.Become(launch.Become{}); ok {
+	if _, ok := s.Become(launch.Become{}); ok {
 		t.Error("another one waited")
 	}
 }
@@ -223,11 +223,11 @@ var ignorerHelper = reexec.Helper("ignorer", func(args []string) {
 		for s.spare.state() == starting {
 			time.Sleep(time.Millisecond)
 		}
-		pid, _, ok := s.Become(launch.Become{Path: "/bin/sh", Argv: argv, Dir: "/", Record: args[0], Files: []int{0, 1, 2}})
+		d, ok := s.Become(launch.Become{Path: "/bin/sh", Argv: argv, Dir: "/", Record: args[0], Files: []int{0, 1, 2}})
 		if !ok {
 			reexec.Check(errors.New("no process waited"))
 		}
-		wait(pid)
+		wait(d.PID)
 	}
 	// What was ignored is so again, for whatever else it executes.
 	out, err := exec.Command("/bin/grep", "SigIgn", "/proc/self/status").Output()
@@ -282,15 +282,15 @@ func TestMost(t *testing.T) {
 	longer := b
 	longer.Argv = append(slices.Clone(b.Argv), strings.Repeat("x", maxOrder))
 	for _, b := range []launch.Become{more, longer} {
-		if _, _, ok := s.Become(b); ok || s.spare == nil {
+		if _, ok := s.Become(b); ok || s.spare == nil {
 			t.Fatal("it is told too much, or ended for that")
 		}
 	}
-	pid, pidfd, ok := s.Become(b)
+	d, ok := s.Become(b)
 	if !ok {
 		t.Fatal("it waited, and has not become it")
 	}
-	h := proc.FromPidfd(pidfd, pid)
+	h := proc.FromPidfd(d.Pidfd, d.PID)
 	defer h.Close()
 	if err := h.Wait(t.Context()); err != nil {
 		t.Fatal(err)
@@ -323,11 +323,11 @@ func TestCannot(t *testing.T) {
 		}
 		fd := int(log.Fd())
 		b.Argv, b.Files = []string{"x"}, []int{fd, fd, fd}
-		pid, pidfd, ok := fill(t).Become(b)
+		d, ok := fill(t).Become(b)
 		if !ok {
 			t.Fatal("none waited")
 		}
-		h := proc.FromPidfd(pidfd, pid)
+		h := proc.FromPidfd(d.Pidfd, d.PID)
 		if err := h.Wait(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -359,7 +359,7 @@ func TestKilled(t *testing.T) {
 	if err := h.Wait(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, ok := s.Become(launch.Become{Path: "/bin/true", Argv: []string{"true"}, Files: []int{0, 1, 2}}); ok {
+	if _, ok := s.Become(launch.Become{Path: "/bin/true", Argv: []string{"true"}, Files: []int{0, 1, 2}}); ok {
 		t.Error("a launch")
 	}
 	if err := unix.Kill(pid, 0); err != unix.ESRCH {
@@ -459,11 +459,12 @@ var leaverHelper = reexec.Helper("leaver", func(args []string) {
 	for s.spare.state() == starting {
 		time.Sleep(time.Millisecond)
 	}
-	pid, _, ok := s.Become(launch.Become{Path: "/bin/cat", Argv: []string{"cat"}, Dir: "/", Record: args[0], Files: []int{4, 3, 2}})
+	lead = 0
+	_, ok := s.Become(launch.Become{Path: "/bin/cat", Argv: []string{"cat"}, Dir: "/", Record: args[0], Files: []int{4, 3, 2}})
 	if ok {
 		os.Exit(0)
 	}
-	fmt.Fprintln(os.Stderr, "no process", pid)
+	fmt.Fprintln(os.Stderr, "no process")
 	os.Exit(1)
 })
 
@@ -496,5 +497,19 @@ func TestLeft(t *testing.T) {
 			t.Fatalf("%q, %v", out, err)
 		}
 		_ = outR.Close()
+	}
+}
+
+// TestRehearse: a process has gone as far as to the system's word that there is no such
+// program.
+func TestRehearse(t *testing.T) {
+	self, err := proc.Self()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(t.TempDir())
+	err = rehearse(self)
+	if p, ok := errors.AsType[*os.PathError](err); !ok || p.Op != "exec" || p.Err != unix.ENOTDIR {
+		t.Errorf("%v", err)
 	}
 }

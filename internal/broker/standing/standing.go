@@ -194,11 +194,12 @@ type process struct {
 
 	upgrading sync.Mutex // held during an upgrade
 
-	mu   sync.Mutex
-	have []File                    // what was read last
-	held map[string]broker.Service // what the broker was told last
-	bad  string                    // what is wrong with the quota, "" if nothing is
-	next *reading                  // for which somebody waits, and which has not begun; or nil
+	mu     sync.Mutex
+	have   []File                    // what was read last
+	held   map[string]broker.Service // what the broker was told last
+	unheld map[string]string         // why a service is not held, as was said last
+	bad    string                    // what is wrong with the quota, "" if nothing is
+	next   *reading                  // for which somebody waits, and which has not begun; or nil
 }
 
 func (p *process) serve(ctx context.Context, ln net.Listener) error {
@@ -270,12 +271,29 @@ func (p *process) await(ctx context.Context, services []broker.Service) {
 	for _, s := range services {
 		wg.Go(func() {
 			a, err := p.broker.Request(ctx, s.Definition.Service, supervise.VerbEnable)
-			if err == nil && !a.Done {
+			if err == nil && p.isNews(s.Definition.Service, a.Reason) {
 				p.Say(s.Definition.Service + ": not held: " + a.Reason)
 			}
 		})
 	}
 	wg.Wait()
+}
+
+// isNews reports whether a service is not held, for another reason than was said last. A
+// reason of "" is that it is.
+func (p *process) isNews(service, reason string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	was := p.unheld[service]
+	if reason == "" {
+		delete(p.unheld, service)
+		return false
+	}
+	if p.unheld == nil {
+		p.unheld = map[string]string{}
+	}
+	p.unheld[service] = reason
+	return reason != was
 }
 
 // status is one line about what is held.

@@ -16,7 +16,6 @@ func (s *step) bound() {
 		return
 	}
 	s.Listener, s.watch, s.waiting, s.stopNext = true, false, false, false
-	s.answer(VerbEnable, Answer{Done: true})
 	switch {
 	case s.has(VerbDisable):
 		s.disable()
@@ -30,6 +29,7 @@ func (s *step) bound() {
 		s.do(Note{NoteHeld, 0, ""})
 		s.hold()
 	}
+	s.answer(VerbEnable, Answer{Done: true}) // but who was refused by a launch
 }
 
 func (s *step) hold() { s.State, s.deadline = Held, 0 }

@@ -50,6 +50,16 @@ const (
 )
 
 var mutants = []mutant{
+	{"say that a refused service is held", []string{"as done, which it is not"}, after(func(was Machine, _ *Machine, effects []Effect, e Event) []Effect {
+		if r, ok := e.(Requested); ok && r.Verb == VerbEnable && was.State == Refusing {
+			for i, effect := range effects {
+				if a, ok := effect.(Answer); ok && a.ID == r.ID {
+					effects[i] = Answer{ID: a.ID, Done: true}
+				}
+			}
+		}
+		return effects
+	})},
 	{"do not watch after an end", []string{lostWakeUp}, drops(func(_, _ Machine, effect Effect, e Event) bool {
 		return isA[Exited](e) && effect == Effect(Watch{true})
 	})},

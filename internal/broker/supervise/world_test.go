@@ -359,7 +359,7 @@ func (w *world) fulfilled(r asking) {
 	ok := true
 	switch r.verb {
 	case VerbEnable:
-		ok = w.m.State != Disabled
+		ok = w.m.State != Disabled && w.m.State != Refusing
 	case VerbDisable:
 		for i := range w.procs {
 			ok = ok && (w.procs[i].number == 0 || w.procs[i].where != ours || w.procs[i].killed)

@@ -35,7 +35,7 @@ func main() {
 }
 
 func run(began time.Time) error {
-	broker.UseOneProcessor()
+	broker.UseOneProcessor(os.Getenv("GOMAXPROCS"))
 	n, err := strconv.Atoi(os.Args[1])
 	if err != nil {
 		return err
