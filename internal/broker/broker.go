@@ -100,6 +100,7 @@ type Broker struct {
 	lastKey  uint64
 	lastID   uint64
 
+	garbage garbage
 	binding *sync.WaitGroup // counts what the set under way binds; nil without one
 	bound   chan struct{}   // closed when what was last set is bound, or cannot be
 

@@ -72,6 +72,34 @@ type service struct {
 	next *Service // what is to be held in its place, when it is disabled
 }
 
+// garbage is left while a set is bound, so that the time for a service is the same
+// however many they are: the collector would look at all of them again and again. What
+// binding has needed is more than what stays, and is given back.
+type garbage struct {
+	mu      sync.Mutex
+	sets    int // that are bound
+	percent int // of the collector, when none is
+}
+
+const leaveWhileBinding = 400 // percent of what is in use
+
+func (g *garbage) leave() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.sets++; g.sets == 1 {
+		g.percent = debug.SetGCPercent(leaveWhileBinding)
+	}
+}
+
+func (g *garbage) collect() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.sets--; g.sets == 0 {
+		debug.SetGCPercent(g.percent)
+		debug.FreeOSMemory()
+	}
+}
+
 // set makes the broker's services those, of which each has another name. Others are
 // let go of: what runs of them runs on.
 func (b *Broker) set(services []Service) {
@@ -83,9 +111,10 @@ func (b *Broker) set(services []Service) {
 		b.under.Go(func() {
 			binding.Wait()
 			close(bound)
-			debug.FreeOSMemory() // what binding has needed is more than what stays
+			b.garbage.collect()
 		})
 	}()
+	b.garbage.leave()
 	names := map[string]bool{}
 	for _, s := range services {
 		names[s.Definition.Service] = true
