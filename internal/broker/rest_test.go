@@ -61,7 +61,7 @@ func TestWorkersRest(t *testing.T) {
 		for range 3 {
 			gate <- struct{}{}
 		}
-		under.Wait()
+		synctest.Wait()
 		if begun != maxEffects+3 || w.busy != 0 || w.queue != nil {
 			t.Errorf("%d have begun, %d are busy, %d wait", begun, w.busy, len(w.queue))
 		}
@@ -69,6 +69,8 @@ func TestWorkersRest(t *testing.T) {
 			t.Error(err)
 		}
 		w.work(&under)
+		w.end()
+		under.Wait()
 	})
 }
 

@@ -8,14 +8,16 @@ import (
 
 // workers do what takes a while apart from the loop, so many at once. What is more
 // waits for its turn without a goroutine of its own: a broker begins to hold all of
-// its services at the same moment. The zero value is usable, and safe for concurrent
-// use.
+// its services at the same moment. Of those that have nothing more to do one stays, since
+// a goroutine's stack grows by being copied, and the next client may wait. The zero value
+// is usable, and safe for concurrent use.
 type workers struct {
 	mu    sync.Mutex
 	busy  int
 	queue []func()
 	rests bool
 	over  bool
+	idle  chan func()   // of the one that stays, nil if none does
 	still chan struct{} // closed when none is busy and they rest
 }
 
@@ -35,16 +37,21 @@ func (w *workers) do(under *sync.WaitGroup, f func()) {
 
 func (w *workers) startLocked(under *sync.WaitGroup, f func()) {
 	w.busy++
+	if w.idle != nil {
+		w.idle <- f
+		w.idle = nil
+		return
+	}
 	under.Go(func() {
-		deepen()
 		for f := f; f != nil; f = w.next() {
+			deepen()
 			f()
 		}
 	})
 }
 
-// deepen has the calling goroutine's stack grow at once to what a launch needs. Otherwise
-// it would be copied three times while a client waits.
+// deepen has the calling goroutine's stack grow at once to what a launch needs, if it is
+// new or the collector has made it smaller.
 //
 //go:noinline
 func deepen() {
@@ -86,9 +93,14 @@ func (w *workers) end() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.over, w.queue = true, nil
+	if w.idle != nil {
+		close(w.idle)
+		w.idle = nil
+	}
 }
 
-// next is what the calling worker does next, nil if it is to end.
+// next is what the calling worker does next, which it may have to wait for; nil if it is
+// to end.
 func (w *workers) next() func() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -96,7 +108,15 @@ func (w *workers) next() func() {
 		if w.busy--; w.busy == 0 && w.rests {
 			close(w.still)
 		}
-		return nil
+		if w.idle != nil || w.over {
+			return nil
+		}
+		idle := make(chan func(), 1)
+		w.idle = idle
+		w.mu.Unlock()
+		f := <-idle
+		w.mu.Lock()
+		return f
 	}
 	return w.popLocked()
 }

@@ -8,8 +8,8 @@ import (
 	"testing/synctest"
 )
 
-// TestWorkers: so many at once and no more, all in their turn, and nobody is left
-// when there is nothing to do.
+// TestWorkers: so many at once and no more, all in their turn, and nobody is left when
+// they have ended.
 func TestWorkers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var w workers
@@ -35,7 +35,7 @@ func TestWorkers(t *testing.T) {
 				}
 				gate <- struct{}{}
 			}
-			under.Wait()
+			synctest.Wait()
 			if !slices.IsSorted(began[maxEffects:]) { // the first have begun together
 				t.Errorf("round %d: not in their turn: %d", round, began)
 			}
@@ -43,6 +43,8 @@ func TestWorkers(t *testing.T) {
 				t.Errorf("round %d: %d are busy, %d wait", round, w.busy, len(w.queue))
 			}
 		}
+		w.end()
+		under.Wait()
 	})
 }
 
