@@ -25,6 +25,7 @@ import (
 
 	"github.com/fastbind/fastbind/internal/owner"
 	"github.com/fastbind/fastbind/internal/reexec"
+	"github.com/fastbind/fastbind/internal/waitable"
 )
 
 func TestMain(m *testing.M) { os.Exit(reexec.Main(m)) }
@@ -739,6 +740,69 @@ func TestReopen(t *testing.T) {
 	if err := ln.Reopen(); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("after Close: %v", err)
 	}
+}
+
+// TestShutBeforeTheSystemTells: instances of whose clients the system has not told when the
+// listener is shut are told of once, not again when it is reopened.
+func TestShutBeforeTheSystemTells(t *testing.T) {
+	const n = 3
+	name := newName()
+	ln, err := claim(t, name, n).Listen() // closed at the end alone: a failure leaves its mutex held
+	must(t, err)
+
+	// The system's thread that tells stands still. It takes waits in turn: what it has
+	// called after a later one, it has called.
+	gate, told := make(chan struct{}), make(chan struct{})
+	hold, err := windows.CreateEvent(nil, 1, 1, nil)
+	must(t, err)
+	defer windows.CloseHandle(hold)
+	in := make(chan struct{})
+	held, err := waitable.On(hold, func() { close(in); <-gate })
+	must(t, err)
+	<-in
+	for i := range n {
+		send(t, dial(t, name), strconv.Itoa(i))
+	}
+	shutting := make(chan error, 1)
+	go func() { shutting <- ln.Shut() }()
+	select { // before the system goes on, if Shut does not wait for it
+	case err := <-shutting:
+		must(t, err)
+		close(gate)
+	case <-time.After(time.Second):
+		close(gate)
+		must(t, <-shutting)
+	}
+	held.Stop()
+	last, err := waitable.On(hold, func() { close(told) })
+	must(t, err)
+	<-told
+	last.Stop()
+	if n := len(ln.ready); n > 0 {
+		t.Errorf("%d instances are ready in a shut listener", n)
+	}
+
+	reopened := make(chan error, 1)
+	go func() { reopened <- ln.Reopen() }()
+	select {
+	case err := <-reopened:
+		must(t, err)
+	case <-time.After(patience):
+		t.Fatal("Reopen waits for ever")
+	}
+	got := map[string]bool{}
+	for range n {
+		b := make([]byte, 1)
+		_, err := accept(t, ln).Read(b)
+		must(t, err)
+		got[string(b)] = true
+	}
+	if len(got) != n {
+		t.Errorf("accepted %v, want each of %d once", got, n)
+	}
+	send(t, dial(t, name), "l")
+	wantRead(t, accept(t, ln), "l")
+	must(t, ln.Close())
 }
 
 // TestReopenGone: a name that has gone with its last connection is claimed anew.
