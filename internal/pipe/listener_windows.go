@@ -214,7 +214,7 @@ func (l *Listener) refillLocked() error {
 // connected is lost. It does not block. Calling it again does nothing.
 //
 // It is [ErrShared] where another process has instances of the name: clients would go
-// there, and it is that process's turn (see Detach). Then nothing has changed, but
+// there, and it is that process's turn. Then nothing has changed, but
 // that process has had a connection that ended at once. After Close it is [net.ErrClosed].
 func (l *Listener) Shut() error {
 	l.mu.Lock()
@@ -333,25 +333,6 @@ func (l *Listener) stopLocked() []*instance {
 		l.armed = nil
 		return all
 	}
-}
-
-// Detach ends the listener and returns its queue, with every client that waits in it,
-// for another process or a later Listen. It does not block. After Close or Shut it
-// is [net.ErrClosed].
-func (l *Listener) Detach() (*Instances, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.state != serving {
-		return nil, l.opError("detach", net.ErrClosed)
-	}
-	l.state = closed
-	s := &Instances{name: l.name, handles: []windows.Handle{}}
-	for _, in := range l.stopLocked() {
-		in.disarm()
-		s.handles = append(s.handles, in.h)
-	}
-	close(l.stopped)
-	return s, nil
 }
 
 // Close ends the listener. Clients that wait in its queue see their connection end, as

@@ -271,15 +271,8 @@ func answer(t testing.TB, c *Conn, line string) (pid int) {
 func TestClientBeforeDaemon(t *testing.T) {
 	name := newName()
 	held := claim(t, name, 4)
-
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	if err := held.Ready(ctx); !errors.Is(err, context.DeadlineExceeded) {
-		t.Fatalf("Ready without a client: %v", err)
-	}
 	early := dial(t, name)
 	send(t, early, "early\n")
-	must(t, held.Ready(patient(t)))
 
 	d := startDaemon(t, held)
 	if pid := answer(t, early, "early"); pid != d.Process.Pid {
@@ -917,15 +910,7 @@ func TestJoin(t *testing.T) {
 // TestShutWhereOthersServe does nothing: clients would only change the server.
 func TestShutWhereOthersServe(t *testing.T) {
 	name := newName()
-	held := claim(t, name, 2)
-	copies, err := held.CopyTo(windows.CurrentProcess())
-	must(t, err)
-	ln, err := held.Listen()
-	must(t, err)
-	defer ln.Close()
-	for _, h := range copies {
-		windows.CloseHandle(windows.Handle(h))
-	}
+	ln := listenOn(t, name, 2)
 	for range 10 { // more often than the queue is long
 		// Another generation's, as far as the listener knows.
 		other, err := create(name, windows.FILE_OPEN)
@@ -937,56 +922,6 @@ func TestShutWhereOthersServe(t *testing.T) {
 	}
 	ask := dial(t, name)
 	send(t, ask, "x")
-	wantRead(t, accept(t, ln), "x")
-}
-
-// TestHandover: a successor gets the queue with whoever waits in it, and nobody notices.
-func TestHandover(t *testing.T) {
-	name := newName()
-	ln := listenOn(t, name, 3)
-	old := dial(t, name)
-	server := accept(t, ln)
-	waiting := dial(t, name)
-	send(t, waiting, "waiting\n")
-
-	held, err := ln.Detach()
-	must(t, err)
-	if n := held.Len(); n != 3 {
-		t.Errorf("%d instances, want 3", n)
-	}
-	for op, err := range map[string]error{
-		"accept": func() error { _, err := ln.Accept(); return err }(), "shut": ln.Shut(), "close": ln.Close(),
-		"detach": func() error { _, err := ln.Detach(); return err }(),
-	} {
-		if !errors.Is(err, net.ErrClosed) {
-			t.Errorf("%s after Detach: %v", op, err)
-		}
-	}
-	d := startDaemon(t, held)
-	if pid := answer(t, waiting, "waiting"); pid != d.Process.Pid {
-		t.Errorf("who waited was served by %d, the successor is %d", pid, d.Process.Pid)
-	}
-	if pid := ask(t, dial(t, name), "new"); pid != d.Process.Pid {
-		t.Errorf("who came was served by %d, the successor is %d", pid, d.Process.Pid)
-	}
-	send(t, old, "old") // the predecessor drains what it has accepted
-	wantRead(t, server, "old")
-}
-
-// TestHandoverByCopy: a running process is given the queue.
-func TestHandoverByCopy(t *testing.T) {
-	name := newName()
-	held := claim(t, name, 2)
-	client := dial(t, name)
-	send(t, client, "x")
-	copies, err := held.CopyTo(windows.CurrentProcess())
-	must(t, err)
-	must(t, held.Close())
-	adopted, err := Adopt(name, copies)
-	must(t, err)
-	ln, err := adopted.Listen()
-	must(t, err)
-	defer ln.Close()
 	wantRead(t, accept(t, ln), "x")
 }
 
@@ -1191,7 +1126,7 @@ func TestInvalid(t *testing.T) {
 	s := claim(t, newName(), 1)
 	must(t, s.Close())
 	for op, err := range map[string]error{
-		"Close": s.Close(), "Ready": s.Ready(t.Context()),
+		"Close":       s.Close(),
 		"Listen":      func() error { _, err := s.Listen(); return err }(),
 		"Inheritable": func() error { _, err := s.Inheritable(); return err }(),
 	} {
