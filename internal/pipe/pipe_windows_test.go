@@ -837,29 +837,36 @@ func TestClosed(t *testing.T) {
 	}
 }
 
-// TestHungUp: it is told of a client that has closed, once what it wrote is read, and of
-// none that is merely silent.
+// TestHungUp: it is told of whoever has closed, also while something of theirs is left to be
+// read, and of none that is merely silent.
 func TestHungUp(t *testing.T) {
 	name := newName()
 	ln := listenOn(t, name, 1)
 	client := dial(t, name)
-	send(t, client, "x")
 	c := accept(t, ln)
-	if hung, err := c.HungUp(); hung || err != nil {
-		t.Errorf("a living client: %v, %v", hung, err)
+	want := func(c *Conn, want bool, what string) {
+		t.Helper()
+		if hung, err := c.HungUp(); hung != want || err != nil {
+			t.Errorf("%s: %v, %v", what, hung, err)
+		}
 	}
-	wantRead(t, c, "x")
-	if hung, err := c.HungUp(); hung || err != nil {
-		t.Errorf("a silent client: %v, %v", hung, err)
-	}
+	want(c, false, "a silent client")
+	want(client, false, "a silent server")
+	send(t, client, "xy")
+	want(c, false, "a client that has written")
 	must(t, client.Close())
-	if hung, err := c.HungUp(); !hung || err != nil {
-		t.Errorf("one that has closed: %v, %v", hung, err)
-	}
+	want(c, true, "one that has closed, and was not read")
+	wantRead(t, c, "x")
+	want(c, true, "one of whom something is left")
+	wantRead(t, c, "y")
+	want(c, true, "one that has closed")
 	must(t, c.Close())
 	if _, err := c.HungUp(); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("a closed connection: %v", err)
 	}
+	client = dial(t, name)
+	must(t, accept(t, ln).Close())
+	want(client, true, "a server that has closed")
 }
 
 // TestJoin: beside a process that drains, another serves the name.
