@@ -52,6 +52,18 @@ func limitsOf(job windows.Handle) (l windows.JOBOBJECT_EXTENDED_LIMIT_INFORMATIO
 	return l, err
 }
 
+var isProcessInJob = windows.NewLazySystemDLL("kernel32.dll").NewProc("IsProcessInJob")
+
+// inJob reports whether a process is in any job.
+func inJob(process windows.Handle) (bool, error) {
+	var in int32
+	ok, _, err := isProcessInJob.Call(uintptr(process), 0, uintptr(unsafe.Pointer(&in)))
+	if ok == 0 {
+		return false, os.NewSyscallError("IsProcessInJob", err)
+	}
+	return in != 0, nil
+}
+
 const procThreadAttributeJobList = 0x2000d // PROC_THREAD_ATTRIBUTE_JOB_LIST, winbase.h
 
 // creation is what a process is created with.

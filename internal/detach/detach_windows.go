@@ -31,9 +31,10 @@ type Job uint8
 
 // The ties.
 const (
-	None   Job = iota // it is in no job
-	Tied              // it is in its starter's job, which can end it at any time
-	Doomed            // and ends it when the last handle of the job is closed
+	None    Job = iota // it is in no job of others
+	Perhaps            // its starter's job let it go, but one outside of that may have it
+	Tied               // it is in its starter's job, which can end it at any time
+	Doomed             // and ends it when the last handle of the job is closed
 )
 
 // String says it for people.
@@ -41,6 +42,8 @@ func (j Job) String() string {
 	switch j {
 	case None:
 		return "in no job"
+	case Perhaps:
+		return "perhaps in an outer job of its starter's"
 	case Tied:
 		return "in its starter's job"
 	default:
@@ -73,7 +76,7 @@ func Start(d Daemon) (*proc.Handle, Job, error) {
 		return nil, None, &os.PathError{Op: "fork/exec", Path: d.Path, Err: err}
 	}
 	defer c.close()
-	tie := None
+	tie := away()
 	h, err := c.create(windows.CREATE_BREAKAWAY_FROM_JOB)
 	if errors.Is(err, windows.ERROR_ACCESS_DENIED) {
 		// The job does not let it go; or the file may not be executed, and then
@@ -92,14 +95,25 @@ func Start(d Daemon) (*proc.Handle, Job, error) {
 	return h, tie, nil
 }
 
+// away says what ties a child of ours that was created to leave our job. It leaves the
+// outer ones up to the first that does not let it go, and that is no error. Which jobs we
+// are in cannot be asked, only whether we are in any: also a daemon that was started by
+// Start, and is in nothing but what is left of its tether, does not know.
+func away() Job {
+	if in, err := inJob(windows.CurrentProcess()); err == nil && !in {
+		return None
+	}
+	return Perhaps
+}
+
 // ours says what ties a child of ours that our job did not let go. The only job that can
-// be asked for its limits without a handle of it is our own, the innermost one: what is in
-// one of its outer jobs alone is said to be tied, whatever that job does.
+// be asked for its limits without a handle of it is our own, the innermost one: who is not
+// doomed by that may be by an outer one, and is said to be tied.
 func ours() Job {
 	limits, err := limitsOf(0)
 	switch flags := limits.BasicLimitInformation.LimitFlags; {
 	case err == nil && flags&windows.JOB_OBJECT_LIMIT_SILENT_BREAKAWAY_OK != 0:
-		return None // it lets go without being asked to
+		return Perhaps // it lets go without being asked to
 	case err == nil && flags&windows.JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE != 0:
 		return Doomed
 	}

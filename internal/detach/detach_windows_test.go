@@ -127,7 +127,7 @@ func TestGivenAlone(t *testing.T) {
 	must(t, err)
 	defer h.Close()
 	defer h.Signal(syscall.SIGKILL)
-	if job != None {
+	if in := inAnyJob(t, windows.CurrentProcess()); !in && job != None {
 		t.Errorf("it is %v, and we are in none", job)
 	}
 
@@ -180,29 +180,35 @@ func inheritable(t testing.TB) (r, w *os.File) {
 func TestJobs(t *testing.T) {
 	for _, c := range []struct {
 		name  string
-		flags uint32
+		flags []uint32 // of the starter's jobs, each in the one before
 		want  Job
 		lives bool
 	}{
-		{"lets go", windows.JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE | windows.JOB_OBJECT_LIMIT_BREAKAWAY_OK, None, true},
-		{"lets all go", windows.JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE | windows.JOB_OBJECT_LIMIT_SILENT_BREAKAWAY_OK, None, true},
-		{"kills", windows.JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE, Doomed, false},
-		{"keeps", 0, Tied, true},
+		{"none", nil, None, true},
+		{"lets go", []uint32{kill | windows.JOB_OBJECT_LIMIT_BREAKAWAY_OK}, Perhaps, true},
+		{"lets all go", []uint32{kill | windows.JOB_OBJECT_LIMIT_SILENT_BREAKAWAY_OK}, Perhaps, true},
+		{"kills", []uint32{kill}, Doomed, false},
+		{"keeps", []uint32{0}, Tied, true},
+		{"outer kills", []uint32{kill, windows.JOB_OBJECT_LIMIT_BREAKAWAY_OK}, Perhaps, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			job, err := windows.CreateJobObject(nil, nil)
-			must(t, err)
-			closed := false
-			closeJob := func() {
-				if !closed {
-					closed = true
-					windows.CloseHandle(job)
-				}
+			if c.want == None && inAnyJob(t, windows.CurrentProcess()) {
+				t.Skip("the tests run in a job")
 			}
-			defer closeJob()
-			limits := windows.JOBOBJECT_EXTENDED_LIMIT_INFORMATION{BasicLimitInformation: windows.JOBOBJECT_BASIC_LIMIT_INFORMATION{LimitFlags: c.flags}}
-			_, err = windows.SetInformationJobObject(job, windows.JobObjectExtendedLimitInformation, uintptr(unsafe.Pointer(&limits)), uint32(unsafe.Sizeof(limits)))
-			must(t, err)
+			var jobs []tether
+			closeJobs := func() {
+				for _, j := range jobs {
+					j.close()
+				}
+				jobs = nil
+			}
+			defer closeJobs()
+			for _, flags := range c.flags {
+				j, err := newTether()
+				must(t, err)
+				jobs = append(jobs, j)
+				must(t, j.limit(flags))
+			}
 
 			cmd := reexec.Command(t, launchHelper)
 			in, err := cmd.StdinPipe()
@@ -211,29 +217,18 @@ func TestJobs(t *testing.T) {
 			must(t, err)
 			must(t, cmd.Start())
 			defer func() { cmd.Process.Kill(); cmd.Wait() }()
-			must(t, cmd.Process.WithHandle(func(p uintptr) { err = windows.AssignProcessToJobObject(job, windows.Handle(p)) }))
-			must(t, err)
-			fmt.Fprintln(in, "go")
-			// The two lines come in either order.
-			var id proc.ID
-			var got Job
-			lines := bufio.NewScanner(out)
-			for range 2 {
-				if !lines.Scan() {
-					t.Fatalf("launcher and daemon said too little: %v", lines.Err())
-				}
-				if lines.Text() == "up" {
-					continue
-				}
-				_, err = fmt.Sscan(lines.Text(), &id.PID, &id.Start, &got)
+			for _, j := range jobs {
+				must(t, cmd.Process.WithHandle(func(p uintptr) { err = windows.AssignProcessToJobObject(j.job, windows.Handle(p)) }))
 				must(t, err)
 			}
+			fmt.Fprintln(in, "go")
+			id, got := launched(t, out)
 			h, err := proc.Open(id)
 			must(t, err)
 			defer h.Close()
 			defer h.Signal(syscall.SIGKILL)
 			want := c.want
-			if want == Doomed && !tells(job, c.flags) {
+			if want == Doomed && !tells(jobs[0].job, c.flags[0]) {
 				t.Log("this system does not tell a job's limits (Wine)")
 				want = Tied
 			}
@@ -241,7 +236,7 @@ func TestJobs(t *testing.T) {
 				t.Errorf("it is %v; want %v", got, want)
 			}
 
-			closeJob()
+			closeJobs()
 			if !c.lives {
 				await(t, h)
 				return
@@ -258,6 +253,32 @@ func TestJobs(t *testing.T) {
 		})
 	}
 	reexec.Used(sleepHelper)
+}
+
+const kill = windows.JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE
+
+// launched reads what a launchHelper says of the daemon that it has started, which says
+// that it is up, before or after that.
+func launched(t testing.TB, out io.Reader) (id proc.ID, job Job) {
+	t.Helper()
+	lines := bufio.NewScanner(out)
+	for range 2 {
+		if !lines.Scan() {
+			t.Fatalf("launcher and daemon said too little: %v", lines.Err())
+		}
+		if lines.Text() != "up" {
+			_, err := fmt.Sscan(lines.Text(), &id.PID, &id.Start, &job)
+			must(t, err)
+		}
+	}
+	return id, job
+}
+
+func inAnyJob(t testing.TB, process windows.Handle) bool {
+	t.Helper()
+	in, err := inJob(process)
+	must(t, err)
+	return in
 }
 
 // TestStarterEnds: whoever is ended while it starts a daemon takes that with it. What the
