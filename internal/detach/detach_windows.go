@@ -52,8 +52,8 @@ func (j Job) String() string {
 }
 
 // Start starts the process and returns it, which the caller closes. It does not wait for
-// anything of it. Whoever is ended meanwhile leaves nothing behind. Errors are those of
-// [os.StartProcess].
+// anything of it. Whoever is ended meanwhile leaves nothing behind, unless its job limits
+// the user interface and lets nobody out. Errors are those of [os.StartProcess].
 func Start(d Daemon) (*proc.Handle, Job, error) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
@@ -71,18 +71,23 @@ func Start(d Daemon) (*proc.Handle, Job, error) {
 		return nil, None, err
 	}
 	defer job.close()
-	c, err := d.prepare(files, job)
+	c, err := d.prepare(files)
 	if err != nil {
 		return nil, None, &os.PathError{Op: "fork/exec", Path: d.Path, Err: err}
 	}
 	defer c.close()
 	tie := away()
-	h, err := c.create(windows.CREATE_BREAKAWAY_FROM_JOB)
+	h, err := c.create(windows.CREATE_BREAKAWAY_FROM_JOB, job)
 	if errors.Is(err, windows.ERROR_ACCESS_DENIED) {
 		// The job does not let it go; or the file may not be executed, and then
 		// this says so again.
 		tie = ours()
-		h, err = c.create(0)
+		h, err = c.create(0, job)
+	}
+	if errors.Is(err, windows.ERROR_ACCESS_DENIED) {
+		// Jobs do not nest where one of them limits the user interface, and then
+		// our job alone can have it.
+		h, err = c.create(0, tether{})
 	}
 	if err != nil {
 		return nil, None, &os.PathError{Op: "fork/exec", Path: d.Path, Err: err}

@@ -71,9 +71,9 @@ var endHelper = reexec.Helper("end", func([]string) {
 	reexec.Check(os.Setenv("REEXEC_HELPER", sleepHelper))
 	job, err := newTether()
 	reexec.Check(err)
-	c, err := Daemon{Path: exe, Env: os.Environ()}.prepare([]*os.File{os.Stdin, os.Stdout, os.Stdout}, job)
+	c, err := Daemon{Path: exe, Env: os.Environ()}.prepare([]*os.File{os.Stdin, os.Stdout, os.Stdout})
 	reexec.Check(err)
-	h, err := c.create(0)
+	h, err := c.create(0, job)
 	reexec.Check(err)
 	id, err := proc.Of(h.PID())
 	reexec.Check(err)
@@ -279,6 +279,77 @@ func inAnyJob(t testing.TB, process windows.Handle) bool {
 	in, err := inJob(process)
 	must(t, err)
 	return in
+}
+
+// TestStartsAtOnce: a daemon can start another before it is let go itself, and that one is
+// not ended with it.
+func TestStartsAtOnce(t *testing.T) {
+	inRead, in, err := os.Pipe()
+	must(t, err)
+	defer in.Close()
+	defer inRead.Close()
+	out, outWrite, err := os.Pipe()
+	must(t, err)
+	defer out.Close()
+	defer outWrite.Close()
+	job, err := newTether()
+	must(t, err)
+	defer job.close()
+	c, err := helper(t, launchHelper).prepare([]*os.File{inRead, outWrite, os.Stderr})
+	must(t, err)
+	defer c.close()
+	first, err := c.create(0, job)
+	must(t, err)
+	defer first.Close()
+	defer first.Signal(syscall.SIGKILL)
+	fmt.Fprintln(in, "go")
+	id, got := launched(t, out)
+	if got != Perhaps {
+		t.Errorf("the second is %v; want %v", got, Perhaps)
+	}
+	second, err := proc.Open(id)
+	must(t, err)
+	defer second.Close()
+	defer second.Signal(syscall.SIGKILL)
+	must(t, first.Signal(syscall.SIGKILL))
+	await(t, first)
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if err := second.Wait(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("the second died with the first: %v", err)
+	}
+}
+
+// TestNoNesting: a job that limits the user interface has none below it, and whoever is in
+// one can start daemons all the same.
+func TestNoNesting(t *testing.T) {
+	// Wine sets no such limits: the system's refusal is replaced, what is done then is not.
+	refusals := 0
+	system := createProcess
+	defer func() { createProcess = system }()
+	createProcess = func(path, line *uint16, ps, ts *windows.SecurityAttributes, inherit bool, flags uint32, env, dir *uint16, si *windows.StartupInfo, pi *windows.ProcessInformation) error {
+		if refusals < 2 { // to let it go, and to have it in a job of ours
+			refusals++
+			return windows.ERROR_ACCESS_DENIED
+		}
+		return system(path, line, ps, ts, inherit, flags, env, dir, si, pi)
+	}
+	h, job, err := Start(helper(t, sleepHelper))
+	must(t, err)
+	defer h.Close()
+	defer h.Signal(syscall.SIGKILL)
+	if job == None || job == Perhaps {
+		t.Errorf("it is %v, and was not let go", job)
+	}
+	p, err := windows.OpenProcess(windows.PROCESS_QUERY_INFORMATION, false, uint32(h.PID()))
+	must(t, err)
+	defer windows.CloseHandle(p)
+	if in, own := inAnyJob(t, p), inAnyJob(t, windows.CurrentProcess()); in != own {
+		t.Errorf("it is in a job: %v; we are: %v", in, own)
+	}
+	if !h.Alive() {
+		t.Error("it was ended with the job that it is not in")
+	}
 }
 
 // TestStarterEnds: whoever is ended while it starts a daemon takes that with it. What the
