@@ -8,6 +8,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -62,6 +64,38 @@ var launchHelper = reexec.Helper("launch", func(args []string) {
 var sleepHelper = reexec.Helper("sleep", func([]string) {
 	fmt.Println("up")
 	time.Sleep(5 * time.Minute)
+})
+
+// consoleHelper starts a daemon, sends all at its console the event, which is its argument,
+// and prints whether that has ended another of its children, and the daemon.
+var consoleHelper = reexec.Helper("console", func(args []string) {
+	event, err := strconv.ParseUint(args[0], 10, 32)
+	reexec.Check(err)
+	heard := make(chan os.Signal, 1)
+	signal.Notify(heard, os.Interrupt) // either event, and is not ended by it
+	exe, err := os.Executable()
+	reexec.Check(err)
+	reexec.Check(os.Setenv("REEXEC_HELPER", sleepHelper))
+	r, w, err := os.Pipe()
+	reexec.Check(err)
+	h, _, err := Start(Daemon{Path: exe, Env: os.Environ(), Stdout: w})
+	reexec.Check(err)
+	defer h.Signal(syscall.SIGKILL)
+	child := exec.Command(exe)
+	child.Stdout = w
+	reexec.Check(child.Start())
+	up := bufio.NewReader(r)
+	for range 2 {
+		_, err := up.ReadString('\n')
+		reexec.Check(err)
+	}
+	reexec.Check(windows.GenerateConsoleCtrlEvent(uint32(event), 0))
+	<-heard
+	childEnded := child.Wait() != nil
+	// Nothing is to happen: a moment is enough to see it if it does.
+	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+	defer cancel()
+	fmt.Println(childEnded, h.Wait(ctx) == nil)
 })
 
 // endHelper starts a daemon, prints what it is, and ends before it has let it go.
@@ -350,6 +384,27 @@ func TestNoNesting(t *testing.T) {
 	if !h.Alive() {
 		t.Error("it was ended with the job that it is not in")
 	}
+}
+
+// TestConsole: neither Ctrl-C nor Ctrl-Break at its starter's console reaches a daemon,
+// though they reach who is started otherwise (R19).
+func TestConsole(t *testing.T) {
+	for name, event := range map[string]int{"Ctrl-C": windows.CTRL_C_EVENT, "Ctrl-Break": windows.CTRL_BREAK_EVENT} {
+		t.Run(name, func(t *testing.T) {
+			if event == windows.CTRL_BREAK_EVENT && windows.NewLazySystemDLL("ntdll.dll").NewProc("wine_get_version").Find() == nil {
+				t.Skip("Wine tells nobody of it, and ends a thread of theirs")
+			}
+			cmd := reexec.Command(t, consoleHelper, strconv.Itoa(event))
+			cmd.SysProcAttr = &syscall.SysProcAttr{CreationFlags: windows.CREATE_NEW_CONSOLE}
+			timer := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+			defer timer.Stop()
+			out, err := cmd.Output()
+			if got, want := string(out), "true false\n"; got != want || err != nil {
+				t.Errorf("child and daemon have ended: %q, %v; want %q", got, err, want)
+			}
+		})
+	}
+	reexec.Used(sleepHelper)
 }
 
 // TestStarterEnds: whoever is ended while it starts a daemon takes that with it. What the
