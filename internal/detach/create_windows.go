@@ -26,7 +26,8 @@ func newTether() (tether, error) {
 		return tether{}, os.NewSyscallError("CreateJobObject", err)
 	}
 	t := tether{job}
-	if err := t.limit(windows.JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE); err != nil {
+	// What is in it may start daemons of its own before it is untied.
+	if err := t.limit(windows.JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE | windows.JOB_OBJECT_LIMIT_BREAKAWAY_OK); err != nil {
 		t.close()
 		return tether{}, err
 	}
@@ -52,6 +53,18 @@ func limitsOf(job windows.Handle) (l windows.JOBOBJECT_EXTENDED_LIMIT_INFORMATIO
 	return l, err
 }
 
+var isProcessInJob = windows.NewLazySystemDLL("kernel32.dll").NewProc("IsProcessInJob")
+
+// inJob reports whether a process is in any job.
+func inJob(process windows.Handle) (bool, error) {
+	var in int32
+	ok, _, err := isProcessInJob.Call(uintptr(process), 0, uintptr(unsafe.Pointer(&in)))
+	if ok == 0 {
+		return false, os.NewSyscallError("IsProcessInJob", err)
+	}
+	return in != 0, nil
+}
+
 const procThreadAttributeJobList = 0x2000d // PROC_THREAD_ATTRIBUTE_JOB_LIST, winbase.h
 
 // creation is what a process is created with.
@@ -60,12 +73,10 @@ type creation struct {
 	env             []uint16
 	std             []windows.Handle // copies, which close closes
 	inherited       []windows.Handle
-	job             windows.Handle
-	attributes      *windows.ProcThreadAttributeListContainer
 }
 
-func (d Daemon) prepare(files []*os.File, job tether) (c *creation, err error) {
-	c = &creation{job: job.job}
+func (d Daemon) prepare(files []*os.File) (c *creation, err error) {
+	c = &creation{}
 	defer func() {
 		if err != nil {
 			c.close()
@@ -98,14 +109,7 @@ func (d Daemon) prepare(files []*os.File, job tether) (c *creation, err error) {
 	for _, h := range d.Handles {
 		c.inherited = append(c.inherited, windows.Handle(h))
 	}
-	if c.attributes, err = windows.NewProcThreadAttributeList(2); err != nil {
-		return c, err
-	}
-	size := unsafe.Sizeof(c.job)
-	if err = c.attributes.Update(windows.PROC_THREAD_ATTRIBUTE_HANDLE_LIST, unsafe.Pointer(&c.inherited[0]), uintptr(len(c.inherited))*size); err != nil {
-		return c, err
-	}
-	return c, c.attributes.Update(procThreadAttributeJobList, unsafe.Pointer(&c.job), size)
+	return c, nil
 }
 
 // block is an environment as the system has it: sorted by name, its variables end with a
@@ -127,14 +131,33 @@ func block(env []string) ([]uint16, error) {
 	return append(text, 0), nil
 }
 
-func (c *creation) create(flags uint32) (*proc.Handle, error) {
-	si := windows.StartupInfoEx{ProcThreadAttributeList: c.attributes.List()}
+// createProcess is the system's, but for the test of what it does in a job that limits the
+// user interface.
+var createProcess = windows.CreateProcess
+
+// create creates the process in the job, and if that is none in its creator's alone.
+func (c *creation) create(flags uint32, job tether) (*proc.Handle, error) {
+	attributes, err := windows.NewProcThreadAttributeList(2)
+	if err != nil {
+		return nil, err
+	}
+	defer attributes.Delete()
+	size := unsafe.Sizeof(job.job)
+	if err := attributes.Update(windows.PROC_THREAD_ATTRIBUTE_HANDLE_LIST, unsafe.Pointer(&c.inherited[0]), uintptr(len(c.inherited))*size); err != nil {
+		return nil, err
+	}
+	if job != (tether{}) {
+		if err := attributes.Update(procThreadAttributeJobList, unsafe.Pointer(&job.job), size); err != nil {
+			return nil, err
+		}
+	}
+	si := windows.StartupInfoEx{ProcThreadAttributeList: attributes.List()}
 	si.Cb = uint32(unsafe.Sizeof(si))
 	si.Flags = windows.STARTF_USESTDHANDLES
 	si.StdInput, si.StdOutput, si.StdErr = c.std[0], c.std[1], c.std[2]
 	flags |= windows.CREATE_NEW_PROCESS_GROUP | windows.CREATE_NO_WINDOW | windows.CREATE_UNICODE_ENVIRONMENT | windows.EXTENDED_STARTUPINFO_PRESENT
 	var pi windows.ProcessInformation
-	err := windows.CreateProcess(c.path, c.line, nil, nil, true, flags, &c.env[0], c.dir, &si.StartupInfo, &pi)
+	err = createProcess(c.path, c.line, nil, nil, true, flags, &c.env[0], c.dir, &si.StartupInfo, &pi)
 	runtime.KeepAlive(c)
 	if err != nil {
 		return nil, err
@@ -144,9 +167,6 @@ func (c *creation) create(flags uint32) (*proc.Handle, error) {
 }
 
 func (c *creation) close() {
-	if c.attributes != nil {
-		c.attributes.Delete()
-	}
 	for _, h := range c.std {
 		_ = windows.CloseHandle(h)
 	}

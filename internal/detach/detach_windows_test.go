@@ -8,6 +8,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -64,6 +66,38 @@ var sleepHelper = reexec.Helper("sleep", func([]string) {
 	time.Sleep(5 * time.Minute)
 })
 
+// consoleHelper starts a daemon, sends all at its console the event, which is its argument,
+// and prints whether that has ended another of its children, and the daemon.
+var consoleHelper = reexec.Helper("console", func(args []string) {
+	event, err := strconv.ParseUint(args[0], 10, 32)
+	reexec.Check(err)
+	heard := make(chan os.Signal, 1)
+	signal.Notify(heard, os.Interrupt) // either event, and is not ended by it
+	exe, err := os.Executable()
+	reexec.Check(err)
+	reexec.Check(os.Setenv("REEXEC_HELPER", sleepHelper))
+	r, w, err := os.Pipe()
+	reexec.Check(err)
+	h, _, err := Start(Daemon{Path: exe, Env: os.Environ(), Stdout: w})
+	reexec.Check(err)
+	defer h.Signal(syscall.SIGKILL)
+	child := exec.Command(exe)
+	child.Stdout = w
+	reexec.Check(child.Start())
+	up := bufio.NewReader(r)
+	for range 2 {
+		_, err := up.ReadString('\n')
+		reexec.Check(err)
+	}
+	reexec.Check(windows.GenerateConsoleCtrlEvent(uint32(event), 0))
+	<-heard
+	childEnded := child.Wait() != nil
+	// Nothing is to happen: a moment is enough to see it if it does.
+	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+	defer cancel()
+	fmt.Println(childEnded, h.Wait(ctx) == nil)
+})
+
 // endHelper starts a daemon, prints what it is, and ends before it has let it go.
 var endHelper = reexec.Helper("end", func([]string) {
 	exe, err := os.Executable()
@@ -71,9 +105,9 @@ var endHelper = reexec.Helper("end", func([]string) {
 	reexec.Check(os.Setenv("REEXEC_HELPER", sleepHelper))
 	job, err := newTether()
 	reexec.Check(err)
-	c, err := Daemon{Path: exe, Env: os.Environ()}.prepare([]*os.File{os.Stdin, os.Stdout, os.Stdout}, job)
+	c, err := Daemon{Path: exe, Env: os.Environ()}.prepare([]*os.File{os.Stdin, os.Stdout, os.Stdout})
 	reexec.Check(err)
-	h, err := c.create(0)
+	h, err := c.create(0, job)
 	reexec.Check(err)
 	id, err := proc.Of(h.PID())
 	reexec.Check(err)
@@ -127,7 +161,7 @@ func TestGivenAlone(t *testing.T) {
 	must(t, err)
 	defer h.Close()
 	defer h.Signal(syscall.SIGKILL)
-	if job != None {
+	if in := inAnyJob(t, windows.CurrentProcess()); !in && job != None {
 		t.Errorf("it is %v, and we are in none", job)
 	}
 
@@ -180,29 +214,35 @@ func inheritable(t testing.TB) (r, w *os.File) {
 func TestJobs(t *testing.T) {
 	for _, c := range []struct {
 		name  string
-		flags uint32
+		flags []uint32 // of the starter's jobs, each in the one before
 		want  Job
 		lives bool
 	}{
-		{"lets go", windows.JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE | windows.JOB_OBJECT_LIMIT_BREAKAWAY_OK, None, true},
-		{"lets all go", windows.JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE | windows.JOB_OBJECT_LIMIT_SILENT_BREAKAWAY_OK, None, true},
-		{"kills", windows.JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE, Doomed, false},
-		{"keeps", 0, Tied, true},
+		{"none", nil, None, true},
+		{"lets go", []uint32{kill | windows.JOB_OBJECT_LIMIT_BREAKAWAY_OK}, Perhaps, true},
+		{"lets all go", []uint32{kill | windows.JOB_OBJECT_LIMIT_SILENT_BREAKAWAY_OK}, Perhaps, true},
+		{"kills", []uint32{kill}, Doomed, false},
+		{"keeps", []uint32{0}, Tied, true},
+		{"outer kills", []uint32{kill, windows.JOB_OBJECT_LIMIT_BREAKAWAY_OK}, Perhaps, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			job, err := windows.CreateJobObject(nil, nil)
-			must(t, err)
-			closed := false
-			closeJob := func() {
-				if !closed {
-					closed = true
-					windows.CloseHandle(job)
-				}
+			if c.want == None && inAnyJob(t, windows.CurrentProcess()) {
+				t.Skip("the tests run in a job")
 			}
-			defer closeJob()
-			limits := windows.JOBOBJECT_EXTENDED_LIMIT_INFORMATION{BasicLimitInformation: windows.JOBOBJECT_BASIC_LIMIT_INFORMATION{LimitFlags: c.flags}}
-			_, err = windows.SetInformationJobObject(job, windows.JobObjectExtendedLimitInformation, uintptr(unsafe.Pointer(&limits)), uint32(unsafe.Sizeof(limits)))
-			must(t, err)
+			var jobs []tether
+			closeJobs := func() {
+				for _, j := range jobs {
+					j.close()
+				}
+				jobs = nil
+			}
+			defer closeJobs()
+			for _, flags := range c.flags {
+				j, err := newTether()
+				must(t, err)
+				jobs = append(jobs, j)
+				must(t, j.limit(flags))
+			}
 
 			cmd := reexec.Command(t, launchHelper)
 			in, err := cmd.StdinPipe()
@@ -211,29 +251,18 @@ func TestJobs(t *testing.T) {
 			must(t, err)
 			must(t, cmd.Start())
 			defer func() { cmd.Process.Kill(); cmd.Wait() }()
-			must(t, cmd.Process.WithHandle(func(p uintptr) { err = windows.AssignProcessToJobObject(job, windows.Handle(p)) }))
-			must(t, err)
-			fmt.Fprintln(in, "go")
-			// The two lines come in either order.
-			var id proc.ID
-			var got Job
-			lines := bufio.NewScanner(out)
-			for range 2 {
-				if !lines.Scan() {
-					t.Fatalf("launcher and daemon said too little: %v", lines.Err())
-				}
-				if lines.Text() == "up" {
-					continue
-				}
-				_, err = fmt.Sscan(lines.Text(), &id.PID, &id.Start, &got)
+			for _, j := range jobs {
+				must(t, cmd.Process.WithHandle(func(p uintptr) { err = windows.AssignProcessToJobObject(j.job, windows.Handle(p)) }))
 				must(t, err)
 			}
+			fmt.Fprintln(in, "go")
+			id, got := launched(t, out)
 			h, err := proc.Open(id)
 			must(t, err)
 			defer h.Close()
 			defer h.Signal(syscall.SIGKILL)
 			want := c.want
-			if want == Doomed && !tells(job, c.flags) {
+			if want == Doomed && !tells(jobs[0].job, c.flags[0]) {
 				t.Log("this system does not tell a job's limits (Wine)")
 				want = Tied
 			}
@@ -241,7 +270,7 @@ func TestJobs(t *testing.T) {
 				t.Errorf("it is %v; want %v", got, want)
 			}
 
-			closeJob()
+			closeJobs()
 			if !c.lives {
 				await(t, h)
 				return
@@ -254,6 +283,124 @@ func TestJobs(t *testing.T) {
 			if err := h.Wait(ctx); !errors.Is(err, context.DeadlineExceeded) {
 				e, _ := h.Exit()
 				t.Errorf("the daemon died with its starter: %v, %v", err, e)
+			}
+		})
+	}
+	reexec.Used(sleepHelper)
+}
+
+const kill = windows.JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE
+
+// launched reads what a launchHelper says of the daemon that it has started, which says
+// that it is up, before or after that.
+func launched(t testing.TB, out io.Reader) (id proc.ID, job Job) {
+	t.Helper()
+	lines := bufio.NewScanner(out)
+	for range 2 {
+		if !lines.Scan() {
+			t.Fatalf("launcher and daemon said too little: %v", lines.Err())
+		}
+		if lines.Text() != "up" {
+			_, err := fmt.Sscan(lines.Text(), &id.PID, &id.Start, &job)
+			must(t, err)
+		}
+	}
+	return id, job
+}
+
+func inAnyJob(t testing.TB, process windows.Handle) bool {
+	t.Helper()
+	in, err := inJob(process)
+	must(t, err)
+	return in
+}
+
+// TestStartsAtOnce: a daemon can start another before it is let go itself, and that one is
+// not ended with it.
+func TestStartsAtOnce(t *testing.T) {
+	inRead, in, err := os.Pipe()
+	must(t, err)
+	defer in.Close()
+	defer inRead.Close()
+	out, outWrite, err := os.Pipe()
+	must(t, err)
+	defer out.Close()
+	defer outWrite.Close()
+	job, err := newTether()
+	must(t, err)
+	defer job.close()
+	c, err := helper(t, launchHelper).prepare([]*os.File{inRead, outWrite, os.Stderr})
+	must(t, err)
+	defer c.close()
+	first, err := c.create(0, job)
+	must(t, err)
+	defer first.Close()
+	defer first.Signal(syscall.SIGKILL)
+	fmt.Fprintln(in, "go")
+	id, got := launched(t, out)
+	if got != Perhaps {
+		t.Errorf("the second is %v; want %v", got, Perhaps)
+	}
+	second, err := proc.Open(id)
+	must(t, err)
+	defer second.Close()
+	defer second.Signal(syscall.SIGKILL)
+	must(t, first.Signal(syscall.SIGKILL))
+	await(t, first)
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if err := second.Wait(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("the second died with the first: %v", err)
+	}
+}
+
+// TestNoNesting: a job that limits the user interface has none below it, and whoever is in
+// one can start daemons all the same.
+func TestNoNesting(t *testing.T) {
+	// Wine sets no such limits: the system's refusal is replaced, what is done then is not.
+	refusals := 0
+	system := createProcess
+	defer func() { createProcess = system }()
+	createProcess = func(path, line *uint16, ps, ts *windows.SecurityAttributes, inherit bool, flags uint32, env, dir *uint16, si *windows.StartupInfo, pi *windows.ProcessInformation) error {
+		if refusals < 2 { // to let it go, and to have it in a job of ours
+			refusals++
+			return windows.ERROR_ACCESS_DENIED
+		}
+		return system(path, line, ps, ts, inherit, flags, env, dir, si, pi)
+	}
+	h, job, err := Start(helper(t, sleepHelper))
+	must(t, err)
+	defer h.Close()
+	defer h.Signal(syscall.SIGKILL)
+	if job == None || job == Perhaps {
+		t.Errorf("it is %v, and was not let go", job)
+	}
+	p, err := windows.OpenProcess(windows.PROCESS_QUERY_INFORMATION, false, uint32(h.PID()))
+	must(t, err)
+	defer windows.CloseHandle(p)
+	if in, own := inAnyJob(t, p), inAnyJob(t, windows.CurrentProcess()); in != own {
+		t.Errorf("it is in a job: %v; we are: %v", in, own)
+	}
+	if !h.Alive() {
+		t.Error("it was ended with the job that it is not in")
+	}
+}
+
+// TestConsole: neither Ctrl-C nor Ctrl-Break at its starter's console reaches a daemon,
+// though they reach who is started otherwise (R19).
+func TestConsole(t *testing.T) {
+	for name, event := range map[string]int{"Ctrl-C": windows.CTRL_C_EVENT, "Ctrl-Break": windows.CTRL_BREAK_EVENT} {
+		t.Run(name, func(t *testing.T) {
+			if event == windows.CTRL_BREAK_EVENT && windows.NewLazySystemDLL("ntdll.dll").NewProc("wine_get_version").Find() == nil {
+				t.Skip("Wine tells nobody of it, and ends a thread of theirs")
+			}
+			cmd := reexec.Command(t, consoleHelper, strconv.Itoa(event))
+			cmd.SysProcAttr = &syscall.SysProcAttr{CreationFlags: windows.CREATE_NEW_CONSOLE}
+			timer := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+			defer timer.Stop()
+			out, err := cmd.Output()
+			if got, want := string(out), "true false\n"; got != want || err != nil {
+				t.Errorf("child and daemon have ended: %q, %v; want %q", got, err, want)
 			}
 		})
 	}

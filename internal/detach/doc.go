@@ -8,7 +8,9 @@
 //     window;
 //   - no handle of the starter's but those that it is given (R5);
 //   - no place in the starter's job, if the job lets it go. Otherwise [Start] says so, as
-//     the daemon may end with it (R20): there is no way out without the job's leave.
+//     the daemon may end with it (R20): there is no way out without the job's leave. Of a
+//     starter that is in any job it is not known whether a job outside of that has kept
+//     the daemon.
 //
 // Usual call:
 //

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/windows"
 )
@@ -172,16 +173,30 @@ func (c *Conn) PeerPID() (pid int, err error) {
 	return pid, c.opError("ask", err)
 }
 
-// HungUp reports whether the other end is closed and all that it wrote is read. It reads
-// nothing and does not block. The error is that of a closed connection.
+// HungUp reports whether the other end is closed, also while something that it wrote is
+// left to be read. It reads nothing and does not block. The error is that of a closed
+// connection.
 func (c *Conn) HungUp() (hung bool, err error) {
 	err = c.s.use(func(h windows.Handle) error {
-		ok, _, err := peekNamedPipe.Call(uintptr(h), 0, 0, 0, 0, 0)
-		hung = ok == 0 && (err == windows.ERROR_BROKEN_PIPE || err == windows.ERROR_PIPE_NOT_CONNECTED)
+		// A look at what there is to read succeeds as long as there is any.
+		var info pipeLocalInformation
+		var iosb windows.IO_STATUS_BLOCK
+		err := windows.NtQueryInformationFile(h, &iosb, (*byte)(unsafe.Pointer(&info)), uint32(unsafe.Sizeof(info)), filePipeLocalInformation)
+		hung = err == nil && info.state != windows.FILE_PIPE_CONNECTED_STATE
 		return nil
 	})
 	return hung, c.opError("ask", err)
 }
+
+// pipeLocalInformation is FILE_PIPE_LOCAL_INFORMATION, of which the class
+// FilePipeLocalInformation is (ntifs.h).
+type pipeLocalInformation struct {
+	_     [8]uint32
+	state uint32
+	_     uint32
+}
+
+const filePipeLocalInformation = 24
 
 // opError gives err the form of the package's errors; nil and io.EOF stay what they are.
 func (c *Conn) opError(op string, err error) error {

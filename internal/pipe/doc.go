@@ -21,7 +21,7 @@
 //     the first byte read (R34).
 //   - A listener creates the next instance before it hands out a connection, so the
 //     name is never gone and the queue has its length again.
-//   - Nothing that was connected is lost by [Listener.Shut] or [Listener.Detach].
+//   - Nothing that was connected is lost by [Listener.Shut].
 //
 // It does not guarantee that a client finds a free instance at once: when as many wait
 // as there are instances, further clients try again until their own deadline.
@@ -33,8 +33,7 @@
 //
 // Usual calls:
 //
-//	held, err := pipe.Claim(name, pipe.Queue)  // the broker
-//	err = held.Ready(ctx)                       // the first client is there
+//	held, err := pipe.Claim(name, pipe.Queue)   // the broker
 //	copies, err := held.Inheritable()           // for AdditionalInheritedHandles
 //
 //	held, err := pipe.Adopt(name, handles)      // the daemon

@@ -37,10 +37,7 @@ func arm(h windows.Handle, ready chan<- *instance) (*instance, error) {
 
 // rearm is arm for an instance whose connect has ended.
 func (in *instance) rearm(ready chan<- *instance) error {
-	if in.watch != nil {
-		in.watch.Stop()
-		in.watch = nil
-	}
+	in.unwatch()
 	// Clears the event; a new one each time, as the old may be in use until then.
 	in.o = &windows.Overlapped{HEvent: in.event}
 	switch err := windows.ConnectNamedPipe(in.h, in.o); err {
@@ -90,13 +87,19 @@ func (in *instance) cancel() error {
 	return in.result()
 }
 
+// unwatch: what it has not sent to ready by now it never will.
+func (in *instance) unwatch() {
+	if in.watch != nil {
+		in.watch.Stop()
+		in.watch = nil
+	}
+}
+
 // disarm gives everything back but the handle: whoever asks it next for a client
 // finds one that came meanwhile.
 func (in *instance) disarm() {
 	_ = in.cancel()
-	if in.watch != nil {
-		in.watch.Stop()
-	}
+	in.unwatch()
 	_ = windows.CloseHandle(in.event)
 }
 

@@ -1,7 +1,6 @@
 package pipe
 
 import (
-	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -126,67 +125,12 @@ func Adopt(name string, handles []uintptr) (*Instances, error) {
 // Name returns the pipe's name.
 func (s *Instances) Name() string { return s.name }
 
-// Len returns how many instances are held.
-func (s *Instances) Len() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.handles)
-}
-
-// Ready blocks until a client is connected to one of the instances, one that has gone
-// again included, and returns nil; ctx's error when that ends first, or
-// [os.ErrClosed]. It accepts nobody: whoever serves the instances afterwards meets
-// every client that came meanwhile. No other process may serve them at the same time.
-//
-// It waits by an event of the system's and holds no thread.
-func (s *Instances) Ready(ctx context.Context) error {
-	s.mu.Lock()
-	handles := s.handles
-	s.handles = nil
-	s.mu.Unlock()
-	if handles == nil {
-		return pathError("wait for a client of", s.name, os.ErrClosed)
-	}
-	defer func() {
-		s.mu.Lock()
-		s.handles = handles
-		s.mu.Unlock()
-	}()
-	ready := make(chan *instance, len(handles))
-	var armed []*instance
-	defer func() {
-		for _, in := range armed {
-			in.disarm()
-		}
-	}()
-	for _, h := range handles {
-		in, err := arm(h, ready)
-		if err != nil {
-			return pathError("wait for a client of", s.name, err)
-		}
-		armed = append(armed, in)
-	}
-	for {
-		select {
-		case in := <-ready:
-			if err := in.result(); err != errAgain {
-				return pathError("wait for a client of", s.name, err)
-			}
-			if err := in.rearm(ready); err != nil {
-				return pathError("wait for a client of", s.name, err)
-			}
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-}
-
-// A Copies is a set of handles of the same instances, for another process.
+// A Copies is a set of handles of the same instances, for a child.
 type Copies struct {
 	Handles []syscall.Handle
 }
 
-// Close closes them, unless they are in another process.
+// Close closes them here.
 func (c *Copies) Close() {
 	for _, h := range c.Handles {
 		_ = syscall.CloseHandle(h)
@@ -199,26 +143,6 @@ func (c *Copies) Close() {
 // the copies when the child was started: until then any process that the host program
 // starts by other means than package os inherits them too.
 func (s *Instances) Inheritable() (*Copies, error) {
-	return s.copy(windows.CurrentProcess(), true)
-}
-
-// CopyTo returns copies that are open in another process, which the handle names and
-// which must allow PROCESS_DUP_HANDLE. They are that process's own from there on: it
-// must be told their values, and one that never learns them keeps the name alive
-// until it ends.
-func (s *Instances) CopyTo(process windows.Handle) ([]uintptr, error) {
-	c, err := s.copy(process, false)
-	if err != nil {
-		return nil, err
-	}
-	values := make([]uintptr, len(c.Handles))
-	for i, h := range c.Handles {
-		values[i] = uintptr(h)
-	}
-	return values, nil
-}
-
-func (s *Instances) copy(process windows.Handle, inherit bool) (*Copies, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.handles == nil {
@@ -228,11 +152,8 @@ func (s *Instances) copy(process windows.Handle, inherit bool) (*Copies, error) 
 	c := &Copies{}
 	for _, h := range s.handles {
 		var dup windows.Handle
-		if err := windows.DuplicateHandle(self, h, process, &dup, 0, inherit, windows.DUPLICATE_SAME_ACCESS); err != nil {
-			for _, h := range c.Handles {
-				// With this option the copy in the other process is closed.
-				_ = windows.DuplicateHandle(process, windows.Handle(h), 0, nil, 0, false, windows.DUPLICATE_CLOSE_SOURCE)
-			}
+		if err := windows.DuplicateHandle(self, h, self, &dup, 0, true, windows.DUPLICATE_SAME_ACCESS); err != nil {
+			c.Close()
 			return nil, pathError("copy", s.name, err)
 		}
 		c.Handles = append(c.Handles, syscall.Handle(dup))

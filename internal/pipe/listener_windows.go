@@ -35,7 +35,7 @@ type Listener struct {
 
 	mu      sync.Mutex // guards the fields below, and the instances
 	armed   []*instance
-	rest    []*instance // after Shut: those with a client
+	rest    []*instance // those with a client when it was shut; accepted first
 	state   listenerState
 	stopped chan struct{} // closed when no more instances will be ready; another after Reopen
 }
@@ -110,14 +110,9 @@ func (l *Listener) AcceptPipe() (*Conn, error) {
 			return nil, l.opError("accept", os.ErrDeadlineExceeded)
 		default:
 		}
-		stopped := l.stoppedNow()
-		select {
-		case <-stopped:
-			if c, err := l.acceptRest(); c != nil || err != nil {
-				return c, err
-			}
-			continue // it was reopened
-		default:
+		stopped, c, err := l.acceptRest()
+		if c != nil || err != nil {
+			return c, err
 		}
 		if err := l.refill(); err != nil {
 			return nil, l.opError("accept", err)
@@ -131,12 +126,6 @@ func (l *Listener) AcceptPipe() (*Conn, error) {
 			}
 		}
 	}
-}
-
-func (l *Listener) stoppedNow() <-chan struct{} {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.stopped
 }
 
 // accept makes a connection of an instance that was ready, and has the queue refilled
@@ -172,20 +161,21 @@ func (l *Listener) connection(in *instance) (*Conn, error) {
 	return c, nil
 }
 
-// acceptRest returns what was connected when Shut was called. Nil and nil: it is shut no
-// more.
-func (l *Listener) acceptRest() (*Conn, error) {
+// acceptRest returns what was connected when Shut was called. Nil and nil: the listener
+// serves, until stopped.
+func (l *Listener) acceptRest() (stopped <-chan struct{}, c *Conn, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.state == serving {
-		return nil, nil
+	if len(l.rest) > 0 {
+		in := l.rest[0]
+		l.rest = l.rest[1:]
+		c, err = l.connection(in)
+		return nil, c, err
 	}
-	if len(l.rest) == 0 {
-		return nil, l.opError("accept", net.ErrClosed)
+	if l.state != serving {
+		return nil, nil, l.opError("accept", net.ErrClosed)
 	}
-	in := l.rest[0]
-	l.rest = l.rest[1:]
-	return l.connection(in)
+	return l.stopped, nil, nil
 }
 
 // refill gives the queue its length again. An error says that there is no queue.
@@ -224,8 +214,8 @@ func (l *Listener) refillLocked() error {
 // connected is lost. It does not block. Calling it again does nothing.
 //
 // It is [ErrShared] where another process has instances of the name: clients would go
-// there, and it is that process's turn (see Detach). Then nothing has
-// changed, but that process has had a connection that ended at once. After Close it is [net.ErrClosed].
+// there, and it is that process's turn. Then nothing has changed, but
+// that process has had a connection that ended at once. After Close it is [net.ErrClosed].
 func (l *Listener) Shut() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -241,7 +231,7 @@ func (l *Listener) Shut() error {
 			in.close()
 		}
 		l.armed = slices.DeleteFunc(l.armed, func(in *instance) bool { return slices.Contains(own, in) })
-		l.forgetLocked(own)
+		l.forgetLocked()
 		_ = l.refillLocked()
 		return l.opError("shut", err)
 	}
@@ -251,8 +241,11 @@ func (l *Listener) Shut() error {
 			in.close()
 			continue
 		}
+		// The system may not have told of the client yet, and is not to later.
+		in.unwatch()
 		l.rest = append(l.rest, in)
 	}
+	l.forgetLocked() // what it has told of meanwhile
 	close(l.stopped)
 	return nil
 }
@@ -271,14 +264,10 @@ func (l *Listener) Reopen() error {
 	case closed:
 		return l.opError("listen", net.ErrClosed)
 	}
-	rest := l.rest
-	l.state, l.armed, l.rest = serving, slices.Clone(rest), nil
-	if err := l.refillLocked(); err != nil && len(l.armed) == len(rest) {
-		l.state, l.armed, l.rest = shut, nil, rest
+	l.state = serving
+	if err := l.refillLocked(); err != nil && len(l.armed) == 0 {
+		l.state = shut
 		return l.opError("listen", err)
-	}
-	for _, in := range rest {
-		l.ready <- in // it has room for all armed ones
 	}
 	l.stopped = make(chan struct{})
 	return nil
@@ -312,12 +301,13 @@ func (l *Listener) occupyLocked() (own []*instance, err error) {
 	}
 }
 
-// forgetLocked takes closed instances out of ready, which has room for armed ones only.
-func (l *Listener) forgetLocked(gone []*instance) {
+// forgetLocked takes what is armed no more out of ready, which has room for armed ones
+// only.
+func (l *Listener) forgetLocked() {
 	for range cap(l.ready) {
 		select {
 		case in := <-l.ready:
-			if !slices.Contains(gone, in) {
+			if slices.Contains(l.armed, in) {
 				l.ready <- in
 			}
 		default:
@@ -343,25 +333,6 @@ func (l *Listener) stopLocked() []*instance {
 		l.armed = nil
 		return all
 	}
-}
-
-// Detach ends the listener and returns its queue, with every client that waits in it,
-// for another process or a later Listen. It does not block. After Close or Shut it
-// is [net.ErrClosed].
-func (l *Listener) Detach() (*Instances, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.state != serving {
-		return nil, l.opError("detach", net.ErrClosed)
-	}
-	l.state = closed
-	s := &Instances{name: l.name, handles: []windows.Handle{}}
-	for _, in := range l.stopLocked() {
-		in.disarm()
-		s.handles = append(s.handles, in.h)
-	}
-	close(l.stopped)
-	return s, nil
 }
 
 // Close ends the listener. Clients that wait in its queue see their connection end, as

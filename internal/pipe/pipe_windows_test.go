@@ -25,6 +25,7 @@ import (
 
 	"github.com/fastbind/fastbind/internal/owner"
 	"github.com/fastbind/fastbind/internal/reexec"
+	"github.com/fastbind/fastbind/internal/waitable"
 )
 
 func TestMain(m *testing.M) { os.Exit(reexec.Main(m)) }
@@ -270,15 +271,8 @@ func answer(t testing.TB, c *Conn, line string) (pid int) {
 func TestClientBeforeDaemon(t *testing.T) {
 	name := newName()
 	held := claim(t, name, 4)
-
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	if err := held.Ready(ctx); !errors.Is(err, context.DeadlineExceeded) {
-		t.Fatalf("Ready without a client: %v", err)
-	}
 	early := dial(t, name)
 	send(t, early, "early\n")
-	must(t, held.Ready(patient(t)))
 
 	d := startDaemon(t, held)
 	if pid := answer(t, early, "early"); pid != d.Process.Pid {
@@ -741,6 +735,69 @@ func TestReopen(t *testing.T) {
 	}
 }
 
+// TestShutBeforeTheSystemTells: instances of whose clients the system has not told when the
+// listener is shut are told of once, not again when it is reopened.
+func TestShutBeforeTheSystemTells(t *testing.T) {
+	const n = 3
+	name := newName()
+	ln, err := claim(t, name, n).Listen() // closed at the end alone: a failure leaves its mutex held
+	must(t, err)
+
+	// The system's thread that tells stands still. It takes waits in turn: what it has
+	// called after a later one, it has called.
+	gate, told := make(chan struct{}), make(chan struct{})
+	hold, err := windows.CreateEvent(nil, 1, 1, nil)
+	must(t, err)
+	defer windows.CloseHandle(hold)
+	in := make(chan struct{})
+	held, err := waitable.On(hold, func() { close(in); <-gate })
+	must(t, err)
+	<-in
+	for i := range n {
+		send(t, dial(t, name), strconv.Itoa(i))
+	}
+	shutting := make(chan error, 1)
+	go func() { shutting <- ln.Shut() }()
+	select { // before the system goes on, if Shut does not wait for it
+	case err := <-shutting:
+		must(t, err)
+		close(gate)
+	case <-time.After(time.Second):
+		close(gate)
+		must(t, <-shutting)
+	}
+	held.Stop()
+	last, err := waitable.On(hold, func() { close(told) })
+	must(t, err)
+	<-told
+	last.Stop()
+	if n := len(ln.ready); n > 0 {
+		t.Errorf("%d instances are ready in a shut listener", n)
+	}
+
+	reopened := make(chan error, 1)
+	go func() { reopened <- ln.Reopen() }()
+	select {
+	case err := <-reopened:
+		must(t, err)
+	case <-time.After(patience):
+		t.Fatal("Reopen waits for ever")
+	}
+	got := map[string]bool{}
+	for range n {
+		b := make([]byte, 1)
+		_, err := accept(t, ln).Read(b)
+		must(t, err)
+		got[string(b)] = true
+	}
+	if len(got) != n {
+		t.Errorf("accepted %v, want each of %d once", got, n)
+	}
+	send(t, dial(t, name), "l")
+	wantRead(t, accept(t, ln), "l")
+	must(t, ln.Close())
+}
+
 // TestReopenGone: a name that has gone with its last connection is claimed anew.
 func TestReopenGone(t *testing.T) {
 	name := newName()
@@ -780,29 +837,36 @@ func TestClosed(t *testing.T) {
 	}
 }
 
-// TestHungUp: it is told of a client that has closed, once what it wrote is read, and of
-// none that is merely silent.
+// TestHungUp: it is told of whoever has closed, also while something of theirs is left to be
+// read, and of none that is merely silent.
 func TestHungUp(t *testing.T) {
 	name := newName()
 	ln := listenOn(t, name, 1)
 	client := dial(t, name)
-	send(t, client, "x")
 	c := accept(t, ln)
-	if hung, err := c.HungUp(); hung || err != nil {
-		t.Errorf("a living client: %v, %v", hung, err)
+	want := func(c *Conn, want bool, what string) {
+		t.Helper()
+		if hung, err := c.HungUp(); hung != want || err != nil {
+			t.Errorf("%s: %v, %v", what, hung, err)
+		}
 	}
-	wantRead(t, c, "x")
-	if hung, err := c.HungUp(); hung || err != nil {
-		t.Errorf("a silent client: %v, %v", hung, err)
-	}
+	want(c, false, "a silent client")
+	want(client, false, "a silent server")
+	send(t, client, "xy")
+	want(c, false, "a client that has written")
 	must(t, client.Close())
-	if hung, err := c.HungUp(); !hung || err != nil {
-		t.Errorf("one that has closed: %v, %v", hung, err)
-	}
+	want(c, true, "one that has closed, and was not read")
+	wantRead(t, c, "x")
+	want(c, true, "one of whom something is left")
+	wantRead(t, c, "y")
+	want(c, true, "one that has closed")
 	must(t, c.Close())
 	if _, err := c.HungUp(); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("a closed connection: %v", err)
 	}
+	client = dial(t, name)
+	must(t, accept(t, ln).Close())
+	want(client, true, "a server that has closed")
 }
 
 // TestJoin: beside a process that drains, another serves the name.
@@ -853,15 +917,7 @@ func TestJoin(t *testing.T) {
 // TestShutWhereOthersServe does nothing: clients would only change the server.
 func TestShutWhereOthersServe(t *testing.T) {
 	name := newName()
-	held := claim(t, name, 2)
-	copies, err := held.CopyTo(windows.CurrentProcess())
-	must(t, err)
-	ln, err := held.Listen()
-	must(t, err)
-	defer ln.Close()
-	for _, h := range copies {
-		windows.CloseHandle(windows.Handle(h))
-	}
+	ln := listenOn(t, name, 2)
 	for range 10 { // more often than the queue is long
 		// Another generation's, as far as the listener knows.
 		other, err := create(name, windows.FILE_OPEN)
@@ -873,56 +929,6 @@ func TestShutWhereOthersServe(t *testing.T) {
 	}
 	ask := dial(t, name)
 	send(t, ask, "x")
-	wantRead(t, accept(t, ln), "x")
-}
-
-// TestHandover: a successor gets the queue with whoever waits in it, and nobody notices.
-func TestHandover(t *testing.T) {
-	name := newName()
-	ln := listenOn(t, name, 3)
-	old := dial(t, name)
-	server := accept(t, ln)
-	waiting := dial(t, name)
-	send(t, waiting, "waiting\n")
-
-	held, err := ln.Detach()
-	must(t, err)
-	if n := held.Len(); n != 3 {
-		t.Errorf("%d instances, want 3", n)
-	}
-	for op, err := range map[string]error{
-		"accept": func() error { _, err := ln.Accept(); return err }(), "shut": ln.Shut(), "close": ln.Close(),
-		"detach": func() error { _, err := ln.Detach(); return err }(),
-	} {
-		if !errors.Is(err, net.ErrClosed) {
-			t.Errorf("%s after Detach: %v", op, err)
-		}
-	}
-	d := startDaemon(t, held)
-	if pid := answer(t, waiting, "waiting"); pid != d.Process.Pid {
-		t.Errorf("who waited was served by %d, the successor is %d", pid, d.Process.Pid)
-	}
-	if pid := ask(t, dial(t, name), "new"); pid != d.Process.Pid {
-		t.Errorf("who came was served by %d, the successor is %d", pid, d.Process.Pid)
-	}
-	send(t, old, "old") // the predecessor drains what it has accepted
-	wantRead(t, server, "old")
-}
-
-// TestHandoverByCopy: a running process is given the queue.
-func TestHandoverByCopy(t *testing.T) {
-	name := newName()
-	held := claim(t, name, 2)
-	client := dial(t, name)
-	send(t, client, "x")
-	copies, err := held.CopyTo(windows.CurrentProcess())
-	must(t, err)
-	must(t, held.Close())
-	adopted, err := Adopt(name, copies)
-	must(t, err)
-	ln, err := adopted.Listen()
-	must(t, err)
-	defer ln.Close()
 	wantRead(t, accept(t, ln), "x")
 }
 
@@ -1127,7 +1133,7 @@ func TestInvalid(t *testing.T) {
 	s := claim(t, newName(), 1)
 	must(t, s.Close())
 	for op, err := range map[string]error{
-		"Close": s.Close(), "Ready": s.Ready(t.Context()),
+		"Close":       s.Close(),
 		"Listen":      func() error { _, err := s.Listen(); return err }(),
 		"Inheritable": func() error { _, err := s.Inheritable(); return err }(),
 	} {
