@@ -32,7 +32,7 @@ const lateClients = 20 * time.Millisecond
 const hangupInterval = 50 * time.Millisecond
 
 // watchHangup looks at intervals: no event tells of the end of a pipe that nobody reads.
-// Who closes its end has hung up, and what it had written before is read first.
+// Who closes its end has hung up, also while something that it wrote is not read.
 func watchHangup(c *endpoint.Conn, f func()) (unwatch func()) {
 	t := time.NewTicker(hangupInterval)
 	done := make(chan struct{})

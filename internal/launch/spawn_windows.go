@@ -130,7 +130,13 @@ func (s *system) spawn() Outcome {
 		g.append(record.Int("pid", id.PID), record.Int("start", id.Start))
 	}
 	s.outcome = s.launched(h.PID())
-	if job != detach.None {
+	switch job {
+	case detach.None:
+	case detach.Perhaps:
+		// Every daemon that launches another is in a job, and cannot know.
+		s.b.Note(s.place.Root, journal.Event{Kind: "fallback", Generation: g.number, PID: h.PID(),
+			Reason: "the daemon is " + job.String() + ", and can then be ended with it"})
+	default:
 		// R20: whoever asks why the daemon has gone finds it, and who launches is told.
 		s.outcome.Tied = job.String()
 		s.b.Note(s.place.Root, journal.Event{Kind: "fallback", Generation: g.number, PID: h.PID(),
