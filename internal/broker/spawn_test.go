@@ -257,6 +257,7 @@ func TestMainProcess(t *testing.T) {
 	if again := w.must("n"); again == strconv.Itoa(v.PID) {
 		t.Error("the dead answers")
 	}
+	w.until("n", "it is known who goes on", func(v View) bool { return v.State == supervise.Ready })
 }
 
 // TestOwnWords: why a daemon fails, in its own words, for those who wait.
