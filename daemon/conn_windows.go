@@ -9,7 +9,7 @@ import (
 
 	"github.com/fastbind/fastbind"
 	"github.com/fastbind/fastbind/internal/endpoint"
-	"github.com/fastbind/fastbind/internal/pipe"
+	"github.com/fastbind/fastbind/internal/launch"
 )
 
 // A Conn is a connection that a daemon accepted: a named pipe whose end the SDK notices,
@@ -50,7 +50,7 @@ func accept(ln *endpoint.Listener) (*endpoint.Conn, error) {
 
 // listenAt claims the endpoint's name and listens.
 func listenAt(name string) (net.Listener, error) {
-	s, err := endpoint.Bind(name, pipe.Queue)
+	s, err := launch.Claim(name)
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/fastbind/fastbind/internal/dirwatch"
@@ -41,6 +42,8 @@ func (st *stand) serve(ctx context.Context, p program, ln *listener, state any, 
 		served <- guard(launch.StageServe, func() error { return p.serve(serving, ln, state) })
 	}()
 
+	var noting sync.WaitGroup
+	defer noting.Wait()
 	unwatched := make(chan struct{})
 	defer close(unwatched)
 	for ending := false; !ending; {
@@ -77,7 +80,9 @@ func (st *stand) serve(ctx context.Context, p program, ln *listener, state any, 
 	queue := !handedOn || !endpoint.QueueMoves
 	switch {
 	case queue:
-		st.refuseNew(ln)
+		if st.refuseNew(ln) && endpoint.BusyWhenShut {
+			noting.Go(func() { st.noteShut(unwatched) })
+		}
 	case replaced:
 		ln.handOn()
 	default:
@@ -167,21 +172,36 @@ func drainBound(ctx context.Context, within time.Duration) (<-chan struct{}, fun
 	return bound, func() { close(done); <-stopped }
 }
 
-// refuseNew lets nobody new in. Where the kernel cannot refuse newcomers and
-// keep its queue, the names are removed instead, under the launch lock, and
-// who had connected by then is served.
-func (st *stand) refuseNew(ln *listener) {
-	if err := ln.refuse(); err == nil {
-		if endpoint.BusyWhenShut {
-			_ = st.inst.append(record.ShutLine())
-		}
-		return
+// refuseNew lets nobody new in, and reports whether the kernel sees to that. Where it
+// cannot refuse newcomers and keep its queue, the names are removed instead, under the
+// launch lock, and who had connected by then is served.
+func (st *stand) refuseNew(ln *listener) bool {
+	if ln.refuse() == nil {
+		return true
 	}
 	if st.handover != nil && st.handover.Dir != "" {
 		launch.RemoveNames(st.handover.Dir, st.handover.Inode)
 	}
 	time.AfterFunc(lingerAfterUnlink, ln.drain)
+	return false
 }
+
+// noteShut notes on record that nobody is let in any more. Where that looks like a queue
+// that is full nothing else tells a dial to launch the next daemon, so that a record
+// which cannot be written is tried again until stop is closed.
+func (st *stand) noteShut(stop <-chan struct{}) {
+	err := st.inst.append(record.ShutLine())
+	for ; err != nil; err = record.Append(filepath.Join(st.inst.dir, record.FileName), record.ShutLine()) {
+		select {
+		case <-stop:
+			return
+		case <-time.After(noteAgain):
+		}
+	}
+}
+
+// noteAgain is how soon: dials wait for it.
+const noteAgain = 50 * time.Millisecond
 
 // lingerAfterUnlink is how long a connect that began before the name was gone
 // may take to reach the queue.

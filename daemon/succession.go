@@ -84,24 +84,30 @@ func (g *giver) begin() (*control.Succession, error) {
 	gone := make(chan struct{})
 	g.tenure, g.gone = t, gone
 	g.release = g.need.succession() // it does not end by itself meanwhile
-	return &control.Succession{Listener: g.ln.ul, TakeOver: func() string { return g.takeOver(gone) }, End: func() { g.end(gone) }}, nil
+	return &control.Succession{Listener: g.ln.ul, TakeOver: func() (string, error) { return g.takeOver(gone) }, End: func() { g.end(gone) }}, nil
 }
 
-func (g *giver) takeOver(successor chan struct{}) (holder string) {
+func (g *giver) takeOver(successor chan struct{}) (holder string, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.gone != successor {
-		return ""
+		return "", nil
 	}
 	t, pause := g.tenure.Order()
-	if g.tenure = t; pause {
+	if pause {
 		g.ln.pause()
-		_ = endpoint.Yield(g.ln.ul) // or who has come waits until we know how it ends
+		// Or who has come waits until we know how it ends.
+		if err := endpoint.Yield(g.ln.ul); err != nil {
+			// Who comes still comes here, so that nobody is to accept beside us. The
+			// order is none: the successor gives up, and its end ends nothing.
+			g.ln.resume()
+			return "", err
+		}
 	}
-	if t.Hold == generation.NotHeld {
-		return ""
+	if g.tenure = t; t.Hold == generation.NotHeld {
+		return "", nil
 	}
-	return g.holder
+	return g.holder, nil
 }
 
 func (g *giver) end(successor chan struct{}) {

@@ -467,6 +467,104 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// draining launches a generation, has it drain, and keeps a connection to it until the
+// test ends, before the cleanup of services that were made before. It returns when nobody else is let in.
+func draining(t *testing.T, s fastbind.Service) answer {
+	t.Helper()
+	s.StopWithin = deadline
+	c, err := fastbind.Dial(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := ask(c, bufio.NewReader(c))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.Stop(context.WithoutCancel(t.Context())) }()
+	t.Cleanup(func() {
+		_ = c.Close()
+		if err := <-stopped; err != nil {
+			t.Error(err)
+		}
+	})
+	dir := filepath.Join(os.Getenv("FASTBIND_RUNTIME_DIR"), "default", s.Name)
+	for end := time.Now().Add(deadline); ; time.Sleep(5 * time.Millisecond) {
+		entries, err := launch.Generations(dir)
+		if len(entries) == 1 && entries[0].Record.Shut {
+			return a
+		}
+		if time.Now().After(end) {
+			t.Fatalf("it lets in whoever comes: %+v, %v", entries, err)
+		}
+	}
+}
+
+// within is a dial that must not wait for a drain's end.
+func within(t *testing.T, s fastbind.Service) (answer, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	return dialAndAsk(ctx, s)
+}
+
+// TestFailsBesideDrain: whatever becomes of the next generation while an old one drains,
+// which keeps the pipe's name, a dial launches another one, or is told why none comes (I2,
+// I4).
+func TestFailsBesideDrain(t *testing.T) {
+	served := func(t *testing.T, s fastbind.Service, generation int) {
+		t.Helper()
+		if a, err := within(t, s); err != nil || a.generation != generation {
+			t.Errorf("served by %+v, %v; want generation %d", a, err, generation)
+		}
+	}
+	t.Run("killed", func(t *testing.T) {
+		world(t)
+		s := service(t)
+		draining(t, s)
+		next := mustAsk(t, s)
+		kill9(t, next.pid)
+		served(t, s, next.generation+1)
+	})
+	t.Run("load fails", func(t *testing.T) {
+		world(t)
+		s, failing := service(t), service(t, "FAIL=no index")
+		draining(t, s)
+		for range 2 {
+			if _, err := within(t, failing); !errors.Is(err, fastbind.ErrLaunchFailed) || !strings.Contains(err.Error(), "no index") {
+				t.Fatal(err)
+			}
+		}
+		served(t, s, 4)
+	})
+	t.Run("budget is spent", func(t *testing.T) {
+		world(t)
+		s, failing := service(t), service(t, "FAIL=no index")
+		draining(t, s)
+		for range 3 {
+			if _, err := within(t, failing); !errors.Is(err, fastbind.ErrLaunchFailed) {
+				t.Fatal(err)
+			}
+		}
+		_, err := within(t, failing)
+		var f *fastbind.Error
+		if !errors.As(err, &f) || !errors.Is(err, fastbind.ErrRefused) || f.RetryAt.IsZero() {
+			t.Errorf("the fourth launch: %+v", err)
+		}
+	})
+	t.Run("launcher killed", func(t *testing.T) {
+		world(t)
+		s := service(t)
+		draining(t, s)
+		p := start(t, launcherHelper, strconv.Itoa(int(launch.StepSpawn)))
+		if said := p.line(t); said != "reached" {
+			t.Fatalf("the launcher says %q", said)
+		}
+		_ = p.cmd.Wait()
+		served(t, s, 3)
+	})
+}
+
 // idleCycles is how often the daemon is dialled when it may be about to end by itself.
 const idleCycles = 25
 
@@ -677,6 +775,41 @@ func TestSelfBinder(t *testing.T) {
 	if b := mustAsk(t, s); a != b {
 		t.Errorf("served by %+v and %+v", a, b)
 	}
+}
+
+// TestSelfBinderBesideDrain: the next daemon that binds itself claims the name beside the
+// connections of the one that drains, and so does one that is started by hand.
+func TestSelfBinderBesideDrain(t *testing.T) {
+	t.Run("launched", func(t *testing.T) {
+		world(t)
+		s := service(t)
+		s.Bind, s.BoundWithin = fastbind.BindDaemon, time.Minute
+		old := draining(t, s)
+		a, err := within(t, s)
+		if err != nil || a.generation != old.generation+1 {
+			t.Fatalf("in the drain of %+v a dial is served by %+v, %v", old, a, err)
+		}
+		if b := mustAsk(t, s); a != b {
+			t.Errorf("served by %+v and %+v", a, b)
+		}
+	})
+	t.Run("by hand", func(t *testing.T) {
+		world(t)
+		s := service(t)
+		old := draining(t, s)
+		p := start(t, byHandHelper)
+		for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+			if st, err := s.Status(t.Context()); err == nil && st.Phase == fastbind.Ready {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatalf("it does not serve beside %+v", old)
+			}
+		}
+		if a, err := within(t, s); err != nil || a.pid != p.cmd.Process.Pid {
+			t.Errorf("served by %+v, %v; started %d", a, err, p.cmd.Process.Pid)
+		}
+	})
 }
 
 // tiedHelper launches from within a job that lets nobody out.

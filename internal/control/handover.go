@@ -64,7 +64,10 @@ func takeOver(p *varlink.Peer, c varlink.Call) error {
 	if !ok || succession.TakeOver == nil {
 		return p.Fail(c, errNoHandover, "reason", "the listener was not handed over on this connection")
 	}
-	holder := succession.TakeOver()
+	holder, err := succession.TakeOver()
+	if err != nil {
+		return p.Fail(c, errHandoverRefused, "reason", err.Error())
+	}
 	if holder == "" {
 		return p.Reply(c, false, jsonlite.Object().Append)
 	}
@@ -78,8 +81,9 @@ type Succession struct {
 
 	// TakeOver stops the daemon's accepting and returns when nothing is accepted
 	// any more; nil of a hold. holder is the directory of the broker that holds the
-	// listener as well, "" if none does.
-	TakeOver func() (holder string)
+	// listener as well, "" if none does. With an error it accepts as before, and the
+	// successor must not.
+	TakeOver func() (holder string, err error)
 
 	// End says that the successor's connection has ended. If the successor has
 	// taken over, the daemon drains; else it goes on alone, and accepts again.
@@ -87,7 +91,8 @@ type Succession struct {
 }
 
 // TakeOver orders the daemon, which has handed its listener over on this
-// connection, to accept no more, and returns when it does not. holder is the
+// connection, to accept no more, and returns when it does not; a *RemoteError if it still
+// does. holder is the
 // directory of the broker that holds the listener as well, "" if none does. The end
 // of the connection says that the takeover is done, or given up.
 func (c *Client) TakeOver(ctx context.Context) (holder string, err error) {

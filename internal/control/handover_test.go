@@ -19,17 +19,18 @@ import (
 type fakeSuccession struct {
 	mu           sync.Mutex
 	taken, ended int
+	refuses      error
 	endedCh      chan struct{}
 }
 
 func (f *fakeSuccession) of(ln *net.UnixListener) *Succession {
 	f.endedCh = make(chan struct{}, 8)
 	return &Succession{Listener: ln,
-		TakeOver: func() string {
+		TakeOver: func() (string, error) {
 			f.mu.Lock()
 			defer f.mu.Unlock()
 			f.taken++
-			return "/holder"
+			return "/holder", f.refuses
 		},
 		End: func() {
 			f.mu.Lock()
@@ -99,6 +100,28 @@ func TestHandover(t *testing.T) {
 	}
 	if _, ended := f.seen(); ended != 1 {
 		t.Errorf("ended %d times", ended)
+	}
+}
+
+// TestTakeOverRefused: a daemon that cannot stop accepting says so, and goes on.
+func TestTakeOverRefused(t *testing.T) {
+	service := listen(t)
+	defer service.Close()
+	state := newState(Ready)
+	f := fakeSuccession{refuses: errors.New("it is served elsewhere")}
+	state.succession = f.of(service)
+	c := NewClient(serveReal(t, state, nil)())
+	defer c.Close()
+	file, err := c.Handover(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if _, err := c.TakeOver(t.Context()); remoteName(err) != errHandoverRefused {
+		t.Errorf("taken over: %v", err)
+	}
+	if _, ended := f.seen(); ended != 0 {
+		t.Errorf("ended %d times, while the successor is there", ended)
 	}
 }
 

@@ -468,8 +468,8 @@ func (b *Broker) hungBefore(e Entry) *Fault {
 func endBy(ctx context.Context, h *proc.Handle, sig syscall.Signal, within time.Duration) bool {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	if err := h.Signal(sig); err != nil {
-		return errors.Is(err, proc.ErrGone)
+	if err := h.Signal(sig); err != nil && !errors.Is(err, proc.ErrGone) {
+		return false
 	}
 	return h.Wait(ctx) == nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/windows"
@@ -45,12 +46,26 @@ func (*spawning) undo() {}
 // exec that becomes the daemon, neither convention nor trampoline exist.
 var errForeignHere = errors.New("a daemon that knows nothing of fastbind can inherit no listener on Windows")
 
+// errBatch: the system runs one in cmd.exe. The process that is known, waited for and killed
+// would be that one, not the daemon, and it reads arguments by rules of its own.
+var errBatch = errors.New("a batch file is run by cmd.exe, which would be taken for the daemon: name the program itself")
+
 // launchable says what cannot be launched here whatever it is.
 func launchable(def definition.Definition) error {
-	if def.Foreign {
+	switch {
+	case def.Foreign:
 		return errForeignHere
+	case isBatch(def.Command[0]):
+		return errBatch
 	}
 	return nil
+}
+
+// isBatch reports whether a command's name is a batch file's. The system does not see dots
+// and blanks at a name's end.
+func isBatch(name string) bool {
+	ext := filepath.Ext(strings.TrimRight(name, ". "))
+	return strings.EqualFold(ext, ".bat") || strings.EqualFold(ext, ".cmd")
 }
 
 // prepareSpawn makes the arguments, environment and handles of the child.

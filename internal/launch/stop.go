@@ -57,6 +57,9 @@ func (b *Broker) end(ctx context.Context, sig syscall.Signal) ([]Stopped, error)
 	var stopped []Stopped
 	for _, t := range targets {
 		killed, err := t.await(ctx)
+		if err != nil && ctx.Err() == nil {
+			return stopped, b.unstoppable(t.entry, err)
+		}
 		if err != nil {
 			return stopped, b.DeadlineFault(ctx)
 		}

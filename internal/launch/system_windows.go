@@ -15,7 +15,6 @@ import (
 
 	"github.com/fastbind/fastbind/internal/endpoint"
 	"github.com/fastbind/fastbind/internal/lock"
-	"github.com/fastbind/fastbind/internal/pipe"
 	"github.com/fastbind/fastbind/internal/proc"
 	"github.com/fastbind/fastbind/internal/record"
 	"github.com/fastbind/fastbind/internal/runtimedir"
@@ -42,25 +41,38 @@ func openLocked(dir string) (*os.File, error) {
 // lockedPath is where that is.
 func lockedPath(dir string) string { return filepath.Join(dir, runtimedir.LockName) }
 
-// connect is [endpoint.Connect], but for a name that is busy because the daemon behind it
-// lets nobody in any more: that one refuses.
+// connect is [endpoint.Connect], but for a name that is busy because the daemons behind it
+// let nobody in any more: they refuse.
 func (b *Broker) connect(ctx context.Context, path string) (*endpoint.Conn, endpoint.Reach, error) {
 	conn, reach, err := endpoint.Connect(ctx, path)
 	if reach == endpoint.Busy {
-		if place, err := b.find(); err == nil && isShut(place.Dir, current(place.Dir)) {
+		if place, err := b.find(); err == nil && onlyDrains(place.Dir, "") {
 			reach = endpoint.Refused
 		}
 	}
 	return conn, reach, err
 }
 
-// isShut reports whether a generation has noted that it lets nobody in.
-func isShut(dir, generation string) bool {
-	if generation == "" {
+// onlyDrains reports whether a service's generations, own aside, let nobody in any more
+// and keep the pipe's name for the connections they still have: one that lives has noted
+// that, and none that lives has not. Which of them current names tells nothing: that may
+// be one that has failed beside them.
+func onlyDrains(dir, own string) bool {
+	entries, err := Generations(dir)
+	if err != nil {
 		return false
 	}
-	r, err := record.Read(filepath.Join(dir, generation, record.FileName))
-	return err == nil && r.Shut
+	drains := false
+	for _, e := range entries {
+		if !e.Alive || e.Name == own {
+			continue
+		}
+		if e.Err != nil || !e.Record.Shut {
+			return false
+		}
+		drains = true
+	}
+	return drains
 }
 
 // dirOf returns the service's directory of an endpoint, "" for a service without one.
@@ -87,18 +99,17 @@ func (s *system) unlink() Outcome { return OK }
 
 // bind claims the endpoint's name, and current with it.
 func (s *system) bind() Outcome {
-	beside := isShut(s.place.Dir, s.current)
 	if o := s.moveCurrent(); o != OK {
 		return o
 	}
+	c := claim{s.place.Sock(), s.place.Dir, s.gen.name}
 	var err error
-	switch {
-	case s.mode == ByHand:
-		s.gen.ln, err = s.b.Listen(s.place.Sock())
-	case beside:
-		s.gen.sock, err = endpoint.BindBeside(s.place.Sock(), pipe.Queue)
-	default:
-		s.gen.sock, err = endpoint.Bind(s.place.Sock(), pipe.Queue)
+	if s.mode == ByHand {
+		granted.Store(&c)
+		s.gen.ln, err = s.b.Listen(c.name)
+		granted.Store(nil)
+	} else {
+		s.gen.sock, err = c.bind()
 	}
 	if errors.Is(err, fs.ErrExist) {
 		return InUse

@@ -180,10 +180,21 @@ func (h *Handle) signal(sig syscall.Signal) error {
 			if e, werr := windows.WaitForSingleObject(p, 0); err != nil && werr == nil && e == windows.WAIT_OBJECT_0 {
 				return ErrGone // it ended by itself, and is not to be terminated any more
 			}
+			var code uint32
+			if werr := windows.GetExitCodeProcess(p, &code); werr == nil && alreadyEnding(err, code) {
+				return ErrGone
+			}
 			return os.NewSyscallError("TerminateProcess", err)
 		}
 		return os.NewSyscallError("signal", windows.ERROR_NOT_SUPPORTED)
 	})
+}
+
+// alreadyEnding reports whether a process could not be terminated because that has begun:
+// its exit code is set then, and it is signalled when its threads and handles are gone. To
+// who may not terminate it at all the answer is the same, but not the code.
+func alreadyEnding(terminate error, code uint32) bool {
+	return terminate == windows.ERROR_ACCESS_DENIED && code != stillActive
 }
 
 func (h *Handle) peek() (e Exit) {

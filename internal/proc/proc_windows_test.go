@@ -204,6 +204,42 @@ func TestKill(t *testing.T) {
 	}
 }
 
+// TestTerminateDenied: to whom a termination is denied, because it has begun, the process is
+// gone; who has no right to it is told so as long as the process lives.
+func TestTerminateDenied(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		code uint32
+		want bool
+	}{
+		{windows.ERROR_ACCESS_DENIED, 0, true},
+		{windows.ERROR_ACCESS_DENIED, 1, true},
+		{windows.ERROR_ACCESS_DENIED, stillActive, false},
+		{windows.ERROR_INVALID_HANDLE, 1, false},
+		{nil, 1, false},
+	} {
+		if got := alreadyEnding(c.err, c.code); got != c.want {
+			t.Errorf("%v with exit code %d: %t", c.err, c.code, got)
+		}
+	}
+
+	c := startChild(t, 0)
+	p, err := openProcess(c.pid, mayLook)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := FromHandle(p, c.pid)
+	defer h.Close()
+	if err := h.Signal(syscall.SIGKILL); !errors.Is(err, windows.ERROR_ACCESS_DENIED) {
+		t.Errorf("a living process that is not ours to terminate: %v", err)
+	}
+	c.end()
+	mustWait(t, h)
+	if err := h.Signal(syscall.SIGKILL); err != ErrGone {
+		t.Errorf("a dead one: %v", err)
+	}
+}
+
 // TestOthersChild: the end of a process is known to who is not its parent.
 func TestOthersChild(t *testing.T) {
 	exe, err := os.Executable()

@@ -397,6 +397,9 @@ func (e Env) explicit(create bool) (string, error) {
 		}
 		return "", err
 	}
+	if err := verifySpelling(root); err != nil {
+		return "", err
+	}
 	return root, nil
 }
 

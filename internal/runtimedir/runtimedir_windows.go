@@ -205,6 +205,59 @@ func (e Env) verify(path string) error {
 	return nil
 }
 
+// verifySpelling refuses a root by any name but the system's own for it: a pipe is named
+// after the root as that is spelled (see pipeName), and who spells it otherwise, with a
+// short name, through a junction or another drive, would launch a second daemon in the
+// same directory. It is asked where a place is looked for, not where one is guessed: at
+// the pipe of a name that is refused here nobody ever listens.
+//
+// The account's root is what [AccountRoot] says, wherever that leads to: that is the same
+// for everybody, and nobody else may name it otherwise.
+func verifySpelling(root string) *Refused {
+	own := AccountRoot()
+	if sameName(root, own) {
+		return nil
+	}
+	final, err := finalName(root)
+	if errors.Is(err, windows.ERROR_MORE_DATA) {
+		return nil // Wine, whose own buffer holds no name of more than 260 units
+	}
+	if err != nil {
+		return &Refused{Path: root, Reason: "the system has no name for it", Err: err,
+			Cure: "set FASTBIND_RUNTIME_DIR to a directory on a local disk"}
+	}
+	if other, err := finalName(own); err == nil && sameName(other, final) {
+		return &Refused{Path: root, Reason: "it is another name of " + own + ", where services are without FASTBIND_RUNTIME_DIR",
+			Cure: "leave FASTBIND_RUNTIME_DIR out"}
+	}
+	if !sameName(final, root) {
+		return &Refused{Path: root, Reason: "it is another name of " + final, Cure: "set FASTBIND_RUNTIME_DIR to " + final}
+	}
+	return nil
+}
+
+// sameName reports whether two roots have the same pipes.
+func sameName(a, b string) bool { return strings.ToLower(a) == strings.ToLower(b) }
+
+// finalName returns the system's own name of a directory: without links and short names,
+// on the drive that it is on.
+func finalName(dir string) (string, error) {
+	f, err := sharing.Open(dir, windows.FILE_READ_ATTRIBUTES, windows.OPEN_EXISTING, windows.FILE_FLAG_BACKUP_SEMANTICS)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	b := make([]uint16, windows.MAX_LONG_PATH)
+	n, err := windows.GetFinalPathNameByHandle(windows.Handle(f.Fd()), &b[0], uint32(len(b)), 0)
+	if err == nil && int(n) > len(b) { // what it would take
+		err = windows.ERROR_FILENAME_EXCED_RANGE
+	}
+	if err != nil {
+		return "", os.NewSyscallError("GetFinalPathNameByHandle", err)
+	}
+	return strings.TrimPrefix(windows.UTF16ToString(b[:n]), `\\?\`), nil
+}
+
 // everything is any right at all.
 const everything = ^windows.ACCESS_MASK(0)
 

@@ -209,6 +209,51 @@ func TestExplicit(t *testing.T) {
 	}
 }
 
+// TestSpelling: one directory is one root, by one name: others are refused with it, and
+// letter case is none.
+func TestSpelling(t *testing.T) {
+	_, data := inAccount(t)
+	root, err := finalName(t.TempDir())
+	must(t, err)
+	root = filepath.Join(root, "a rather long name")
+	resolve := func(root string) (Place, error) {
+		return Env{RuntimeDir: root}.Resolve(t.Context(), "ci", "gocache", nobody)
+	}
+	p, err := resolve(root)
+	must(t, err)
+	upper, err := resolve(strings.ToUpper(root))
+	if err != nil || upper.Sock() != p.Sock() {
+		t.Errorf("in capitals: %q, %v; else %q", upper.Sock(), err, p.Sock())
+	}
+
+	from, err := windows.UTF16PtrFromString(root)
+	must(t, err)
+	b := make([]uint16, windows.MAX_PATH)
+	n, err := windows.GetShortPathName(from, &b[0], uint32(len(b)))
+	must(t, err)
+	for _, other := range []string{windows.UTF16ToString(b[:n]), `\\?\` + root, root + "."} {
+		if sameName(other, root) {
+			continue // a volume without short names
+		}
+		if p, err := resolve(other); err == nil {
+			t.Errorf("%q is used, with the pipe %q", other, p.Sock())
+		} else {
+			wantRefused(t, err, "it is another name of "+root)
+		}
+		_, err := Env{RuntimeDir: other}.Find("ci", "gocache")
+		wantRefused(t, err, "it is another name of "+root)
+	}
+
+	own := AccountRoot()
+	if p, err := resolve(own); err != nil || p.Root != own {
+		t.Errorf("the account's root by its name: %+v, %v", p, err)
+	}
+	final, err := finalName(data)
+	must(t, err)
+	_, err = resolve(`\\?\` + filepath.Join(final, "fastbind", "run"))
+	wantRefused(t, err, "without FASTBIND_RUNTIME_DIR")
+}
+
 func TestVerifyRefuses(t *testing.T) {
 	dir := t.TempDir()
 	e := Env{}
