@@ -81,7 +81,7 @@ type garbage struct {
 	percent int // of the collector, when none is
 }
 
-const leaveWhileBinding = 400 // percent of what is in use
+const leaveWhileBinding = 1000 // percent of what is in use
 
 func (g *garbage) leave() {
 	g.mu.Lock()
@@ -115,7 +115,11 @@ func (b *Broker) set(services []Service) {
 		})
 	}()
 	b.garbage.leave()
-	names := map[string]bool{}
+	if len(b.services) == 0 {
+		// Maps that grow would make each of many services cost more than one of few.
+		b.services, b.names = make(map[uint64]*service, len(services)), make(map[string]*service, len(services))
+	}
+	names := make(map[string]bool, len(services))
 	for _, s := range services {
 		names[s.Definition.Service] = true
 		have := b.names[s.Definition.Service]
