@@ -81,7 +81,7 @@ type garbage struct {
 	percent int // of the collector, when none is
 }
 
-const leaveWhileBinding = 1000 // percent of what is in use
+const leaveWhileBinding = 400 // percent of what is in use
 
 func (g *garbage) leave() {
 	g.mu.Lock()
