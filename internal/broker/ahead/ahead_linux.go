@@ -5,7 +5,6 @@ import (
 	"errors"
 	"os"
 	"os/signal"
-	"strconv"
 	"syscall"
 	"time"
 
@@ -153,7 +152,6 @@ func wait() int {
 		self = proc.ID{PID: os.Getpid()} // /proc is of another pid namespace, or not there
 	}
 	unix.CloseOnExec(end)
-	_ = rehearse(self)
 	order, rights, err := receive() // somebody else may have stopped it
 	for err == unix.EAGAIN {        // or have woken it
 		if !rest() {
@@ -256,25 +254,6 @@ func arrange(rights []byte) error {
 		}
 	}
 	return nil
-}
-
-// rehearse becomes a program that there is not, and returns the error of that: what it
-// needs, memory above all, is there when a client waits.
-func rehearse(self proc.ID) error {
-	fd, err := unix.MemfdCreate("record", unix.MFD_CLOEXEC|unix.MFD_NOEXEC_SEAL)
-	if err == unix.EINVAL { // before Linux 6.3, which warns of memory that might be executed
-		fd, err = unix.MemfdCreate("record", unix.MFD_CLOEXEC)
-	}
-	if err != nil {
-		return os.NewSyscallError("memfd_create", err)
-	}
-	defer unix.Close(fd)
-	nobody := launch.Become{Path: os.DevNull + "/nobody", Dir: "/", Record: "/proc/self/fd/" + strconv.Itoa(fd), Argv: []string{name}}
-	for range 64 {
-		nobody.Env = append(nobody.Env, "VARIABLE=of a usual length")
-	}
-	b, _ := decode(encode(nobody))
-	return become(b, self)
 }
 
 // become executes the daemon. It returns only if it cannot.

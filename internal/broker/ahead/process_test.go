@@ -499,17 +499,3 @@ func TestLeft(t *testing.T) {
 		_ = outR.Close()
 	}
 }
-
-// TestRehearse: a process has gone as far as to the system's word that there is no such
-// program.
-func TestRehearse(t *testing.T) {
-	self, err := proc.Self()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Chdir(t.TempDir())
-	err = rehearse(self)
-	if p, ok := errors.AsType[*os.PathError](err); !ok || p.Op != "exec" || p.Err != unix.ENOTDIR {
-		t.Errorf("%v", err)
-	}
-}
