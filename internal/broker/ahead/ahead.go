@@ -4,7 +4,8 @@
 //
 // It is this executable once more, under another name, which it is told from others by
 // before main: a program that links this package needs to do nothing for it. When it has
-// done what does not depend on what it is to become, umask, signals and limits, it stops, in a session of its own, with the null device for its standard files and
+// done what does not depend on what it is to become, umask, signals and limits, it
+// stops, in a session of its own, with the null device for its standard files and
 // nothing else but its end of a pair of sockets. It ends with the broker.
 //
 // What it does not do is what a definition's limits need (package limit): those
