@@ -86,8 +86,12 @@ const leaveWhileBinding = 400 // percent of what is in use
 func (g *garbage) leave() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.sets++; g.sets == 1 {
-		g.percent = debug.SetGCPercent(leaveWhileBinding)
+	if g.sets++; g.sets > 1 {
+		return
+	}
+	g.percent = debug.SetGCPercent(leaveWhileBinding)
+	if g.percent < 0 || g.percent > leaveWhileBinding { // GOGC leaves more
+		debug.SetGCPercent(g.percent)
 	}
 }
 
@@ -115,6 +119,7 @@ func (b *Broker) set(services []Service) {
 		})
 	}()
 	b.garbage.leave()
+	b.under.Go(func() { widen(descriptorsOf(services)) })
 	if len(b.services) == 0 {
 		// Maps that grow would make each of many services cost more than one of few.
 		b.services, b.names = make(map[uint64]*service, len(services)), make(map[string]*service, len(services))
