@@ -40,21 +40,21 @@ type Streams struct {
 }
 
 // Main runs the command with its arguments, its name left out, and returns the
-// exit status. It catches SIGINT for as long as it runs, unless it was started
+// exit status. It catches SIGINT when it has run for a moment, unless it was started
 // with SIGINT ignored, as a shell's background jobs are; a second one ends the
 // process.
 func Main(args, env []string, streams Streams) int {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	if !signal.Ignored(os.Interrupt) {
-		interrupts := make(chan os.Signal, 1)
-		signal.Notify(interrupts, os.Interrupt)
 		//fastbindvet:ignore beforerun it sleeps until there is a signal, also in a broker
-		go func() {
+		defer time.AfterFunc(moment, func() {
+			interrupts := make(chan os.Signal, 1)
+			signal.Notify(interrupts, os.Interrupt)
 			<-interrupts
 			cancel(errInterrupted)
 			signal.Stop(interrupts)
-		}()
+		}).Stop()
 	}
 	return run(ctx, process{
 		args: args, env: env, streams: streams,
@@ -62,6 +62,11 @@ func Main(args, env []string, streams Streams) int {
 		self: os.Executable, notify: notifyContext, ticks: ticks,
 	})
 }
+
+// moment is how long an interrupt ends the process as it does any other. To catch it takes
+// the Go runtime three threads, a tenth of what it takes to dial a daemon that runs, and
+// nobody's fingers are that fast. Whatever is under way may be ended at any step.
+const moment = 20 * time.Millisecond
 
 // ticks ticks at each signal, unless there is none such or the process was started with
 // it ignored, until the function is called.
@@ -128,7 +133,7 @@ type app struct {
 
 func run(ctx context.Context, p process) int {
 	a := newApp(p)
-	return a.execute(ctx, a.command())
+	return a.execute(ctx, a.command(a.args))
 }
 
 // execute runs the verb that the arguments name.
@@ -174,9 +179,29 @@ func cutDash(args []string) (before, after []string, found bool) {
 	return args, nil, false
 }
 
+// A verb is a part of the tree. What has no group is a topic, or about all others.
+type verb struct {
+	name, group string
+	make        func() *cobra.Command
+}
+
+func (a *app) verbs() []verb {
+	return []verb{
+		{"try", groupUse, a.tryCommand},
+		{"start", groupUse, a.startCommand}, {"dial", groupUse, a.dialCommand}, {"stop", groupUse, a.stopCommand}, {"restart", groupUse, a.restartCommand},
+		{"status", groupLook, a.statusCommand}, {"list", groupLook, a.listCommand}, {"logs", groupLook, a.logsCommand}, {"why", groupLook, a.whyCommand},
+		{"events", groupLook, a.eventsCommand}, {"top", groupLook, a.topCommand}, {"metrics", groupLook, a.metricsCommand}, {"stacks", groupLook, a.stacksCommand},
+		{"doctor", groupLook, a.doctorCommand}, {"check", groupLook, a.checkCommand}, {"validate", groupLook, a.validateCommand}, {"version", groupLook, a.versionCommand},
+		{"broker", groupCare, a.brokerCommand}, {"enable", groupCare, a.enableCommand}, {"disable", groupCare, a.disableCommand}, {"reload", groupCare, a.reloadCommand},
+		{"reset", groupCare, a.resetCommand}, {"purge", groupCare, a.purgeCommand},
+		{"man", "", a.manCommand}, {"definition", "", definitionTopic}, {"exit-status", "", exitTopic},
+	}
+}
+
 // command builds the tree of verbs, the source of help, completions and manual
-// pages alike.
-func (a *app) command() *cobra.Command {
+// pages alike. If the arguments begin with a verb's name it is that verb alone: to make
+// them all takes as long as what most of them do.
+func (a *app) command(args []string) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "fastbind",
 		Short: "Start daemons, connect to them, see what is wrong with them",
@@ -215,25 +240,23 @@ descriptor in an argument or a variable, can be run this way unchanged.`,
 		&cobra.Group{ID: groupLook, Title: "Look, and change nothing:"},
 		&cobra.Group{ID: groupCare, Title: "Take care:"},
 	)
-	for _, c := range []struct {
-		group string
-		cmd   *cobra.Command
-	}{
-		{groupUse, a.tryCommand()},
-		{groupUse, a.startCommand()}, {groupUse, a.dialCommand()}, {groupUse, a.stopCommand()}, {groupUse, a.restartCommand()},
-		{groupLook, a.statusCommand()}, {groupLook, a.listCommand()}, {groupLook, a.logsCommand()}, {groupLook, a.whyCommand()},
-		{groupLook, a.eventsCommand()}, {groupLook, a.topCommand()}, {groupLook, a.metricsCommand()}, {groupLook, a.stacksCommand()},
-		{groupLook, a.doctorCommand()}, {groupLook, a.checkCommand()}, {groupLook, a.validateCommand()}, {groupLook, a.versionCommand()},
-		{groupCare, a.brokerCommand()}, {groupCare, a.enableCommand()}, {groupCare, a.disableCommand()}, {groupCare, a.reloadCommand()},
-		{groupCare, a.resetCommand()}, {groupCare, a.purgeCommand()},
-		{"", a.manCommand()}, {"", definitionTopic()}, {"", exitTopic()},
-	} {
-		c.cmd.GroupID = c.group
-		root.AddCommand(c.cmd)
+	verbs := a.verbs()
+	alone := func(v verb) bool { return v.group != "" && len(args) > 0 && v.name == args[0] }
+	if i := slices.IndexFunc(verbs, alone); i >= 0 {
+		verbs = verbs[i : i+1]
+		root.CompletionOptions.DisableDefaultCmd = true
+		root.SetHelpCommand(&cobra.Command{Use: "help", Hidden: true})
+	}
+	for _, v := range verbs {
+		c := v.make()
+		c.GroupID = v.group
+		root.AddCommand(c)
 	}
 	root.SetHelpCommandGroupID(groupCare)
 	root.SetCompletionCommandGroupID(groupCare)
-	strict(root)
+	if len(verbs) > 1 {
+		strict(root)
+	}
 	return root
 }
 

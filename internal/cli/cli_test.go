@@ -371,10 +371,33 @@ func TestNearest(t *testing.T) {
 	}
 }
 
+// TestVerbAlone: a verb that is made alone is the one of the whole tree.
+func TestVerbAlone(t *testing.T) {
+	a := testApp(t)
+	for _, whole := range a.command(nil).Commands() {
+		if whole.GroupID == "" || whole.Name() == "help" || whole.Name() == "completion" {
+			continue
+		}
+		root := a.command([]string{whole.Name(), "--json"})
+		if names := root.Commands(); len(names) != 1 || names[0].Name() != whole.Name() {
+			t.Errorf("%s makes %d verbs, the first of them %s", whole.Name(), len(names), names[0].Name())
+			continue
+		}
+		if alone := root.Commands()[0]; alone.UsageString() != whole.UsageString() || alone.Long != whole.Long {
+			t.Errorf("%s alone is used otherwise:\n%s\n%s", whole.Name(), alone.UsageString(), whole.UsageString())
+		}
+	}
+	for _, args := range [][]string{nil, {"--json", "status"}, {"statu"}, {"help", "dial"}, {"man"}, {"completion", "bash"}, {"__complete", "di"}} {
+		if n := len(a.command(args).Commands()); n < 20 {
+			t.Errorf("%q makes %d verbs", args, n)
+		}
+	}
+}
+
 // Every verb has help, and a group unless it is hidden; and the manual has no
 // lines that roff would take for requests.
 func TestHelpAndManual(t *testing.T) {
-	root := testApp(t).command()
+	root := testApp(t).command(nil)
 	for _, c := range root.Commands() {
 		if c.Short == "" || c.Runnable() && c.Long == "" && c.Name() != "version" {
 			t.Errorf("%s has no help", c.Name())

@@ -62,7 +62,7 @@ func commandLine(a *app, args []string) (status int, def *definition.Definition,
 	a.streams = Streams{In: strings.NewReader(""), Out: &stdout, Err: &stderr}
 	a.out, a.err = newScreen(&stdout, true), newScreen(&stderr, true)
 	a.json, a.entered, a.instance = false, false, "default"
-	root := a.command()
+	root := a.command(nil)
 	inert(a, root, func(d definition.Definition) { def = &d })
 	status = a.execute(context.Background(), root)
 	return status, def, stdout.String(), stderr.String()

@@ -23,7 +23,7 @@ type plan struct {
 	def    definition.Definition
 	given  bool // on the command line, whole or in part
 	file   *fileDefinition
-	stored *definition.Definition // what the service was last launched with
+	stored *definition.Definition // what the service was last launched with, if that was looked at
 	broker *launch.Broker
 }
 
@@ -35,18 +35,17 @@ func (a *app) plan(name string, command []string, flags *definitionFlags) (*plan
 		return nil, &usageError{"the name " + strconv.Quote(name) + " is the standing broker's", "see: fastbind broker --help; give your service another name"}
 	}
 	p := &plan{}
-	stored, missing := a.stored(name)
-	if missing != nil && !isClass(missing, launch.NoService) {
-		return nil, missing
-	}
-	if missing == nil {
-		p.stored = &stored
-	}
-	file, err := a.file(name)
-	if err != nil {
+	var err error
+	if p.file, err = a.file(name); err != nil {
 		return nil, err
 	}
-	p.file = file
+	var missing error
+	if p.file == nil || command != nil || flags == nil || flags.given() {
+		// Else the file says all, and what a script waits for is the connection.
+		if missing, err = a.remember(p, name); err != nil {
+			return nil, err
+		}
+	}
 	switch {
 	case command != nil:
 		p.def, p.given = definition.Definition{Service: name, Instance: a.instance, Foreign: true}, true
@@ -86,6 +85,20 @@ func (a *app) plan(name string, command []string, flags *definitionFlags) (*plan
 	}
 	p.broker = a.broker(p.def)
 	return p, nil
+}
+
+// remember looks what the service was last launched with. missing says that it never
+// was, as far as anybody knows.
+func (a *app) remember(p *plan, name string) (missing, err error) {
+	stored, err := a.stored(name)
+	if isClass(err, launch.NoService) {
+		return err, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	p.stored = &stored
+	return nil, nil
 }
 
 // others are the definitions that one on the spot must agree with.
@@ -221,6 +234,9 @@ func (a *app) settle(ctx context.Context, p *plan, replace bool) error {
 		if diffs := a.diff(p.file.def, p.def); len(diffs) > 0 {
 			return refusal(p.def, "the broker holds it as "+p.file.path+" defines it", "change the file, or run: fastbind disable "+a.nameArgs(p.def.Service), diffs)
 		}
+	}
+	if _, err := a.remember(p, p.def.Service); err != nil {
+		return err
 	}
 	if p.stored == nil || len(a.diff(*p.stored, p.def)) == 0 {
 		return nil

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -35,7 +34,7 @@ type link struct {
 // read the largest body once.
 const answerWithin = 5 * time.Second
 
-var errSilent = fmt.Errorf("no answer for %v", answerWithin)
+var errSilent = errors.New("no answer for " + answerWithin.String())
 
 // newLink takes over a connection. lost is called once if the link goes down
 // before it was closed.
