@@ -13,16 +13,13 @@ import (
 // Windows what is written at that very moment is (log_windows.go).
 // A goroutine of the process's lifetime does it; it holds no thread.
 func capLog(content []byte) {
-	r, err := record.Parse(content)
-	if err != nil || r.Log == "" || r.ByHand {
-		return
-	}
-	l := &boundedLog{path: r.Log}
-	if l.here(); !l.ours() {
-		return
-	}
 	go func() {
-		for {
+		r, err := record.Parse(content)
+		if err != nil || r.Log == "" || r.ByHand {
+			return
+		}
+		l := &boundedLog{path: r.Log}
+		for l.here(); l.ours(); {
 			w, err := dirwatch.OpenFile(l.path)
 			if err != nil {
 				return // an outsider removed it: there is nothing to bound by name
@@ -31,9 +28,6 @@ func capLog(content []byte) {
 				<-w.C()
 			}
 			w.Close()
-			if !l.ours() {
-				return
-			}
 		}
 	}()
 }

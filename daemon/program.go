@@ -176,7 +176,6 @@ func adoptHandover(h *handover.Handover, o options) (*stand, error) {
 	defer inherited.close() // after the verdict, if there is one
 	err := st.adoptDescriptors(h, inherited)
 	st.inst = newInstance(h, o)
-	capLog(st.inst.content)
 	st.inst.life = st.life
 	if err == nil {
 		err = st.inst.announce()
@@ -186,6 +185,7 @@ func adoptHandover(h *handover.Handover, o options) (*stand, error) {
 		st.inst.fail(failureOf(context.Background(), se))
 		return nil, se
 	}
+	capLog(st.inst.content)
 	return st, nil
 }
 

@@ -85,7 +85,7 @@ func (h Handover) GenPath() string { return filepath.Join(h.Dir, h.GenDir) }
 // Encode returns the variable's value: the format's version, then a key=value
 // pair a line, so that a shell can add one.
 func (h Handover) Encode() string {
-	e := encoded(strconv.Itoa(Major))
+	e := encoded(append(make([]byte, 0, 512), strconv.Itoa(Major)...))
 	e.add("service", h.Service)
 	e.add("instance", h.Instance)
 	e.add("generation", strconv.FormatUint(h.Generation, 10))
@@ -116,12 +116,12 @@ func (h Handover) Encode() string {
 }
 
 // encoded is the value so far. Inlined, its methods are 2 kB of code in every client.
-type encoded string
+type encoded []byte
 
 //go:noinline
 func (e *encoded) add(k, v string) {
 	if v != "" {
-		*e += encoded("\n" + k + "=" + v)
+		*e = append(append(append(append(*e, '\n'), k...), '='), v...)
 	}
 }
 

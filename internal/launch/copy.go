@@ -47,7 +47,7 @@ func (b *Broker) generations(place runtimedir.Place) ([]Entry, error) {
 	for _, state := range b.Env.StateDirs(place.Root, b.Def.Instance) {
 		path := copyPath(state, b.DirName())
 		for _, p := range []string{path, path + ".1"} {
-			if e, ok := fromCopy(p, place.Dir); ok {
+			if e, ok := fromCopy(p, place.Dir, entries); ok {
 				entries = insertCopy(entries, e)
 			}
 		}
@@ -55,14 +55,19 @@ func (b *Broker) generations(place runtimedir.Place) ([]Entry, error) {
 	return entries, nil
 }
 
-// fromCopy returns the living generation that a copy is of.
-func fromCopy(path, dir string) (Entry, bool) {
+// fromCopy returns the living generation that a copy is of, unless an entry says more.
+func fromCopy(path, dir string, entries []Entry) (Entry, bool) {
 	r, err := record.Read(path)
 	number := genNumber(r.Directory)
 	if err != nil || number == 0 {
 		return Entry{}, false
 	}
 	e := Entry{Name: r.Directory, Dir: filepath.Join(dir, r.Directory), Number: number, Record: r}
+	for _, own := range entries {
+		if own.Name == e.Name && !own.lost() {
+			return e, false
+		}
+	}
 	e.Record.Generation = number
 	h, err := e.Open()
 	if err != nil {
@@ -73,6 +78,9 @@ func fromCopy(path, dir string) (Entry, bool) {
 	return e, e.Alive
 }
 
+// lost: its own record does not tell whether it lives.
+func (e Entry) lost() bool { return e.Err != nil && !e.Alive }
+
 // insertCopy puts a generation in its place unless its own record is there.
 func insertCopy(entries []Entry, e Entry) []Entry {
 	i := 0
@@ -81,7 +89,7 @@ func insertCopy(entries []Entry, e Entry) []Entry {
 	}
 	for j := i; j < len(entries) && entries[j].Number == e.Number; j++ {
 		if entries[j].Name == e.Name {
-			if entries[j].Err != nil && !entries[j].Alive {
+			if entries[j].lost() {
 				entries[j] = e
 			}
 			return entries

@@ -204,6 +204,9 @@ func answer(dir string) endpoint.Reach {
 // LeasesBefore returns the leases of the generation before the given one, if
 // that crashed: who took them does not know, and counts on them still.
 func LeasesBefore(dir string, generation uint64) []record.Lease {
+	if generation <= 1 {
+		return nil // as it is where nothing was before, and a look costs a start some time
+	}
 	entries, err := Generations(dir)
 	if err != nil {
 		return nil

@@ -396,7 +396,7 @@ func unquote(s string) (string, error) {
 // Create writes a new record with the launcher's lines, mode 0600. It fails
 // with fs.ErrExist if there is one.
 func Create(path string, lines []Line) error {
-	b := append([]byte(header), ' ')
+	b := append(append(make([]byte, 0, usual), header...), ' ')
 	b = strconv.AppendInt(b, Major, 10)
 	return write(path, os.O_CREATE|os.O_EXCL, encode(append(b, '\n'), lines))
 }
@@ -414,7 +414,29 @@ func Content(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, MaxSize))
+	return readAll(f, MaxSize)
+}
+
+// usual is more than most records are long: they are read and written as one.
+const usual = 2 << 10
+
+// readAll reads at most max bytes.
+func readAll(f *os.File, max int) ([]byte, error) {
+	b := make([]byte, 0, usual)
+	for len(b) < max {
+		n, err := f.Read(b[len(b):min(cap(b), max)])
+		b = b[:len(b)+n]
+		if err == io.EOF {
+			return b, nil
+		}
+		if err != nil {
+			return b, err
+		}
+		if len(b) == cap(b) {
+			b = append(b, 0)[:len(b)]
+		}
+	}
+	return b, nil
 }
 
 // Restore writes the text of a record that is missing.
@@ -478,7 +500,7 @@ func Read(path string) (Record, error) {
 		return Record{}, err
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
+	b, err := readAll(f, MaxSize+1)
 	if err != nil {
 		return Record{}, err
 	}
