@@ -40,21 +40,29 @@ type Streams struct {
 }
 
 // Main runs the command with its arguments, its name left out, and returns the
-// exit status. It catches SIGINT when it has run for a moment, unless it was started
+// exit status. It catches SIGINT for as long as it runs, unless it was started
 // with SIGINT ignored, as a shell's background jobs are; a second one ends the
 // process.
 func Main(args, env []string, streams Streams) int {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
-	if !signal.Ignored(os.Interrupt) {
+	catch := func() {
+		interrupts := make(chan os.Signal, 1)
+		signal.Notify(interrupts, os.Interrupt)
 		//fastbindvet:ignore beforerun it sleeps until there is a signal, also in a broker
-		defer time.AfterFunc(moment, func() {
-			interrupts := make(chan os.Signal, 1)
-			signal.Notify(interrupts, os.Interrupt)
+		go func() {
 			<-interrupts
 			cancel(errInterrupted)
 			signal.Stop(interrupts)
-		}).Stop()
+		}()
+	}
+	switch {
+	case signal.Ignored(os.Interrupt):
+	case len(args) > 0 && args[0] == "dial":
+		//fastbindvet:ignore beforerun as above
+		defer time.AfterFunc(moment, catch).Stop()
+	default:
+		catch()
 	}
 	return run(ctx, process{
 		args: args, env: env, streams: streams,
@@ -63,9 +71,9 @@ func Main(args, env []string, streams Streams) int {
 	})
 }
 
-// moment is how long an interrupt ends the process as it does any other. To catch it takes
-// the Go runtime three threads, a tenth of what it takes to dial a daemon that runs, and
-// nobody's fingers are that fast. Whatever is under way may be ended at any step.
+// moment is how long an interrupt ends a dial as it does any other process. To catch it
+// takes the Go runtime three threads, a tenth of what it takes to dial a daemon that runs,
+// and nobody's fingers are that fast. Whatever is under way may be ended at any step.
 const moment = 20 * time.Millisecond
 
 // ticks ticks at each signal, unless there is none such or the process was started with
