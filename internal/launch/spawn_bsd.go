@@ -25,6 +25,9 @@ func inheritable(fd int) bool {
 	return err == nil && flags&unix.FD_CLOEXEC == 0
 }
 
+// tableSize: no system here tells it.
+func tableSize() int { return 0 }
+
 // ignoredMask: x/sys has no sigaction here.
 func ignoredMask() uint64 { return 0 }
 

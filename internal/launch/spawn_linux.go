@@ -30,6 +30,8 @@ func inheritable(fd int) bool {
 	return err == nil && flags&unix.FD_CLOEXEC == 0
 }
 
+func tableSize() int { return proc.DescriptorTable() }
+
 func ignoredMask() uint64 { return proc.IgnoredSignals() }
 
 // withEmptyMask runs f with no signal blocked. The runtime's fork gives the child the

@@ -190,10 +190,24 @@ func CloseStrays() error {
 	return err
 }
 
+// maxAsked is up to how many descriptors are asked one by one, open or not: 0.1 µs each,
+// where the kernel takes 4 µs to list one that is open. A program that has launched a
+// thousand daemons has a process handle of each.
+const maxAsked = 4096
+
 // strays returns the descriptors of this process from the given one on that a
 // child would inherit: some ancestor left them so, and a daemon that carried
 // them on would keep a pipe or a lock of its caller's alive (R4).
 func strays(from int) ([]int, error) {
+	var fds []int
+	if size := tableSize(); 0 < size && size <= maxAsked {
+		for fd := from; fd < size; fd++ {
+			if inheritable(fd) {
+				fds = append(fds, fd)
+			}
+		}
+		return fds, nil
+	}
 	dir, err := os.Open(fdDir)
 	if os.IsNotExist(err) {
 		return nil, nil // /proc is not mounted: no strays to be seen
@@ -206,7 +220,6 @@ func strays(from int) ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
-	var fds []int
 	for _, n := range names {
 		fd, err := strconv.Atoi(n)
 		if err == nil && fd >= from && inheritable(fd) {

@@ -65,6 +65,14 @@ func IgnoredSignals() uint64 {
 	return mask
 }
 
+// DescriptorTable is how many descriptors the table of this process has room for: those
+// that are open are all below that (FDSize). It is 0 if /proc does not tell.
+func DescriptorTable() int {
+	status, _ := readSmall("/proc/self/status", 8<<10)
+	size, _ := strconv.Atoi(statusField(status, "FDSize"))
+	return size
+}
+
 // names lists at most n names of a directory.
 func names(dir string, n int) ([]string, error) {
 	f, err := os.Open(dir)
