@@ -78,7 +78,7 @@ func (p plan) measureCalls(ctx context.Context, w *world, out io.Writer, r *repo
 		if err := ours.fresh(); err != nil {
 			return err
 		}
-		dir, err := w.sub("ref")
+		dir, err := w.inMemory()
 		if err != nil {
 			return err
 		}

@@ -54,7 +54,7 @@ func coldReply(ctx context.Context, w *world, s size) (result, error) {
 }
 
 func byHand(w *world) (time.Duration, error) {
-	dir, err := w.sub("hand")
+	dir, err := w.inMemory()
 	if err != nil {
 		return 0, err
 	}
@@ -101,7 +101,7 @@ func coldProcess(ctx context.Context, w *world, s size) (result, error) {
 			return d, errors.Join(err, fastbind.Service{Name: "tool"}.Stop(ctx), w.endStrays())
 		},
 		func() (time.Duration, error) {
-			dir, err := w.sub("ref")
+			dir, err := w.inMemory()
 			if err != nil {
 				return 0, err
 			}

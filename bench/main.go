@@ -104,13 +104,13 @@ func run(ctx context.Context, args []string, out io.Writer) (status int, err err
 		return 2, err
 	}
 	p := plan{
-		rows: chosen(match, *long, *against != ""), stages: match.MatchString(stagesName), calls: match.MatchString(callsName),
+		rows: chosen(match, *long, *against != ""), stages: match.MatchString(stagesName), calls: match.MatchString(callsName), profile: match.MatchString(profileName),
 		peers: entrants, situations: onlyIn, size: ordinary,
 	}
 	if *isQuick {
 		p.size = quick
 	}
-	if len(p.rows) == 0 && !p.stages && !p.calls && len(p.peers) == 0 {
+	if len(p.rows) == 0 && !p.stages && !p.calls && !p.profile && len(p.peers) == 0 {
 		return 2, fmt.Errorf("no row matches %q; -list prints them, -long -peers all -list all", *only)
 	}
 	if *list {
@@ -151,6 +151,7 @@ type plan struct {
 	rows       []row
 	stages     bool
 	calls      bool
+	profile    bool
 	peers      []peer
 	situations *regexp.Regexp
 	size       size
@@ -165,6 +166,9 @@ func (p plan) list(out io.Writer) {
 	}
 	if p.calls {
 		fmt.Fprintln(out, callsName)
+	}
+	if p.profile {
+		fmt.Fprintln(out, profileName)
 	}
 	for _, p := range p.peers {
 		fmt.Fprintf(out, "peer %-24s %s\n", p.name, p.what)
@@ -208,7 +212,7 @@ func (p plan) measure(ctx context.Context, out io.Writer) (r *report, err error)
 		r.Runs[0].Machine += ", a quick run"
 	}
 	fmt.Fprintln(out, r.Runs[0].Machine)
-	for _, part := range []func(context.Context, *world, io.Writer, *report) error{p.measureRows, p.measureStages, p.measureCalls, p.measurePeers} {
+	for _, part := range []func(context.Context, *world, io.Writer, *report) error{p.measureRows, p.measureStages, p.measureCalls, p.measureProfile, p.measurePeers} {
 		if err := part(ctx, w, out, r); err != nil {
 			return r, err
 		}
@@ -310,6 +314,12 @@ func (r *report) print(out io.Writer) {
 	}
 	for _, c := range r.Calls {
 		fmt.Fprintln(out, c.line())
+	}
+	if len(r.Profile) > 0 {
+		fmt.Fprint(out, "\n", profileHead())
+	}
+	for _, p := range r.Profile {
+		fmt.Fprintln(out, p.line())
 	}
 	if len(r.Peers) > 0 {
 		fmt.Fprint(out, "\n", peersHead)

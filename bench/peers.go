@@ -21,9 +21,10 @@ import (
 // A peer is somebody else's tool with a daemon, or a way to have one. peers.sh
 // installs them; what is missing is listed with the reason.
 //
-// {root} is the peer's private directory, {bin} where this module's programs are,
-// {peers} where peers.sh installs. In {root} there are home, run, tmp and project:
-// HOME, XDG_RUNTIME_DIR, TMPDIR and the working directory.
+// {root} is the peer's private directory, {run} the one for its run-time files,
+// {bin} where this module's programs are, {peers} where peers.sh installs. In {root} there
+// are home, tmp and project: HOME, TMPDIR and the working directory. XDG_RUNTIME_DIR is
+// {run}.
 type peer struct {
 	name, what string
 	needs      []string // executables
@@ -61,8 +62,8 @@ var peers = []peer{
 		env: []string{"TMUX_TMPDIR={root}/tmp"}, expect: "off",
 		client: []string{"tmux", "-f", "/dev/null", "start-server", ";", "set", "-s", "exit-empty", "off", ";", "show", "-s", "exit-empty"}},
 	{name: "watchman", what: "file watcher, C++", own: true, needs: []string{"watchman"}, version: []string{"watchman", "--version"},
-		client: []string{"watchman", "--sockname={root}/run/watchman.sock", "--logfile={root}/home/log", "--statefile={root}/home/state",
-			"--pidfile={root}/run/watchman.pid", "get-pid"}, expect: `"pid"`},
+		client: []string{"watchman", "--sockname={run}/watchman.sock", "--logfile={root}/home/log", "--statefile={root}/home/state",
+			"--pidfile={run}/watchman.pid", "get-pid"}, expect: `"pid"`},
 	{name: "sccache", what: "compile cache, Rust", own: true, ports: true, needs: []string{"sccache"}, version: []string{"sccache", "--version"},
 		client: []string{"sccache", "--show-stats"}, expect: "Compile requests"},
 	{name: "emacs", what: "editor, C and Lisp", own: true, needs: []string{"emacs", "emacsclient"}, version: []string{"emacs", "--version"},
@@ -89,15 +90,15 @@ var peers = []peer{
 		version: []string{"sed", "-n", `s/^"running-process \([0-9.]*\) .*/\1/p`, "{peers}/.crates.toml"},
 		client:  []string{"runpm", "--start-daemon"}, expect: "daemon ready"},
 	{name: "go-plugin", what: "plugin library, Go", needs: nil, version: []string{"go", "version", "-m", "{bin}/goplugin"},
-		client: []string{"{bin}/goplugin", "{root}/run"}, expect: "hello",
+		client: []string{"{bin}/goplugin", "{run}"}, expect: "hello",
 		why: "each client starts a plugin of its own unless it is told the way back to one, which the measured client keeps in a file"},
 	{name: "systemd-socket-activate", what: "activator, C", needs: []string{"systemd-socket-activate"}, version: []string{"systemd-socket-activate", "--version"},
-		activator: []string{"systemd-socket-activate", "--listen={root}/run/sock", "{bin}/plain"}, socket: "{root}/run/sock",
-		client: []string{"{bin}/minimal", "{root}/run/sock"}, expect: "hello",
+		activator: []string{"systemd-socket-activate", "--listen={run}/sock", "{bin}/plain"}, socket: "{run}/sock",
+		client: []string{"{bin}/minimal", "{run}/sock"}, expect: "hello",
 		why: "somebody has to start it before the first client, which is in no figure here, and it becomes the daemon: after kill -9 nobody listens"},
 	{name: "s6-ipcserver", what: "activator, C", needs: []string{"s6-ipcserver"}, version: []string{"dpkg-query", "-W", "-f", "${Version}", "s6"},
-		activator: []string{"s6-ipcserver", "-c", "1000", "-C", "1000", "{root}/run/sock", "cat"}, socket: "{root}/run/sock",
-		client: []string{"{bin}/minimal", "{root}/run/sock"}, expect: "hello",
+		activator: []string{"s6-ipcserver", "-c", "1000", "-C", "1000", "{run}/sock", "cat"}, socket: "{run}/sock",
+		client: []string{"{bin}/minimal", "{run}/sock"}, expect: "hello",
 		why: "somebody has to start it before the first client, which is in no figure here, and it executes a server, cat, for each connection; after kill -9 nobody listens"},
 	{name: "go-tool-cache", what: "GOCACHEPROG by bradfitz, Go", needs: []string{"go-cacher"}, version: []string{"go", "version", "-m", "{peers}/bin/go-cacher"},
 		cache: "go-cacher --cache-dir={root}/cache"},
@@ -188,12 +189,16 @@ func (w *world) enter(p peer, tools string, n *network) (*entrant, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, sub := range []string{"home", "run", "tmp", "project"} {
+	for _, sub := range []string{"home", "tmp", "project"} {
 		if err := os.Mkdir(filepath.Join(root, sub), 0o700); err != nil {
 			return nil, err
 		}
 	}
-	expand := strings.NewReplacer("{root}", root, "{bin}", w.bin, "{peers}", tools)
+	run, err := w.inMemory()
+	if err != nil {
+		return nil, err
+	}
+	expand := strings.NewReplacer("{root}", root, "{run}", run, "{bin}", w.bin, "{peers}", tools)
 	all := func(list []string) []string {
 		out := slices.Clone(list)
 		for i := range out {
@@ -203,10 +208,10 @@ func (w *world) enter(p peer, tools string, n *network) (*entrant, error) {
 	}
 	p.version, p.client, p.activator, p.env, p.files = all(p.version), all(p.client), all(p.activator), all(p.env), all(p.files)
 	p.setup, p.socket, p.cache = expand.Replace(p.setup), expand.Replace(p.socket), expand.Replace(p.cache)
-	p.files = append(p.files, root+"/run/*", root+"/run/.*", root+"/tmp/*", root+"/tmp/.*")
+	p.files = append(p.files, run+"/*", run+"/.*", root+"/tmp/*", root+"/tmp/.*")
 	e := &entrant{w: w, net: n, peer: p, tools: tools, within: clientWithin,
-		public: strings.NewReplacer(root, "{root}", w.dir, "{dir}", tools, "{peers}", "|", "/"), dir: filepath.Join(root, "project"), env: append([]string{
-			"HOME=" + root + "/home", "XDG_RUNTIME_DIR=" + root + "/run", "TMPDIR=" + root + "/tmp",
+		public: strings.NewReplacer(root, "{root}", run, "{run}", w.dir, "{dir}", tools, "{peers}", "|", "/"), dir: filepath.Join(root, "project"), env: append([]string{
+			"HOME=" + root + "/home", "XDG_RUNTIME_DIR=" + run, "TMPDIR=" + root + "/tmp",
 			"PATH=" + tools + "/bin:" + os.Getenv("PATH"), "LANG=C.UTF-8",
 		}, p.env...)}
 	if e.expect, err = regexp.Compile(p.expect); err != nil {

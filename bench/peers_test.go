@@ -123,7 +123,7 @@ func TestContests(t *testing.T) {
 		ratios  bool
 	}{
 		// Ourselves as a peer: one daemon, however many come.
-		{peer: peer{name: "twin", client: []string{"{bin}/tool"}, expect: "hello", env: []string{"FASTBIND_RUNTIME_DIR={root}/run"}, crowd: 8}, started: 1, ratios: true},
+		{peer: peer{name: "twin", client: []string{"{bin}/tool"}, expect: "hello", env: []string{"FASTBIND_RUNTIME_DIR={run}"}, crowd: 8}, started: 1, ratios: true},
 		// Each starts a daemon, which keeps its output open.
 		{peer: peer{name: "each", client: []string{"sh", "-c", "setsid sleep 300 & echo hello"}, expect: "hello", crowd: 5}, started: 5, ratios: true},
 		// The same, and none of them lives.
@@ -192,8 +192,15 @@ func TestFresh(t *testing.T) {
 		t.Fatal(err)
 	}
 	root := filepath.Dir(e.dir)
+	run := w.memory[len(w.memory)-1]
+	at := func(name string) string {
+		if sub, ok := strings.CutPrefix(name, "run"); ok {
+			return run + sub
+		}
+		return filepath.Join(root, name)
+	}
 	for _, name := range []string{"run/sock", "run/.hidden", "tmp/x", "home/state.1", "home/key"} {
-		if err := os.WriteFile(filepath.Join(root, name), nil, 0o600); err != nil {
+		if err := os.WriteFile(at(name), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -201,7 +208,7 @@ func TestFresh(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]bool{"run/sock": false, "run/.hidden": false, "tmp/x": false, "home/state.1": false, "home/key": true, "project/kept": true, "run": true} {
-		if _, err := os.Stat(filepath.Join(root, name)); (err == nil) != want {
+		if _, err := os.Stat(at(name)); (err == nil) != want {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -18,12 +18,13 @@ const format = 1
 
 // A report is what a run has measured: what -json writes and -from reads.
 type report struct {
-	Format int           `json:"format"`
-	Runs   []runInfo     `json:"runs"` // more than one after a merge
-	Rows   []result      `json:"rows,omitempty"`
-	Stages []stages      `json:"stages,omitempty"`
-	Calls  []callsResult `json:"calls,omitempty"`
-	Peers  []peerResult  `json:"peers,omitempty"`
+	Format  int             `json:"format"`
+	Runs    []runInfo       `json:"runs"` // more than one after a merge
+	Rows    []result        `json:"rows,omitempty"`
+	Stages  []stages        `json:"stages,omitempty"`
+	Calls   []callsResult   `json:"calls,omitempty"`
+	Profile []profileResult `json:"profile,omitempty"`
+	Peers   []peerResult    `json:"peers,omitempty"`
 }
 
 // A runInfo says when and where.
@@ -61,6 +62,7 @@ func readReports(names []string) (*report, error) {
 		all.Rows = merge(all.Rows, r.Rows, func(r result) string { return r.Row + "/" + r.Against })
 		all.Stages = merge(all.Stages, r.Stages, func(s stages) string { return s.Load.String() })
 		all.Calls = merge(all.Calls, r.Calls, func(c callsResult) string { return c.What })
+		all.Profile = merge(all.Profile, r.Profile, func(p profileResult) string { return p.What })
 		for _, p := range r.Peers {
 			i := peerIn(all.Peers, p.Peer)
 			if i < 0 {

@@ -16,13 +16,10 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // A holder is a standing broker that holds services of one command, and has a root
-// of its own: in memory where there is such a place, as the root of a user of a
-// system with systemd is.
+// of its own.
 type holder struct {
 	cmd  *exec.Cmd
 	in   io.WriteCloser
@@ -30,18 +27,6 @@ type holder struct {
 	root string
 	n    int
 	held time.Duration // from the start of its main until it held all of them
-}
-
-const tmpfs = "/dev/shm"
-
-// inMemory returns a directory for run-time files.
-func (w *world) inMemory() (string, error) {
-	dir := w.dir
-	var st unix.Statfs_t
-	if unix.Statfs(tmpfs, &st) == nil && st.Type == unix.TMPFS_MAGIC {
-		dir = tmpfs
-	}
-	return os.MkdirTemp(dir, "fastbind-bench.")
 }
 
 func (w *world) standing(n int, command ...string) (*holder, error) {

@@ -26,6 +26,7 @@ import (
 // is gone after close.
 type world struct {
 	dir, bin string
+	memory   []string                              // directories that inMemory made
 	input    *os.File                              // a line, for clients that read their standard input
 	kept     []int                                 // pids of children that endStrays leaves alone
 	session  int                                   // of this process
@@ -42,8 +43,15 @@ func newWorld() (*world, error) {
 		return w, err
 	}
 	// Not directly in dir: a daemon is woken by what comes and goes beside its root.
-	for name, sub := range map[string]string{"FASTBIND_RUNTIME_DIR": "run", "XDG_STATE_HOME": "state", "FASTBIND_CONFIG_DIR": "config"} {
-		path := filepath.Join(dir, "home", sub)
+	run, err := w.inMemory()
+	if err != nil {
+		return w, err
+	}
+	home := filepath.Join(dir, "home")
+	for name, path := range map[string]string{
+		"FASTBIND_RUNTIME_DIR": filepath.Join(run, "fastbind"),
+		"XDG_STATE_HOME":       filepath.Join(home, "state"), "FASTBIND_CONFIG_DIR": filepath.Join(home, "config"),
+	} {
 		if err := errors.Join(os.MkdirAll(path, 0o700), os.Setenv(name, path)); err != nil {
 			return w, err
 		}
@@ -132,10 +140,28 @@ func (w *world) sub(name string) (string, error) {
 	return os.MkdirTemp(w.dir, name+".")
 }
 
+// inMemory returns a directory for run-time files: in memory where there is such a place,
+// as it is for a user of a system with systemd. It is gone after close.
+func (w *world) inMemory() (string, error) {
+	const tmpfs = "/dev/shm"
+	at := w.dir
+	var st unix.Statfs_t
+	if unix.Statfs(tmpfs, &st) == nil && st.Type == unix.TMPFS_MAGIC {
+		at = tmpfs
+	}
+	dir, err := os.MkdirTemp(at, "fastbind-bench.")
+	w.memory = append(w.memory, dir)
+	return dir, err
+}
+
 // close ends what is left and removes the world.
 func (w *world) close() error {
 	w.kept = nil
-	return errors.Join(w.endStrays(), os.RemoveAll(w.dir))
+	err := errors.Join(w.endStrays(), os.RemoveAll(w.dir))
+	for _, dir := range w.memory {
+		err = errors.Join(err, os.RemoveAll(dir))
+	}
+	return err
 }
 
 // service is the tool's service, as a client in this process has it.
