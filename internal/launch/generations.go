@@ -94,11 +94,7 @@ func Generations(dir string) ([]Entry, error) {
 		if number == 0 || !n.IsDir() {
 			continue
 		}
-		e := Entry{Name: n.Name(), Dir: filepath.Join(dir, n.Name()), Number: number}
-		e.Record, e.Err = record.Read(filepath.Join(e.Dir, record.FileName))
-		e.Record.Generation = number
-		e.Locked, _ = lock.Held(filepath.Join(e.Dir, runtimedir.LifeName))
-		e.Alive = e.Locked
+		e := readEntry(dir, n.Name(), number)
 		// Put in its place: they are few, and a sort is 15 kB of code in every
 		// client.
 		i := 0
@@ -114,6 +110,16 @@ func Generations(dir string) ([]Entry, error) {
 		}
 	}
 	return entries, nil
+}
+
+// readEntry reads what a generation's own directory says of it.
+func readEntry(dir, name string, number uint64) Entry {
+	e := Entry{Name: name, Dir: filepath.Join(dir, name), Number: number}
+	e.Record, e.Err = record.Read(filepath.Join(e.Dir, record.FileName))
+	e.Record.Generation = number
+	e.Locked, _ = lock.Held(filepath.Join(e.Dir, runtimedir.LifeName))
+	e.Alive = e.Locked
+	return e
 }
 
 // insertEntry is slices.Insert of one entry, without the 2 kB of code that are for more.
@@ -207,19 +213,28 @@ func LeasesBefore(dir string, generation uint64) []record.Lease {
 	if generation <= 1 {
 		return nil // as it is where nothing was before, and a look costs a start some time
 	}
-	entries, err := Generations(dir)
+	names, err := readDir(dir)
 	if err != nil {
 		return nil
 	}
-	for _, e := range entries { // the newest first
-		if e.Number < generation {
-			if e.Err != nil || e.Alive || !thisBoot(e.Record) || e.Record.Phase == record.Gone {
-				return nil
-			}
-			return e.Record.Leases
+	var before string
+	var number uint64
+	for _, n := range names {
+		if is := genNumber(n.Name()); number < is && is < generation && n.IsDir() {
+			before, number = n.Name(), is
 		}
 	}
-	return nil
+	if number == 0 {
+		return nil
+	}
+	e := readEntry(dir, before, number)
+	if !e.Alive {
+		e.lookCloser(dir, current(dir))
+	}
+	if e.Err != nil || e.Alive || !thisBoot(e.Record) || e.Record.Phase == record.Gone {
+		return nil
+	}
+	return e.Record.Leases
 }
 
 // current returns the name of the generation that current leads to, "" if none.
