@@ -106,19 +106,21 @@ var rows = []row{
 		means: "The cache daemon of docs/gocache.md compared with the go command's own cache."},
 	{name: "gocache: go build std, cold", against: "floor", target: 1.25, measure: goBuild(false, 1, "floor"), long: true,
 		means: "The same compared with a GOCACHEPROG that answers from memory: what is left when the protocol is paid for."},
-	{name: "gocache: go build std, warm", against: "built-in cache", target: 1.15, measure: goBuild(true, 1, "built-in cache"), long: true,
+	{name: "gocache: go build std, warm", against: "built-in cache", target: 1.15, measure: goBuild(true, 1, "built-in cache"), long: true, spent: spentOnGets,
 		means: "The cache daemon of docs/gocache.md compared with the go command's own cache."},
-	{name: "gocache: go build std, warm", against: "floor", target: 1.25, measure: goBuild(true, 1, "floor"), long: true,
+	{name: "gocache: go build std, warm", against: "floor", target: 1.25, measure: goBuild(true, 1, "floor"), long: true, spent: spentOnGets,
 		means: "The same compared with a GOCACHEPROG that answers from memory: what is left when the protocol is paid for."},
 	{name: "gocache: four go build std at once, cold", against: "built-in cache", target: 1.15, measure: goBuild(false, 4, "built-in cache"), long: true,
 		means: "The cache daemon of docs/gocache.md compared with the go command's own cache."},
 	{name: "gocache: four go build std at once, cold", against: "floor", target: 1.25, measure: goBuild(false, 4, "floor"), long: true,
 		means: "The same compared with a GOCACHEPROG that answers from memory: what is left when the protocol is paid for."},
-	{name: "gocache: four go build std at once, warm", against: "built-in cache", target: 1.15, measure: goBuild(true, 4, "built-in cache"), long: true,
+	{name: "gocache: four go build std at once, warm", against: "built-in cache", target: 1.15, measure: goBuild(true, 4, "built-in cache"), long: true, spent: spentOnGets,
 		means: "The cache daemon of docs/gocache.md compared with the go command's own cache."},
-	{name: "gocache: four go build std at once, warm", against: "floor", target: 1.25, measure: goBuild(true, 4, "floor"), long: true,
+	{name: "gocache: four go build std at once, warm", against: "floor", target: 1.25, measure: goBuild(true, 4, "floor"), long: true, spent: spentOnGets,
 		means: "The same compared with a GOCACHEPROG that answers from memory: what is left when the protocol is paid for."},
 }
+
+const spentOnGets = "1,461 requests, each of which goes from the go command to its child, from there to the daemon, and back: the kernel wakes another process four times, where the floor has it wake two"
 
 func chosen(match *regexp.Regexp, long, peers bool) []row {
 	var out []row
