@@ -38,6 +38,10 @@ func TestStrays(t *testing.T) {
 		t.Fatalf("the table of this process has %d places", n)
 	}
 	check("asked")
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || limit.Cur <= maxAsked {
+		t.Skipf("no descriptor beyond %d may be open: RLIMIT_NOFILE is %d, %v", maxAsked, limit.Cur, err)
+	}
 	want = append(want, dup(unix.F_DUPFD, maxAsked))
 	if n := tableSize(); n <= maxAsked {
 		t.Fatalf("the table has %d places with descriptor %d open", n, maxAsked)
