@@ -107,7 +107,7 @@ func (f *family) roots(s snapshot) []process {
 // A process is what the system's list says of one.
 type process struct {
 	pid, ppid int
-	session   int  // 0 where there are none
+	session   int  // on Windows that of the logon
 	zombie    bool // its main thread has ended
 }
 

@@ -139,7 +139,7 @@ func processes() snapshot {
 		pid := int(p.UniqueProcessID)
 		if !strings.EqualFold(p.ImageName.String(), "conhost.exe") {
 			// One that has ended is listed for as long as somebody has a handle of it.
-			all[pid] = process{pid: pid, ppid: int(p.InheritedFromUniqueProcessID), zombie: p.NumberOfThreads == 0}
+			all[pid] = process{pid: pid, ppid: int(p.InheritedFromUniqueProcessID), session: int(p.SessionID), zombie: p.NumberOfThreads == 0}
 			began[pid] = p.CreateTime
 		}
 		if p.NextEntryOffset == 0 {

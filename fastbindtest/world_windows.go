@@ -65,9 +65,13 @@ func (g *gate) open() {
 	}
 }
 
-// own: with a console of its own, which has no window.
+// own: all commands but a terminal share the console of this process, which has no window.
+// One of its own would have a host, whose working directory Wine has be the command's.
 func (c command) own(path string, argv []string, attr *os.ProcAttr) (string, []string, func(), error) {
-	attr.Sys = &syscall.SysProcAttr{CreationFlags: windows.CREATE_NO_WINDOW}
+	attr.Sys = &syscall.SysProcAttr{}
+	if lookup(c.env, terminal) != "" {
+		attr.Sys.CreationFlags |= windows.CREATE_NO_WINDOW
+	}
 	if c.gate != nil {
 		attr.Sys.CreationFlags |= windows.CREATE_SUSPENDED
 	}

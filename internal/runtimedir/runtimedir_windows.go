@@ -237,6 +237,8 @@ func verifySpelling(root string) *Refused {
 }
 
 // sameName reports whether two roots have the same pipes.
+//
+//lint:ignore SA6005 as pipeName does it
 func sameName(a, b string) bool { return strings.ToLower(a) == strings.ToLower(b) }
 
 // finalName returns the system's own name of a directory: without links and short names,
