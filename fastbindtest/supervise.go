@@ -26,7 +26,6 @@ import (
 //     the caller's terminal: that is for who called, who then ends stdin;
 //   - standAlone makes the supervisor independent of how its caller ends;
 //   - tempDir makes the directory of a check, by the system's own name for it;
-//   - servable says what in a target the system has not;
 //   - Case.lacking is why a case has no meaning on the system, "" if it has one.
 
 // variable makes this package's init take the process over. It is set for the
@@ -61,9 +60,6 @@ const cleaningWithin = 2 * time.Minute
 func check(ctx context.Context, target Target, watch Watcher) (Report, error) {
 	began := time.Now()
 	var err error
-	if err := servable(target); err != nil {
-		return Report{}, err
-	}
 	if target.Command, err = resolve(target.Command); err != nil {
 		return Report{}, err
 	}
