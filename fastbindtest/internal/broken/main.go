@@ -44,6 +44,8 @@ import (
 //     has not ended;
 //   - bases are the directories of the tool and one that others can look into,
 //     endpointIn is its endpoint, where its daemon takes orders too;
+//   - pingWithin bounds what the tool does; answerWithin is after how long without an
+//     answer it takes the daemon for hung;
 //   - unseen is for how long who looks first and binds then is not seen by others who
 //     were started with it;
 //   - isStale reports whether the error of dial is that of a dead daemon's endpoint,
@@ -338,11 +340,6 @@ func inDir() string {
 	_ = os.MkdirAll(dir, mode)
 	return dir
 }
-
-const (
-	pingWithin   = 20 * time.Second
-	answerWithin = time.Second // after which the daemon is taken for hung
-)
 
 func ping() error {
 	dir := inDir()

@@ -16,7 +16,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const unseen = 0
+const (
+	pingWithin   = 20 * time.Second
+	answerWithin = time.Second
+	unseen       = 0
+)
 
 // handed: a signal is the order.
 func handed() (ask string, err error) {

@@ -24,8 +24,11 @@ import (
 	"github.com/fastbind/fastbind/internal/pipe"
 )
 
-// unseen: processes start one after the other.
-const unseen = 300 * time.Millisecond
+const (
+	pingWithin   = time.Minute
+	answerWithin = 15 * time.Second
+	unseen       = 300 * time.Millisecond // processes start one after the other
+)
 
 // variable is the one convention that there is here, and inherited are the handles by it.
 const variable = "FASTBIND_HANDOVER"
