@@ -90,7 +90,10 @@ func (f *family) endAll() error {
 			}
 		}
 	}
-	return fmt.Errorf("processes that cannot be ended: %v (last error: %v)", left, err)
+	if err == nil {
+		err = errors.New("they do not end")
+	}
+	return fmt.Errorf("processes that cannot be ended: %v: %w", left, err)
 }
 
 // members are the living descendants.

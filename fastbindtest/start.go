@@ -18,8 +18,10 @@ import (
 
 // The twins of this file:
 //
-//   - world.socket is the endpoint; world.clear removes its name, and world.leave
-//     puts there what a daemon that was killed leaves, or says that this is nothing;
+//   - world.socket is the endpoint, world.service its service's directory;
+//     world.clear removes its name, and world.leave puts there what a daemon that was
+//     killed leaves, or says that this is nothing; shared reports whether a socket is
+//     a share in the endpoint of that name;
 //   - world.offer makes a listener there and its announcement, as fastbind's broker
 //     does; world.falseOffer announces something that is no listener. Who called it
 //     closes it;

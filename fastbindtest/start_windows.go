@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -87,7 +88,7 @@ func (w *world) falseOffer() (*offer, error) {
 	for i, h := range o.handles {
 		_ = syscall.CloseHandle(h)
 		if o.handles[i], err = inheritable(null); err != nil {
-			o.handles = o.handles[:i]
+			o.handles = slices.Delete(o.handles, i, i+1)
 			o.close()
 			return nil, err
 		}

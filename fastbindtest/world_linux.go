@@ -98,9 +98,6 @@ func (w *world) noteHolders(reader *os.File) {
 	}
 }
 
-// shared: another socket at the path has another inode.
-func shared(socket, string) bool { return false }
-
 func inodeAt(path string) uint64 {
 	var st syscall.Stat_t
 	if syscall.Lstat(path, &st) != nil {

