@@ -1,4 +1,4 @@
-//go:build !linux
+//go:build !linux && !windows
 
 package fastbindtest
 
@@ -8,6 +8,8 @@ import (
 	"fmt"
 )
 
+func servable(Target) error { return nil }
+
 func check(context.Context, Target, Watcher) (Report, error) {
-	return Report{}, fmt.Errorf("daemons are judged on Linux only: %w", errors.ErrUnsupported)
+	return Report{}, fmt.Errorf("daemons are judged on Linux and Windows only: %w", errors.ErrUnsupported)
 }

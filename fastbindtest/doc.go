@@ -16,13 +16,14 @@
 // environment that leads there, and is gone when [Check] returns, also after the
 // end of its context and after a kill -9 of the process that called it: a process
 // of its own watches over all that the target starts, adopts what daemonises
-// (PR_SET_CHILD_SUBREAPER in prctl(2)) and ends it. That process is the calling
-// executable, run again, which this package's init takes over before main.
+// (PR_SET_CHILD_SUBREAPER in prctl(2), a job object on Windows) and ends it. That process
+// is the calling executable, run again, which this package's init takes over before main.
 //
 // What is not: a program that insists on a place of its own, such as a fixed TCP
 // port, is not kept from it. Run that in a network namespace (unshare -n).
 //
 // A case that cannot be judged is [NotApplicable] with the reason; it is never
-// counted as holding. Linux only, as it reads /proc: elsewhere Check is
+// counted as holding. On Linux it reads /proc; on Windows it knows TCP ports and named
+// pipes, and what nothing there can break is not applicable. Elsewhere Check is
 // [errors.ErrUnsupported].
 package fastbindtest

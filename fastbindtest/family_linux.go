@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,21 +19,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A family is all descendants of this process: as their subreaper it becomes the
-// parent of those whose own has ended, and so none gets away.
-type family struct {
-	mu       sync.Mutex   // guards children; held while a child is started, so that nobody else reaps it
-	children map[int]bool // started here and not waited for
-	signals  chan os.Signal
-	done     chan struct{}
-	reaper   sync.WaitGroup
+// What is told calls things as the system does.
+const (
+	descriptorWord = "descriptor"
+	executedWord   = "not close-on-exec"
+)
+
+// A kin is what becomes the parent of those whose own has ended: their subreaper.
+type kin struct {
+	signals chan os.Signal
+	done    chan struct{}
+	reaper  sync.WaitGroup
 }
 
 func newFamily() (*family, error) {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return nil, fmt.Errorf("becoming the parent of orphans (prctl(2)): %w", err)
 	}
-	f := &family{children: map[int]bool{}, signals: make(chan os.Signal, 1), done: make(chan struct{})}
+	f := &family{children: map[int]bool{}, kin: kin{signals: make(chan os.Signal, 1), done: make(chan struct{})}}
 	signal.Notify(f.signals, syscall.SIGCHLD)
 	f.reaper.Go(f.reap)
 	return f, nil
@@ -59,7 +63,7 @@ func (f *family) reap() {
 		}
 		f.mu.Lock()
 		for _, p := range processes() {
-			if p.ppid == os.Getpid() && p.state == 'Z' && !f.children[p.pid] {
+			if p.ppid == os.Getpid() && p.zombie && !f.children[p.pid] {
 				_, _ = syscall.Wait4(p.pid, nil, syscall.WNOHANG, nil)
 			}
 		}
@@ -67,94 +71,26 @@ func (f *family) reap() {
 	}
 }
 
-// A child is a process started here.
-type child struct {
-	pid   int
-	ended chan struct{} // closed when it has ended
-	state *os.ProcessState
-}
-
-func (c *child) alive() bool {
-	select {
-	case <-c.ended:
-		return false
-	default:
-		return true
+// kill: nobody but us reaps those who have ended, so that no number is another's.
+func (f *family) kill(pid int) error {
+	err := syscall.Kill(pid, syscall.SIGKILL)
+	if err == syscall.ESRCH {
+		return errGone
 	}
+	return err
 }
 
-// start starts a process and waits for it in the background.
-func (f *family) start(path string, argv []string, attr *os.ProcAttr) (*child, error) {
-	f.mu.Lock()
-	p, err := os.StartProcess(path, argv, attr)
-	if err == nil {
-		f.children[p.Pid] = true
-	}
-	f.mu.Unlock()
-	if err != nil {
-		return nil, err
-	}
-	c := &child{pid: p.Pid, ended: make(chan struct{})}
-	go func() {
-		c.state, _ = p.Wait()
-		f.mu.Lock()
-		delete(f.children, c.pid)
-		f.mu.Unlock()
-		close(c.ended)
-	}()
-	return c, nil
-}
-
-// endAll kills every descendant and returns when none is left.
-func (f *family) endAll() error {
-	var left []process
-	for end := time.Now().Add(cleaningWithin / 4); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
-		left = f.members()
-		if len(left) == 0 {
-			return nil
-		}
-		for _, p := range left {
-			_ = syscall.Kill(p.pid, syscall.SIGKILL) // nobody but us reaps those who have ended
-		}
-	}
-	return fmt.Errorf("processes that cannot be ended: %v", left)
-}
-
-// members are the living descendants.
-func (f *family) members() []process { return processes().tree(os.Getpid()) }
-
-// roots are the living whose parent has ended, so that this process is it: what
-// the clients left running.
-func (f *family) roots(s snapshot) []process {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return slices.DeleteFunc(s.tree(os.Getpid()), func(p process) bool { return p.ppid != os.Getpid() || f.children[p.pid] })
-}
-
-// A process is what /proc/PID/stat says.
-type process struct {
-	pid, ppid, session int
-	state              byte
-}
-
-// String names a process for people.
-func (p process) String() string {
-	return fmt.Sprintf("pid %d (%s)", p.pid, commandLine(p.pid))
-}
-
-func commandLine(pid int) string {
+func arguments(pid int) string {
 	b, _ := os.ReadFile(procPath(pid, "cmdline"))
-	text := strings.TrimSpace(strings.ReplaceAll(string(b), "\x00", " "))
-	if len(text) > 120 {
-		text = text[:120] + "…"
-	}
-	return text
+	return strings.TrimSpace(strings.ReplaceAll(string(b), "\x00", " "))
+}
+
+func directory(pid int) string {
+	cwd, _ := os.Readlink(procPath(pid, "cwd"))
+	return cwd
 }
 
 func procPath(pid int, name string) string { return "/proc/" + strconv.Itoa(pid) + "/" + name }
-
-// A snapshot is the processes that can be seen, by pid. It is not of one moment.
-type snapshot map[int]process
 
 func processes() snapshot {
 	dir, err := os.Open("/proc")
@@ -188,7 +124,7 @@ func look(pid int) (process, error) {
 	if i < 0 || len(fields) < 4 {
 		return process{}, fmt.Errorf("%s cannot be read", procPath(pid, "stat"))
 	}
-	p := process{pid: pid, state: fields[0][0]}
+	p := process{pid: pid, zombie: fields[0][0] == 'Z'}
 	p.ppid, _ = strconv.Atoi(fields[1])
 	p.session, _ = strconv.Atoi(fields[3])
 	return p, nil
@@ -208,34 +144,6 @@ func readFirst(path string, buf []byte) (int, error) {
 		}
 	}
 }
-
-func (s snapshot) descends(p process, from int) bool {
-	for range len(s) { // no loop in what was read at different moments may hold us
-		if p.ppid == from {
-			return true
-		}
-		parent, ok := s[p.ppid]
-		if !ok {
-			return false
-		}
-		p = parent
-	}
-	return false
-}
-
-// tree are a process, unless it is this one, and its living descendants.
-func (s snapshot) tree(root int) []process {
-	var list []process
-	for _, p := range s {
-		if p.state != 'Z' && p.pid != os.Getpid() && (p.pid == root || s.descends(p, root)) {
-			list = append(list, p)
-		}
-	}
-	slices.SortFunc(list, func(a, b process) int { return a.pid - b.pid })
-	return list
-}
-
-func tree(root int) []process { return processes().tree(root) }
 
 // living reports whether a process has not ended: whether its pidfd does not poll
 // readable. The state letter in /proc says zombie as soon as the main thread has
@@ -268,15 +176,6 @@ func descriptors(pid int) []descriptor {
 	}
 	return list
 }
-
-// A socket is one that listens.
-type socket struct {
-	inode   string // as in socket:[inode]
-	network string // unix or tcp
-	addr    string // path, @name of an abstract one, or host:port
-}
-
-func (s socket) String() string { return s.network + " " + s.addr }
 
 // listeners are all listening sockets of this network namespace by inode.
 func listeners() map[string]socket {
@@ -316,15 +215,12 @@ func table(path string) [][]string {
 	return rows
 }
 
-// listening are the listening sockets that processes hold.
-func listening(of []process) []socket { return held(listeners(), of) }
-
 func held(all map[string]socket, by []process) []socket {
 	found := map[string]socket{}
 	for _, p := range by {
 		for _, d := range descriptors(p.pid) {
 			if s, ok := all[socketInode(d.target)]; ok {
-				found[s.inode] = s
+				found[s.id] = s
 			}
 		}
 	}
@@ -345,8 +241,7 @@ func socketInode(target string) string {
 	return strings.TrimSuffix(n, "]")
 }
 
-// freeze stops processes and waits until all their threads have stopped: until
-// then a daemon may still answer.
+// freeze waits until all threads have stopped: until then a daemon may still answer.
 func (w *world) freeze(list []process) error {
 	for _, p := range list {
 		if err := syscall.Kill(p.pid, syscall.SIGSTOP); err != nil && !errors.Is(err, syscall.ESRCH) {
@@ -366,4 +261,55 @@ func (w *world) freeze(list []process) error {
 		}
 		return true
 	})
+}
+
+var fdFlags = regexp.MustCompile(`(?m)^flags:\s+0([0-7]+)$`)
+
+// closesOnExec reads /proc/PID/fdinfo: O_CLOEXEC is among the flags (proc_pid_fdinfo(5)).
+func closesOnExec(pid, fd int) bool {
+	b, _ := os.ReadFile(procPath(pid, fmt.Sprintf("fdinfo/%d", fd)))
+	m := fdFlags.FindSubmatch(b)
+	if m == nil {
+		return false
+	}
+	var flags int
+	_, err := fmt.Sscanf(string(m[1]), "%o", &flags)
+	return err == nil && flags&unix.O_CLOEXEC != 0
+}
+
+// announcing are the variables of systemd's convention. Ours is meant for one
+// process, which it names, so a daemon that does not know it may pass it on.
+var announcing = regexp.MustCompile(`^(LISTEN_PID|LISTEN_FDS|LISTEN_FDNAMES|NOTIFY_SOCKET)=`)
+
+func image(pid int) string {
+	exe, _ := os.Readlink(procPath(pid, "exe"))
+	return exe + "\x00" + commandLine(pid)
+}
+
+func environment(pid int) []string {
+	b, _ := os.ReadFile(procPath(pid, "environ"))
+	return strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00")
+}
+
+// thaw: who has ended meanwhile need not run.
+func thaw(list []process) {
+	for _, p := range list {
+		_ = syscall.Kill(p.pid, syscall.SIGCONT)
+	}
+}
+
+func holdings(pid int, id string) (list []holding) {
+	for _, d := range descriptors(pid) {
+		if id != "" && socketInode(d.target) == id {
+			list = append(list, holding{strconv.Itoa(d.fd), !closesOnExec(pid, d.fd)})
+		}
+	}
+	return list
+}
+
+func opened(pid int) (list []openFile) {
+	for _, d := range descriptors(pid) {
+		list = append(list, openFile{fmt.Sprintf("descriptor %d", d.fd), d.target})
+	}
+	return list
 }

@@ -20,50 +20,24 @@ import (
 // nobody is the uid that other users are tried as (systemd's uids-gids.md).
 const nobody = 65534
 
-// othersReach tries every endpoint that processes listen on.
-func (w *world) othersReach(list []process) verdict {
-	found := listening(list)
-	if len(found) == 0 {
-		return undecided(errors.New("it listens on nothing"))
-	}
-	// Some were renamed since they were bound: their old names lead nowhere.
-	found = slices.DeleteFunc(found, func(s socket) bool { return filepath.IsAbs(s.addr) && inodeAt(s.addr) == 0 })
+// connectable: some were renamed since they were bound, and their old names lead nowhere.
+func (w *world) connectable(found []socket) []socket {
+	found = slices.DeleteFunc(found, func(s socket) bool {
+		return s.addr == "(unnamed)" || filepath.IsAbs(s.addr) && inodeAt(s.addr) == 0
+	})
 	for path := range w.sockets() {
 		if !slices.ContainsFunc(found, func(s socket) bool { return s.addr == path }) {
 			found = append(found, socket{"", "unix", path})
 		}
 	}
-	judged := 0
-	for _, s := range found {
-		var open bool
-		var how string
-		switch {
-		case s.network == "tcp" && loopback(s.addr):
-			how = "every user of the machine can connect to a TCP port; whether a secret is asked for then was not tried"
-			if w.mode == Port && strings.HasSuffix(s.addr, ":"+w.port) {
-				w.note("%v, what was asked for: %s", s, how)
-				continue
-			}
-			open = true
-		case s.network == "tcp":
-			how, open = "it is not bound to the loopback interface: other machines can connect too", true
-		case s.addr == "(unnamed)":
-			continue
-		case os.Geteuid() == 0:
-			how, open = w.connectAs(nobody, s.addr)
-		default:
-			how, open = permitted(s.addr)
-		}
-		judged++
-		w.note("%v: %s", s, how)
-		if open {
-			return broken("%v: %s", s, how)
-		}
+	return found
+}
+
+func (w *world) asOther(s socket) (how string, open bool) {
+	if os.Geteuid() == 0 {
+		return w.connectAs(nobody, s.addr)
 	}
-	if judged == 0 {
-		return notApplicable("it listens on nothing but the port that it was given, and a port is open to every user")
-	}
-	return holds
+	return permitted(s.addr)
 }
 
 // hostPort makes an address of what /proc/net/tcp has: hexadecimal words in the
@@ -81,11 +55,6 @@ func hostPort(s string) string {
 		return s
 	}
 	return netip.AddrPortFrom(addr, uint16(p)).String()
-}
-
-func loopback(addr string) bool {
-	a, err := netip.ParseAddrPort(addr)
-	return err == nil && a.Addr().Unmap().IsLoopback()
 }
 
 // connectAs connects to a socket as another user, which only root can. Another

@@ -3,8 +3,6 @@ package fastbindtest
 import (
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -18,12 +16,83 @@ import (
 	"github.com/fastbind/fastbind/internal/record"
 )
 
-// A daemon is a process of the target's Command.
-type daemon struct {
-	*child
-	w     *world
-	inode string // of the socket that it was handed, as in socket:[inode]
-	began time.Time
+// stopWord is what daemon.terminate sends.
+const stopWord = "SIGTERM"
+
+func (w *world) service() string { return filepath.Dir(w.socket()) }
+
+func (w *world) clear() {
+	_ = os.Remove(w.socket())
+}
+
+func (w *world) leave() (bool, error) {
+	ln, _, err := listen1(w.socket())
+	if err != nil {
+		return false, err
+	}
+	return true, ln.Close()
+}
+
+// shared: another socket at the path has another inode.
+func shared(socket, string) bool { return false }
+
+func writeCurrent(dir, generation string) error {
+	current := filepath.Join(dir, "current")
+	_ = os.Remove(current)
+	return os.Symlink(generation, current)
+}
+
+// An inheritance is what becomes the daemon's descriptor 3.
+type inheritance struct {
+	file *os.File
+	keep *os.File // the listener, where file is none
+}
+
+func (o *offer) close() {
+	_ = o.file.Close()
+	_ = o.keep.Close() // on nil it is an error
+}
+
+func (w *world) offer() (*offer, error) {
+	ln, ino, err := listen1(w.socket())
+	if err != nil {
+		return nil, err
+	}
+	o := &offer{inheritance: inheritance{file: ln}, name: "descriptor 3"}
+	link, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(int(ln.Fd())))
+	if err == nil {
+		o.id = socketInode(link)
+		err = w.announce(o, ino)
+	}
+	if err != nil {
+		o.close()
+		return nil, err
+	}
+	return o, nil
+}
+
+func (w *world) falseOffer() (*offer, error) {
+	o, err := w.offer()
+	if err != nil {
+		return nil, err
+	}
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		o.close()
+		return nil, err
+	}
+	o.file, o.keep = null, o.file
+	return o, nil
+}
+
+// announce makes the variables with which the broker hands a listener down.
+func (w *world) announce(o *offer, ino record.Inode) (err error) {
+	if o.handover, err = w.generation(); err != nil {
+		return err
+	}
+	o.handover.Listen, o.handover.Inode = handover.FirstFD, ino
+	o.env = []string{"LISTEN_FDS=1", "LISTEN_FDNAMES=check", handover.Variable + "=" + o.handover.Encode()}
+	return nil
 }
 
 // trampoline becomes the daemon, as that of fastbind's broker does: LISTEN_PID
@@ -37,10 +106,8 @@ fi
 unset PWD OLDPWD SHLVL
 exec "$@"`
 
-// spawn starts the daemon's process with the manners of fastbind's broker: own
-// session, no descriptor but those it is handed, working directory /, an
-// environment without anything of the caller's.
-func (w *world) spawn(handed *os.File, env []string, gate *os.File) (*daemon, error) {
+// spawn: own session, working directory /.
+func (w *world) spawn(o *offer, g *gate) (*daemon, error) {
 	null, err := os.Open(os.DevNull)
 	if err != nil {
 		return nil, err
@@ -51,58 +118,25 @@ func (w *world) spawn(handed *os.File, env []string, gate *os.File) (*daemon, er
 		return nil, err
 	}
 	defer log.Close()
-	files := []*os.File{null, log, log}
+	d := &daemon{w: w, offer: o}
+	files, env := []*os.File{null, log, log}, w.env()
 	script := trampoline
 	switch {
-	case handed != nil:
-		files = append(files, handed)
-	case gate != nil:
-		files = append(files, gate)
+	case o != nil:
+		files, env = append(files, o.file), append(env, o.env...)
+		d.handed = o.id
+	case g != nil:
+		files = append(files, g.closed)
 		script = "read -r _ <&3; exec 3<&-\n" + script
 	}
 	argv := append([]string{"sh", "-c", script, "sh"}, w.expandAll(w.Target.Command)...)
-	c, err := w.family.start("/bin/sh", argv, &os.ProcAttr{Dir: "/", Env: append(w.env(), env...), Files: files,
+	d.child, err = w.family.start("/bin/sh", argv, &os.ProcAttr{Dir: "/", Env: env, Files: files,
 		Sys: &syscall.SysProcAttr{Setsid: true}})
 	if err != nil {
 		return nil, err
 	}
-	return &daemon{child: c, w: w, began: time.Now()}, nil
-}
-
-// launch starts the daemon with what it is to serve on.
-func (w *world) launch() (*daemon, error) {
-	switch w.mode {
-	case Inherit:
-		ln, ino, err := listen1(w.socket())
-		if err != nil {
-			return nil, err
-		}
-		defer ln.Close() // the daemon's copy is the only one
-		env, err := w.announcement(ino)
-		if err != nil {
-			return nil, err
-		}
-		inode, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(int(ln.Fd())))
-		if err != nil {
-			return nil, err
-		}
-		d, err := w.spawn(ln, env, nil)
-		if err == nil {
-			d.inode = socketInode(inode)
-		}
-		return d, err
-	case Port:
-		if w.port == "" {
-			ln, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				return nil, err
-			}
-			_, w.port, _ = net.SplitHostPort(ln.Addr().String())
-			_ = ln.Close()
-		}
-	case Socket, Client:
-	}
-	return w.spawn(nil, nil, nil)
+	d.began = time.Now()
+	return d, nil
 }
 
 // listen1 binds a listener at a path, over whatever was there.
@@ -127,174 +161,19 @@ func listen1(path string) (*os.File, record.Inode, error) {
 	return f, record.Inode{Dev: st.Dev, Ino: st.Ino}, nil
 }
 
-// announcement is the variables with which the broker hands a listener down, and
-// makes what the daemon is to find in the file system.
-func (w *world) announcement(ino record.Inode) ([]string, error) {
-	h := handover.Handover{
-		Service: "check", Instance: "default", Generation: 1,
-		Dir: filepath.Dir(w.socket()), Addr: filepath.Dir(w.socket()), GenDir: fmt.Sprintf("1.%x.check", time.Now().UnixNano()), Inode: ino,
-		Listen: handover.FirstFD, Control: handover.None, Life: handover.None,
-		StopWithin: w.patience(), IdleExit: w.idle,
-	}
-	if err := os.Mkdir(h.GenPath(), 0o700); err != nil {
-		return nil, err
-	}
-	if err := record.Create(filepath.Join(h.GenPath(), record.FileName), []record.Line{record.Int("generation", 1)}); err != nil {
-		return nil, err
-	}
-	current := filepath.Join(h.Dir, "current")
-	_ = os.Remove(current)
-	if err := os.Symlink(h.GenDir, current); err != nil {
-		return nil, err
-	}
-	return []string{"LISTEN_FDS=1", "LISTEN_FDNAMES=check", handover.Variable + "=" + h.Encode()}, nil
-}
-
-// bound waits until somebody listens at the endpoint.
-func (d *daemon) bound() error {
-	if d.w.mode == Inherit {
-		return nil
-	}
-	var last error
-	err := d.w.until("it listens", func() bool {
-		var c net.Conn
-		if c, last = d.w.dial(); last == nil {
-			_ = c.Close()
-			return true
-		}
-		return d.failed()
-	})
-	if err == nil && last != nil {
-		err = errors.New("it ended before it listened: " + d.ending())
-	}
-	return err
-}
-
-// failed reports whether the process has ended otherwise than one that leaves a
-// child in the background does.
-func (d *daemon) failed() bool { return !d.alive() && d.state.ExitCode() != 0 }
-
-// ending says how it ended, with the last lines of its log.
-func (d *daemon) ending() string {
-	if d.alive() {
-		return fmt.Sprintf("pid %d lives", d.pid)
-	}
-	text := fmt.Sprintf("pid %d: %v", d.pid, d.state)
-	if last := lastOf(d.w.log(), 300); last != "" {
-		text += fmt.Sprintf(", log %q", last)
-	}
-	return text
-}
-
-// lastOf is the end of a file that may be of any size.
-func lastOf(path string, n int64) string {
-	f, err := os.Open(path)
-	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	if fi, err := f.Stat(); err == nil && fi.Size() > n {
-		_, _ = f.Seek(-n, io.SeekEnd)
-	}
-	b, _ := io.ReadAll(io.LimitReader(f, n))
-	return strings.TrimSpace(string(b))
-}
-
-// up launches the daemon and waits until it serves.
-func (w *world) up() (*daemon, error) {
-	d, err := w.launch()
-	if err != nil {
-		return nil, err
-	}
-	if err := d.bound(); err != nil {
-		return nil, err
-	}
-	if err := d.serves(); err != nil {
-		return nil, err
-	}
-	return d, nil
-}
-
-// serves wants an answer, or without a request what can be seen of one.
-func (d *daemon) serves() error {
-	if !d.w.speaks() {
-		// The trampoline has become it, and it did not end at once.
-		err := d.w.until("it was executed", func() bool {
-			return !d.alive() || !isTrampoline(d.pid)
-		})
-		if err == nil {
-			d.w.sleep(200 * time.Millisecond)
-			if !d.alive() && !d.forked() {
-				err = errors.New("it ended: " + d.ending())
-			}
-		}
-		return err
-	}
-	// One that turns clients away while it loads has started all the same.
-	var last error
-	err := d.w.until("it answers", func() bool {
-		_, last = d.w.ask()
-		return last == nil || d.failed() || errors.Is(last, os.ErrDeadlineExceeded)
-	})
-	switch {
-	case last != nil && d.failed():
-		return fmt.Errorf("%w; it ended: %s", last, d.ending())
-	case last != nil:
-		return last
-	}
-	return err
-}
-
-// forked reports whether the process has left a child that listens and ended
-// with success, as daemons do that put themselves into the background.
-func (d *daemon) forked() bool {
-	return !d.alive() && d.state.ExitCode() == 0 && len(d.w.daemons()) > 0
-}
-
-// processes are the daemon and its children, wherever it has put itself.
-func (d *daemon) processes() []process {
-	if d.alive() {
-		return tree(d.pid)
-	}
-	var list []process
-	for _, r := range d.w.daemons() {
-		list = append(list, r.tree...)
-	}
-	return list
-}
-
-// isTrampoline reports whether a process has not become the daemon yet.
-func isTrampoline(pid int) bool {
+// executed: the trampoline has become it.
+func executed(pid int) bool {
 	b, _ := os.ReadFile(procPath(pid, "cmdline"))
-	return strings.HasPrefix(string(b), "sh\x00-c\x00"+trampoline)
+	return !strings.HasPrefix(string(b), "sh\x00-c\x00"+trampoline)
 }
 
-// signal signals the daemon, the first of its processes.
-func (d *daemon) signal(sig syscall.Signal) error {
+// terminate signals the first of the daemon's processes.
+func (d *daemon) terminate() error {
 	if d.alive() {
-		return syscall.Kill(d.pid, sig)
+		return syscall.Kill(d.pid, syscall.SIGTERM)
 	}
 	for _, r := range d.w.daemons() {
-		return syscall.Kill(r.pid, sig)
+		return syscall.Kill(r.pid, syscall.SIGTERM)
 	}
 	return errors.New("it is gone: " + d.ending())
-}
-
-// gone waits until nothing of the daemon's is left.
-func (d *daemon) gone() error {
-	return d.w.until("it has ended", func() bool { return !d.alive() && len(d.w.daemons()) == 0 })
-}
-
-// kill9 kills the daemon itself, not its children, and waits for its end.
-func (d *daemon) kill9() error {
-	pid := d.pid
-	if !d.alive() {
-		for _, r := range d.w.daemons() {
-			pid = r.pid
-		}
-	}
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-		return err
-	}
-	return d.w.until("the kernel has ended it", func() bool { return !living(pid) })
 }

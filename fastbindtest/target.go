@@ -131,6 +131,9 @@ func (t Target) Validate() error {
 	if t.IdleExit > 0 && t.Mode() != Inherit && !t.contains("{idle}") && !t.contains("{idle_seconds}") {
 		return errors.New("nothing tells the daemon its idle exit: put {idle} or {idle_seconds} into an argument or a variable")
 	}
+	if err := servable(t); err != nil {
+		return err
+	}
 	if _, err := regexp.Compile(t.Expect); err != nil {
 		return fmt.Errorf("what is expected: %w", err)
 	}
@@ -153,6 +156,8 @@ func (t Target) Validate() error {
 	}
 	return nil
 }
+
+// The twins of servable say what in a target the system does not have.
 
 // selected are the cases that were asked for, in order.
 func (t Target) selected() []Case {

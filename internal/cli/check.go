@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -67,7 +68,8 @@ Without --request, --http or --expect clients only connect, and cases that need 
 answer do not apply. In arguments, commands and variables {dir} is a temporary
 directory. HOME, TMPDIR and the XDG directories lead there. Everything is gone at
 the end, also after Ctrl-C, with every process that was started. What insists on a
-fixed port is best run below unshare -n.
+fixed port is best run below unshare -n. On Windows {socket} is a pipe, there is no
+{fd}, and commands are started without a shell.
 
 The exit status is 1 if a rule is broken, or could not be judged, and 0 if all that
 apply hold.`,
@@ -131,17 +133,21 @@ apply hold.`,
 // target makes a target of the flags.
 func (f *checkFlags) target(command []string) (fastbindtest.Target, error) {
 	t := fastbindtest.Target{Command: command, Env: f.env, Expect: f.expect, IdleExit: f.idle, Only: f.only, Skip: f.skip, Limits: f.limits}
-	if f.client != "" {
-		t.Client = shell(f.client)
-	}
-	if f.setup != "" {
-		t.Setup = shell(f.setup)
-	}
-	if f.stop != "" {
-		t.Stop = shell(f.stop)
+	var err error
+	for text, argv := range map[*string]*[]string{&f.client: &t.Client, &f.setup: &t.Setup, &f.stop: &t.Stop} {
+		if *text != "" && err == nil {
+			*argv, err = shellCommand(*text)
+		}
 	}
 	for _, s := range f.status {
-		t.Status = append(t.Status, shell(s))
+		if err == nil {
+			var argv []string
+			argv, err = shellCommand(s)
+			t.Status = append(t.Status, argv)
+		}
+	}
+	if err != nil {
+		return t, &usageError{err.Error(), ""}
 	}
 	if f.request != "" {
 		// A shell's line breaks are as good as \n.
@@ -174,8 +180,6 @@ func (f *checkFlags) target(command []string) (fastbindtest.Target, error) {
 	return t, nil
 }
 
-func shell(text string) []string { return []string{"/bin/sh", "-c", text} }
-
 // check judges the target; outer is ctx without what ends it besides Ctrl-C.
 func (a *app) check(ctx, outer context.Context, f *checkFlags, target fastbindtest.Target) error {
 	p := &bar{s: a.err}
@@ -204,7 +208,7 @@ func (a *app) check(ctx, outer context.Context, f *checkFlags, target fastbindte
 		return err
 	}
 	if f.junit != "" {
-		if err := a.writeJUnit(f.junit, report, target); err != nil {
+		if err := a.writeJUnit(f.junit, report, cmp.Or(f.client, strings.Join(target.Command, " "))); err != nil {
 			return err
 		}
 	}
@@ -219,7 +223,7 @@ func (a *app) check(ctx, outer context.Context, f *checkFlags, target fastbindte
 	return nil
 }
 
-func (a *app) writeJUnit(path string, r fastbindtest.Report, t fastbindtest.Target) error {
+func (a *app) writeJUnit(path string, r fastbindtest.Report, suite string) error {
 	if !filepath.IsAbs(path) {
 		wd, err := a.cwd()
 		if err != nil {
@@ -231,11 +235,7 @@ func (a *app) writeJUnit(path string, r fastbindtest.Report, t fastbindtest.Targ
 	if err != nil {
 		return err
 	}
-	name := append(append([]string(nil), t.Command...), t.Client...)
-	if len(t.Client) > 0 {
-		name = t.Client[2:] // what the shell is given
-	}
-	err = r.WriteJUnit(file, strings.Join(name, " "))
+	err = r.WriteJUnit(file, suite)
 	if cerr := file.Close(); err == nil {
 		err = cerr
 	}

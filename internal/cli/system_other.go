@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"errors"
 	"io/fs"
 	"net"
 	"os"
@@ -10,6 +11,7 @@ import (
 )
 
 func owner(fs.FileInfo) (int, bool)                  { return 0, false }
+func shellCommand(string) ([]string, error)          { return nil, errors.ErrUnsupported }
 func openForReading(path string) (*os.File, error)   { return os.Open(path) }
 func errnoName(e syscall.Errno) string               { return e.Error() }
 func signalName(description string) string           { return description }

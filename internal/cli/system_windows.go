@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"syscall"
@@ -13,6 +14,16 @@ import (
 
 // owner: an access list says who owns a file, and its owner has no number.
 func owner(fs.FileInfo) (int, bool) { return 0, false }
+
+// shellCommand takes a command line apart as programs do here: of the shell, arguments
+// cannot be told what they will be.
+func shellCommand(text string) ([]string, error) {
+	argv, err := windows.DecomposeCommandLine(text)
+	if err == nil && len(argv) == 0 {
+		err = errors.New("a command is empty")
+	}
+	return argv, err
+}
 
 // openForReading opens a file or directory that others may move aside meanwhile, as a log
 // and a journal are under whoever follows them.

@@ -449,10 +449,12 @@ func write(path string, flags int, b []byte) error {
 	if err != nil {
 		return err
 	}
+	done := alone(f)
 	if endsTorn(f) {
 		b = append([]byte(tornEnd), b...)
 	}
 	_, err = f.Write(b)
+	done()
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}

@@ -194,7 +194,7 @@ func (e Env) verify(path string) error {
 	if err := verifySelf(path, sd); err != nil {
 		return err
 	}
-	other, err2 := access(sd, everything)
+	other, err2 := Access(sd, everything)
 	if err2 != nil {
 		return &Refused{Path: path, Reason: "its access list cannot be read", Err: err2}
 	}
@@ -237,6 +237,8 @@ func verifySpelling(root string) *Refused {
 }
 
 // sameName reports whether two roots have the same pipes.
+//
+//lint:ignore SA6005 as pipeName does it
 func sameName(a, b string) bool { return strings.ToLower(a) == strings.ToLower(b) }
 
 // finalName returns the system's own name of a directory: without links and short names,
@@ -318,7 +320,7 @@ func verifyStep(path string, sd *windows.SECURITY_DESCRIPTOR) *Refused {
 	if !trusted(sid) {
 		return verifySelf(path, sd)
 	}
-	other, err := access(sd, replaces)
+	other, err := Access(sd, replaces)
 	if err != nil {
 		return &Refused{Path: path, Reason: "its access list cannot be read", Err: err}
 	}
@@ -351,7 +353,7 @@ func (e Env) verifyState(root, dir string) *Refused {
 				if err := verifySelf(at, sd); err != nil {
 					return err
 				}
-				if other, err := access(sd, writes); other != "" || err != nil {
+				if other, err := Access(sd, writes); other != "" || err != nil {
 					return &Refused{Path: at, Reason: "its access list lets " + other + " write to it", Err: err}
 				}
 			}
@@ -374,7 +376,7 @@ func VerifyUnwritable(path string) *Refused {
 	if err := verifyStep(path, sd); err != nil {
 		return err
 	}
-	other, aerr := access(sd, writes)
+	other, aerr := Access(sd, writes)
 	if aerr != nil {
 		return &Refused{Path: path, Reason: "its access list cannot be read", Err: aerr}
 	}
@@ -411,9 +413,9 @@ func security(path string) (*windows.SECURITY_DESCRIPTOR, *Refused) {
 	return sd, nil
 }
 
-// access returns the first SID that an access list gives any of these rights and that is
+// Access returns the first SID that an access list gives any of these rights and that is
 // not trusted, "" for none. What it cannot read it takes for somebody.
-func access(sd *windows.SECURITY_DESCRIPTOR, rights windows.ACCESS_MASK) (string, error) {
+func Access(sd *windows.SECURITY_DESCRIPTOR, rights windows.ACCESS_MASK) (string, error) {
 	dacl, _, err := sd.DACL()
 	if err != nil && err != windows.ERROR_OBJECT_NOT_FOUND {
 		return "", err

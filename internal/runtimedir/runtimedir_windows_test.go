@@ -318,7 +318,7 @@ func TestAccess(t *testing.T) {
 	} {
 		sd := describe(t, c.sddl)
 		for rights, want := range map[windows.ACCESS_MASK]string{everything: c.any, writes: c.write, replaces: c.replace} {
-			if got, err := access(sd, rights); got != want || err != nil {
+			if got, err := Access(sd, rights); got != want || err != nil {
 				t.Errorf("%s: %#x for %q, %v; want %q", c.sddl, rights, got, err, want)
 			}
 		}

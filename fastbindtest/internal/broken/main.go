@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux || windows
 
 // Command broken is a small daemon, and a tool that starts it, which do
 // everything right unless they are told not to: each defect breaks one rule that
@@ -10,6 +10,7 @@
 //	broken [flags] ping          is a client that starts the daemon
 //	broken [flags] status
 //	broken [flags] stop
+//	broken [flags] sit           waits for the end of its standard input
 //
 // It knows nothing of fastbind on purpose: what it does right is how one does it
 // by hand.
@@ -17,7 +18,6 @@ package main
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -25,20 +25,36 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
+
+// What the systems differ in is in the twins system_linux.go and system_windows.go:
+//
+//   - handed says whether a listener was announced, clears the variables and returns
+//     where orders come; adopted is the listener, nil if what was announced is none;
+//   - listenAt binds for its user alone, unlink removes a name, lockIn is where its
+//     lock is; answers reports whether anybody listens, dial connects;
+//   - bindPort binds a port; server.drain refuses newcomers and serves who is queued;
+//   - orders are those to end, which come at a name, and order sends one to the tool's
+//     daemon, who takes them at stopAt; living reports whether a process
+//     has not ended;
+//   - bases are the directories of the tool and one that others can look into,
+//     endpointIn is its endpoint, where its daemon takes orders too;
+//   - pingWithin bounds what the tool does; answerWithin is after how long without an
+//     answer it takes the daemon for hung;
+//   - unseen is for how long who looks first and binds then is not seen by others who
+//     were started with it;
+//   - isStale reports whether the error of dial is that of a dead daemon's endpoint,
+//     and start binds the endpoint and starts the daemon.
 
 var (
 	defect = flag.String("defect", "", "what it does wrong")
 	load   = flag.Duration("load", 20*time.Millisecond, "how long it loads")
+	late   = flag.Duration("late", 700*time.Millisecond, "with the defect listens-first: after how long it listens")
 	idle   = flag.Duration("idle", 0, "end after that long without a connection")
 	spawn  = flag.Bool("spawn", false, "run a child process")
 )
@@ -54,13 +70,15 @@ func main() {
 	case "port":
 		err = bindPort(flag.Arg(1))
 	case "launched":
-		err = serve(adopted(), inDir())
+		err = serve(adopted(), inDir(), stopAt(endpointIn(inDir()), os.Getpid()))
 	case "ping":
 		err = ping()
 	case "status":
 		err = status()
 	case "stop":
 		err = stop()
+	case "sit":
+		_, err = io.Copy(io.Discard, os.Stdin)
 	default:
 		err = errors.New("usage: broken [flags] inherit|socket PATH|port N|ping|status|stop")
 	}
@@ -73,43 +91,31 @@ func main() {
 // has reports whether it is to do this wrong.
 func has(name string) bool { return *defect == name }
 
-// The daemon.
-
-// adopted is the listener that is descriptor 3.
-func adopted() *net.UnixListener {
-	f := os.NewFile(3, "listener")
-	ln, err := net.FileListener(f) // a copy, close-on-exec
-	if has("cloexec") {
-		_, _ = unix.FcntlInt(3, unix.F_SETFD, 0)
-	} else {
-		_ = f.Close()
-	}
-	if err != nil {
-		return nil
-	}
-	return ln.(*net.UnixListener)
+// asDaemon are the arguments that make a process the tool's daemon.
+func asDaemon() []string {
+	return []string{"-defect=" + *defect, "-load=" + load.String(), "-idle=" + idle.String(), "launched"}
 }
 
+// The daemon.
+
 func inherit() error {
-	if os.Getenv("LISTEN_PID") != strconv.Itoa(os.Getpid()) || os.Getenv("LISTEN_FDS") != "1" {
-		return errors.New("no listener was handed down")
+	ask, err := handed()
+	if err != nil {
+		return err
 	}
-	variables := []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "FASTBIND_HANDOVER"}
-	if !has("grandchild") {
-		for _, v := range variables {
-			_ = os.Unsetenv(v)
-		}
+	own, _ := bases()
+	if err := os.MkdirAll(own, 0o700); err != nil {
+		return err
 	}
-	path := filepath.Join(os.Getenv("XDG_RUNTIME_DIR"), "own.sock")
 	ln := adopted()
 	switch {
 	case ln == nil && !has("announced"):
-		return errors.New("descriptor 3 is no listener")
+		return errors.New("what was handed down is no listener")
 	case ln == nil || has("starts"):
-		return bindPath(path)
+		return bindPath(endpointIn(own))
 	}
 	// A pid file, which a successor finds after kill -9.
-	pidFile := filepath.Join(os.Getenv("XDG_RUNTIME_DIR"), "broken.pid")
+	pidFile := filepath.Join(own, "broken.pid")
 	flags := os.O_CREATE | os.O_WRONLY
 	if has("kill9") {
 		flags |= os.O_EXCL
@@ -120,118 +126,70 @@ func inherit() error {
 	}
 	_ = f.Close()
 	defer os.Remove(pidFile)
-	ln.SetUnlinkOnClose(has("keeps-name"))
-	return serve(ln, "")
+	return serve(ln, "", ask)
 }
 
 // bindPath binds under a lock, so that of any number of starters one listens,
 // and nobody removes the socket of one that lives.
 func bindPath(path string) error {
 	if has("listens-first") {
-		time.Sleep(700 * time.Millisecond)
+		time.Sleep(*late)
 	}
 	if has("starters") {
 		// Two steps without a lock: the classic.
 		if answers(path) {
 			return errors.New("it runs already")
 		}
-		time.Sleep(time.Duration(os.Getpid()%8) * 20 * time.Millisecond)
+		time.Sleep(unseen + time.Duration(os.Getpid()%8)*20*time.Millisecond)
 		//fastbindvet:ignore unlink this is what the case finds
-		_ = os.Remove(path)
+		unlink(path)
 		ln, err := listenAt(path)
 		if err != nil {
 			return err
 		}
-		return serve(ln, "")
+		return serve(ln, "", "")
 	}
-	unlock, err := lockDir(filepath.Dir(path))
+	unlock, err := lockDir(lockIn(path))
 	if err != nil {
 		return err
 	}
 	if answers(path) && !has("live-socket") {
 		return errors.New("it runs already")
 	}
-	pidFile := path + ".pid"
+	pidFile := filepath.Join(lockIn(path), filepath.Base(path)+".pid")
 	if has("deleted-socket") {
 		// A pid is asked whether the daemon lives, not the socket.
 		b, _ := os.ReadFile(pidFile)
-		if pid, err := strconv.Atoi(string(b)); err == nil && syscall.Kill(pid, 0) == nil {
+		if pid, err := strconv.Atoi(string(b)); err == nil && living(pid) {
 			return fmt.Errorf("it runs already, pid %d", pid)
 		}
 	}
 	_ = os.WriteFile(pidFile, []byte(strconv.Itoa(os.Getpid())), 0o600)
 	//fastbindvet:ignore unlink this is what the case finds
-	_ = os.Remove(path)
+	unlink(path)
 	ln, err := listenAt(path)
 	unlock()
 	if err != nil {
 		return err
 	}
-	return serve(ln, "")
+	return serve(ln, "", "")
 }
 
 func bindPort(port string) error {
-	config := net.ListenConfig{}
-	if has("live-socket") {
-		config.Control = func(_, _ string, c syscall.RawConn) error {
-			return c.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) })
-		}
-	}
 	host := "127.0.0.1:"
 	if has("others") {
 		host = ":"
 	}
-	ln, err := config.Listen(context.Background(), "tcp", host+port)
+	ln, err := listenTCP(host + port)
 	if err != nil {
 		return err
 	}
-	return serve(ln, "")
-}
-
-// listenAt binds a path for its user alone.
-func listenAt(path string) (*net.UnixListener, error) {
-	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		return nil, err
-	}
-	ln.SetUnlinkOnClose(false)
-	mode := os.FileMode(0o600)
-	if has("others") {
-		mode = 0o666
-	}
-	return ln, os.Chmod(path, mode)
-}
-
-func answers(path string) bool {
-	c, err := net.Dial("unix", path)
-	if err != nil {
-		return false
-	}
-	_ = c.Close()
-	return true
-}
-
-func lockDir(dir string) (unlock func(), err error) {
-	f, err := os.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	for {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
-		if err != unix.EINTR {
-			break
-		}
-	}
-	return func() {
-		_ = unix.Flock(int(f.Fd()), unix.LOCK_UN)
-		_ = f.Close()
-	}, err
+	return serve(ln, "", "")
 }
 
 type listener interface {
 	net.Listener
 	SetDeadline(time.Time) error
-	syscall.Conn
 }
 
 // A server counts what it serves, and ends when it is asked to or idle.
@@ -244,16 +202,20 @@ type server struct {
 }
 
 // serve loads, serves, and drains at the end. dir is where the tool finds the
-// daemon's pid, "" if it was started otherwise.
-func serve(l net.Listener, dir string) error {
+// daemon's pid, "" if it was started otherwise; ask is where it takes orders.
+func serve(l listener, dir, ask string) error {
 	if dir != "" {
 		if err := os.WriteFile(filepath.Join(dir, "pid"), []byte(strconv.Itoa(os.Getpid())), 0o600); err != nil {
 			return err
 		}
 	}
-	s := &server{ln: l.(listener), since: time.Now()}
+	s := &server{ln: l, since: time.Now()}
 	if *spawn {
-		child := exec.Command("cat") // ends with us: its stdin does
+		self, err := os.Executable()
+		if err != nil {
+			return err
+		}
+		child := exec.Command(self, "sit") // ends with us: its stdin does
 		if _, err := child.StdinPipe(); err != nil {
 			return err
 		}
@@ -261,8 +223,10 @@ func serve(l net.Listener, dir string) error {
 			return err
 		}
 	}
-	terms := make(chan os.Signal, 1)
-	signal.Notify(terms, syscall.SIGTERM)
+	stops, err := orders(ask)
+	if err != nil {
+		return err
+	}
 	if has("queue") {
 		s.turnAway(*load)
 	} else {
@@ -276,7 +240,7 @@ func serve(l net.Listener, dir string) error {
 		select {
 		case err := <-accepting:
 			return err
-		case <-terms:
+		case <-stops:
 			if has("graceful-stop") {
 				// Who was accepted is served, who is queued forgotten.
 				_ = s.ln.SetDeadline(time.Unix(1, 0))
@@ -362,47 +326,13 @@ func (s *server) idleFor(d time.Duration) bool {
 	return s.open == 0 && time.Since(s.since) >= d
 }
 
-// drain refuses newcomers and serves who is queued.
-func (s *server) drain(accepting chan error) {
-	raw, err := s.ln.SyscallConn()
-	if err != nil {
-		return
-	}
-	if s.ln.Addr().Network() == "unix" { // of TCP this would reset the queue
-		_ = raw.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_RD) })
-	}
-	_ = s.ln.SetDeadline(time.Unix(1, 0)) // an Accept that waits does not notice
-	<-accepting
-	_ = raw.Control(func(fd uintptr) {
-		for {
-			n, _, err := unix.Accept4(int(fd), unix.SOCK_CLOEXEC)
-			if err != nil {
-				return
-			}
-			f := os.NewFile(uintptr(n), "connection")
-			if c, err := net.FileConn(f); err == nil {
-				s.handle(c)
-			}
-			_ = f.Close()
-		}
-	})
-	if !has("connected") {
-		s.serving.Wait()
-	} else {
-		time.Sleep(50 * time.Millisecond) // enough for the queue, not for who talks
-	}
-	if has("keeps-name") {
-		_ = s.ln.Close() // which removes it
-	}
-}
-
 // The tool.
 
 // inDir is where the tool and its daemon meet.
 func inDir() string {
-	base := os.Getenv("XDG_RUNTIME_DIR")
+	base, public := bases()
 	if has("others") {
-		base = os.Getenv("HOME") // which others can look into
+		base = public
 	}
 	dir := filepath.Join(base, "broken")
 	mode := os.FileMode(0o700)
@@ -413,16 +343,11 @@ func inDir() string {
 	return dir
 }
 
-const (
-	pingWithin   = 20 * time.Second
-	answerWithin = time.Second // after which the daemon is taken for hung
-)
-
 func ping() error {
 	dir := inDir()
-	sock := filepath.Join(dir, "sock")
+	sock := endpointIn(dir)
 	for end := time.Now().Add(pingWithin); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		c, err := net.Dial("unix", sock)
+		c, err := dial(sock)
 		if err != nil {
 			if err := launch(dir, sock, err); err != nil {
 				return err
@@ -459,11 +384,9 @@ func question(c net.Conn) (string, error) {
 	return bufio.NewReader(c).ReadString('\n')
 }
 
-// launch binds and starts the daemon under the lock, if still nobody answers. The
-// socket takes its name when it listens already, so nobody ever sees one that
-// does not.
+// launch binds and starts the daemon under the lock, if still nobody answers.
 func launch(dir, sock string, why error) error {
-	stale := errors.Is(why, syscall.ECONNREFUSED)
+	stale := isStale(dir, why)
 	if has("stale-crowd") && stale {
 		time.Sleep(200 * time.Millisecond) // until others have seen that, too
 	}
@@ -477,69 +400,19 @@ func launch(dir, sock string, why error) error {
 	}
 	defer func() { unlock() }()
 	if has("stale-crowd") && stale {
-		_ = os.Remove(sock) // whose by now?
-	}
-	if answers(sock) {
+		unlink(sock) // whose by now?
+	} else if answers(sock) {
 		return nil
 	}
 	if has("crowd") {
 		time.Sleep(50 * time.Millisecond) // what was seen is no longer true
 	}
 	if has("deleted-socket") && !stale { // who was killed may still be a zombie
-		if pid := daemonPID(dir); pid > 0 && syscall.Kill(pid, 0) == nil {
+		if pid := daemonPID(dir); pid > 0 && living(pid) {
 			return fmt.Errorf("pid %d runs, but cannot be reached", pid)
 		}
 	}
-	temp := sock + "." + strconv.Itoa(os.Getpid())
-	ln, err := listenAt(temp)
-	if err != nil {
-		return err
-	}
-	defer ln.Close()
-	f, err := ln.File()
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := os.Rename(temp, sock); err != nil {
-		return err
-	}
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	cmd := exec.Command(self, "-defect="+*defect, "-load="+load.String(), "-idle="+idle.String(), "launched")
-	cmd.Dir = "/"
-	cmd.Env = []string{"XDG_RUNTIME_DIR=" + os.Getenv("XDG_RUNTIME_DIR"), "HOME=" + os.Getenv("HOME")}
-	cmd.ExtraFiles = []*os.File{f}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	switch *defect {
-	case "callers-pipe":
-		cmd.Stderr = os.Stderr
-	case "project":
-		cmd.Dir = ""
-	case "environment":
-		cmd.Env = nil
-	case "session":
-		cmd.SysProcAttr = nil
-	}
-	if !has("strays") {
-		closeStrays()
-	}
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	return cmd.Process.Release()
-}
-
-// closeStrays keeps what our caller left open from the daemon.
-func closeStrays() {
-	names, _ := os.ReadDir("/proc/self/fd")
-	for _, n := range names {
-		if fd, err := strconv.Atoi(n.Name()); err == nil && fd > 2 {
-			syscall.CloseOnExec(fd)
-		}
-	}
+	return start(sock)
 }
 
 func daemonPID(dir string) int {
@@ -556,7 +429,9 @@ func replace(dir string) error {
 	}
 	defer unlock()
 	if pid := daemonPID(dir); pid > 0 {
-		_ = syscall.Kill(pid, syscall.SIGKILL)
+		if p, err := os.FindProcess(pid); err == nil {
+			_ = p.Kill()
+		}
 	}
 	return nil
 }
@@ -568,7 +443,7 @@ func status() error {
 			return err
 		}
 	}
-	if !answers(filepath.Join(dir, "sock")) {
+	if !answers(endpointIn(dir)) {
 		fmt.Println("not running")
 		return nil
 	}
@@ -578,14 +453,17 @@ func status() error {
 
 func stop() error {
 	pid := daemonPID(inDir())
-	if pid == 0 || syscall.Kill(pid, syscall.SIGTERM) != nil {
+	if pid == 0 {
 		return errors.New("it does not run")
+	}
+	if err := order(pid, endpointIn(inDir())); err != nil {
+		return fmt.Errorf("it does not run: %w", err)
 	}
 	if has("stop-start") {
 		return nil
 	}
 	for end := time.Now().Add(pingWithin); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		if syscall.Kill(pid, 0) != nil {
+		if !living(pid) {
 			return nil
 		}
 	}

@@ -1,3 +1,5 @@
+//go:build linux || windows
+
 package fastbindtest
 
 import (
@@ -7,13 +9,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // A judge decides a case: for a daemon that was started by its Command, and for
@@ -82,7 +80,7 @@ func daemonStarts(w *world) verdict {
 	if !w.speaks() {
 		w.note("no request is known, so whether it answers was not seen")
 	}
-	if w.mode == Inherit && !slices.ContainsFunc(found, func(s socket) bool { return s.inode == d.inode }) {
+	if w.mode == Inherit && !slices.ContainsFunc(found, func(s socket) bool { return s.id == d.handed }) {
 		return broken("it does not hold the listener that it was handed")
 	}
 	return holds
@@ -91,21 +89,12 @@ func daemonStarts(w *world) verdict {
 // announced: a descriptor that is no listener. A daemon that cannot use what it
 // was promised and helps itself would be a second one.
 func announced(w *world) verdict {
-	null, err := os.Open(os.DevNull)
+	o, err := w.falseOffer()
 	if err != nil {
 		return undecided(err)
 	}
-	defer null.Close()
-	ln, ino, err := listen1(w.socket())
-	if err != nil {
-		return undecided(err)
-	}
-	defer ln.Close()
-	env, err := w.announcement(ino)
-	if err != nil {
-		return undecided(err)
-	}
-	d, err := w.spawn(null, env, nil)
+	defer o.close()
+	d, err := w.spawn(o, nil)
 	if err != nil {
 		return undecided(err)
 	}
@@ -120,13 +109,13 @@ func announced(w *world) verdict {
 	}
 	switch {
 	case len(found) > 0:
-		return broken("descriptor 3 was announced as a listener and is none; it binds one of its own")
+		return broken("%s was announced as a listener and is none; it binds one of its own", o.name)
 	case err != nil:
-		return broken("descriptor 3 was announced as a listener and is none; it still lives after %v", within)
+		return broken("%s was announced as a listener and is none; it still lives after %v", o.name, within)
 	case d.state.ExitCode() == 0:
-		return broken("descriptor 3 was announced as a listener and is none; it ends with status 0")
+		return broken("%s was announced as a listener and is none; it ends with status 0", o.name)
 	}
-	w.note("descriptor 3 is no listener: %s", d.ending())
+	w.note("%s is no listener: %s", o.name, d.ending())
 	return holds
 }
 
@@ -155,7 +144,7 @@ func listensFirst(w *world) verdict {
 			return undecided(err)
 		}
 		//fastbindvet:ignore unlink the directory is the case's own, and a case is what others do
-		_ = os.Remove(w.socket())
+		w.clear()
 	}
 	return broken("of %d starts, the fastest was listening %v after exec; its budget is %v", tries, best.Round(time.Millisecond), w.Target.Limits.BoundWithin)
 }
@@ -260,10 +249,13 @@ func daemonLiveSocket(w *world) verdict {
 	if after := inodeAt(w.socket()); w.mode == Socket && after != before {
 		return broken("a second start replaced the socket of pid %d, which lives (inode %d, then %d)", first.pid, before, after)
 	}
-	if w.mode == Port && second.alive() {
+	if second.alive() {
 		for _, s := range listening(tree(second.pid)) {
-			if strings.HasSuffix(s.addr, ":"+w.port) {
+			switch {
+			case w.mode == Port && strings.HasSuffix(s.addr, ":"+w.port):
 				return broken("a second start shares port %s with pid %d, which lives", w.port, first.pid)
+			case w.mode == Socket && shared(s, w.socket()):
+				return broken("a second start shares %v with pid %d, which lives", s, first.pid)
 			}
 		}
 	}
@@ -281,28 +273,28 @@ func daemonLiveSocket(w *world) verdict {
 func starters(w *world) verdict {
 	for _, over := range []string{"nothing", "a stale socket"} {
 		//fastbindvet:ignore unlink the directory is the case's own, and a case is what others do
-		_ = os.Remove(w.socket())
+		w.clear()
 		if over != "nothing" {
-			ln, _, err := listen1(w.socket())
-			if err != nil {
+			if left, err := w.leave(); err != nil {
 				return undecided(err)
+			} else if !left {
+				continue
 			}
-			_ = ln.Close()
 		}
-		gate, release, err := os.Pipe()
+		g, err := newGate()
 		if err != nil {
 			return undecided(err)
 		}
 		var all []*daemon
 		for range w.Target.Limits.Crowd {
-			d, err := w.spawn(nil, nil, gate)
+			d, err := w.spawn(nil, g)
 			if err != nil {
-				_, _ = release.Close(), gate.Close()
+				g.open()
 				return undecided(err)
 			}
 			all = append(all, d)
 		}
-		_, _ = release.Close(), gate.Close()
+		g.open()
 		owners := func() (list []string) {
 			for _, d := range all {
 				if d.alive() && len(listening(tree(d.pid))) > 0 {
@@ -346,7 +338,7 @@ func daemonKill9(w *world) verdict {
 	}
 	next, err := w.up()
 	if err != nil {
-		return broken("after kill -9 of pid %d the next start fails: %v", d.pid, err)
+		return broken("after %s of pid %d the next start fails: %v", killWord, d.pid, err)
 	}
 	w.note("killed pid %d; pid %d serves", d.pid, next.pid)
 	return holds
@@ -370,16 +362,14 @@ func gracefulStop(w *world) verdict {
 		if len(conns) == 0 {
 			return undecided(errors.New("nobody could connect while it was stopped"))
 		}
-		if err := d.signal(syscall.SIGTERM); err != nil {
+		if err := d.terminate(); err != nil {
 			return undecided(err)
 		}
-		for _, p := range list {
-			_ = syscall.Kill(p.pid, syscall.SIGCONT)
-		}
+		thaw(list)
 		answered, last := w.answers(conns)
-		w.note("%d requests were in the queue when SIGTERM came; %d were answered", len(conns), answered)
+		w.note("%d requests were in the queue when %s came; %d were answered", len(conns), stopWord, answered)
 		if answered < len(conns) {
-			return broken("SIGTERM with %d requests in the queue: %d were dropped (%v)", len(conns), len(conns)-answered, last)
+			return broken("%s with %d requests in the queue: %d were dropped (%v)", stopWord, len(conns), len(conns)-answered, last)
 		}
 		if err := d.gone(); err != nil {
 			return broken("it answered all, and then: %v", err)
@@ -436,7 +426,7 @@ func connected(w *world) verdict {
 	if _, err := w.ask(); err != nil {
 		return undecided(err)
 	}
-	if err := d.signal(syscall.SIGTERM); err != nil {
+	if err := d.terminate(); err != nil {
 		return undecided(err)
 	}
 	w.sleep(100 * time.Millisecond) // the order is there before the rest of the request
@@ -444,9 +434,9 @@ func connected(w *world) verdict {
 	if err == nil {
 		_, err = w.receive(c, w.patience())
 	}
-	w.note("half a request came before SIGTERM, the rest after it; the answer: %v", err)
+	w.note("half a request came before %s, the rest after it; the answer: %v", stopWord, err)
 	if err != nil {
-		return broken("SIGTERM in the middle of a request: it was dropped (%v)", err)
+		return broken("%s in the middle of a request: it was dropped (%v)", stopWord, err)
 	}
 	_ = c.Close() // who stays connected is not what it is to wait for
 	if err := d.gone(); err != nil {
@@ -463,15 +453,15 @@ func exitStatus(w *world) verdict {
 	if d.forked() {
 		return notApplicable("it has put itself into the background: its exit status is nobody's")
 	}
-	if err := d.signal(syscall.SIGTERM); err != nil {
+	if err := d.terminate(); err != nil {
 		return undecided(err)
 	}
 	if err := w.until("it ends", func() bool { return !d.alive() }); err != nil {
-		return broken("after SIGTERM: %v", err)
+		return broken("after %s: %v", stopWord, err)
 	}
-	w.note("after SIGTERM: %s", d.ending())
+	w.note("after %s: %s", stopWord, d.ending())
 	if d.state.ExitCode() != 0 {
-		return broken("after SIGTERM: %v", d.state)
+		return broken("after %s: %v", stopWord, d.state)
 	}
 	return holds
 }
@@ -486,11 +476,11 @@ func daemonStopStart(w *world) verdict {
 			}
 			return broken("start %d, right after a stop: %v", i+1, err)
 		}
-		if err := d.signal(syscall.SIGTERM); err != nil {
+		if err := d.terminate(); err != nil {
 			return undecided(err)
 		}
 		if err := d.gone(); err != nil {
-			return broken("after SIGTERM: %v", err)
+			return broken("after %s: %v", stopWord, err)
 		}
 	}
 	w.note("%d starts, each right after the end of the one before", loops)
@@ -519,7 +509,7 @@ func daemonIdleExit(w *world) verdict {
 			return undecided(w.ctx.Err())
 		}
 		_, err := w.ask()
-		if errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, os.ErrNotExist) {
+		if isRefused(err) || errors.Is(err, os.ErrNotExist) {
 			// Refused is an honest word: the next is started when this one has gone.
 			if err = d.gone(); err == nil {
 				d, err = w.up()
@@ -546,46 +536,25 @@ func cloexec(w *world) verdict {
 	held := 0
 	see := func() bool {
 		open, held = nil, 0
-		for _, fd := range descriptors(d.pid) {
-			if socketInode(fd.target) != d.inode {
-				continue
-			}
+		for _, h := range holdings(d.pid, d.handed) {
 			held++
-			if !closesOnExec(d.pid, fd.fd) {
-				open = append(open, fmt.Sprint(fd.fd))
+			if h.executed {
+				open = append(open, h.name)
 			}
 		}
 		return held > 0 && len(open) == 0
 	}
 	// Without a request it is not known when it has adopted.
 	err = w.within(5*time.Second, "", see)
-	w.note("pid %d holds the listener as %d descriptor(s)", d.pid, held)
+	w.note("pid %d holds the listener as %d %s(s)", d.pid, held, descriptorWord)
 	switch {
 	case held == 0:
 		return broken("it does not hold the listener any more")
 	case err != nil:
-		return broken("descriptor %s, the inherited listener, is not close-on-exec: all that it executes inherits it", strings.Join(open, ", "))
+		return broken("%s %s, the inherited listener, is %s: all that it executes inherits it", descriptorWord, strings.Join(open, ", "), executedWord)
 	}
 	return holds
 }
-
-var fdFlags = regexp.MustCompile(`(?m)^flags:\s+0([0-7]+)$`)
-
-// closesOnExec reads /proc/PID/fdinfo: O_CLOEXEC is among the flags (proc_pid_fdinfo(5)).
-func closesOnExec(pid, fd int) bool {
-	b, _ := os.ReadFile(procPath(pid, fmt.Sprintf("fdinfo/%d", fd)))
-	m := fdFlags.FindSubmatch(b)
-	if m == nil {
-		return false
-	}
-	var flags int
-	_, err := fmt.Sscanf(string(m[1]), "%o", &flags)
-	return err == nil && flags&unix.O_CLOEXEC != 0
-}
-
-// announcing are the variables of systemd's convention. Ours is meant for one
-// process, which it names, so a daemon that does not know it may pass it on.
-var announcing = regexp.MustCompile(`^(LISTEN_PID|LISTEN_FDS|LISTEN_FDNAMES|NOTIFY_SOCKET)=`)
 
 func grandchild(w *world) verdict {
 	d, err := w.up()
@@ -602,10 +571,8 @@ func grandchild(w *world) verdict {
 		}
 		executed++
 		w.note("executed: %v", p)
-		for _, fd := range descriptors(p.pid) {
-			if socketInode(fd.target) == d.inode {
-				return broken("%v has the listener as descriptor %d", p, fd.fd)
-			}
+		for _, h := range holdings(p.pid, d.handed) {
+			return broken("%v has the listener as %s %s", p, descriptorWord, h.name)
 		}
 		for _, v := range environment(p.pid) {
 			if name, _, _ := strings.Cut(v, "="); announcing.MatchString(v) {
@@ -619,32 +586,21 @@ func grandchild(w *world) verdict {
 	return holds
 }
 
-// image is what a process has executed.
-func image(pid int) string {
-	exe, _ := os.Readlink(procPath(pid, "exe"))
-	return exe + "\x00" + commandLine(pid)
-}
-
-// environment is that with which a process was executed.
-func environment(pid int) []string {
-	b, _ := os.ReadFile(procPath(pid, "environ"))
-	return strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00")
-}
-
 func keepsName(w *world) verdict {
 	d, err := w.up()
 	if err != nil {
 		return undecided(err)
 	}
 	before := inodeAt(w.socket())
-	if held := listeners()[d.inode]; before == 0 || held.addr != w.socket() {
+	named := func(s socket) bool { return s.id == d.handed && s.addr == w.socket() }
+	if before == 0 || !slices.ContainsFunc(listening(d.processes()), named) {
 		return broken("the name of the inherited socket is gone, or another's, while it serves")
 	}
-	if err := d.signal(syscall.SIGTERM); err != nil {
+	if err := d.terminate(); err != nil {
 		return undecided(err)
 	}
 	if err := w.until("it ends", func() bool { return !d.alive() }); err != nil {
-		return broken("after SIGTERM: %v", err)
+		return broken("after %s: %v", stopWord, err)
 	}
 	after := inodeAt(w.socket())
 	w.note("%s has inode %d, and after its end %d", filepath.Base(w.socket()), before, after)

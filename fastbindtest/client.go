@@ -1,16 +1,15 @@
+//go:build linux || windows
+
 package fastbindtest
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -87,7 +86,7 @@ func staleCrowd(w *world) verdict {
 		if err != nil {
 			return undecided(err)
 		}
-		if v := w.one(list, fmt.Sprintf("%d clients at once after kill -9 of pid %s", len(list), pids(left))); v != holds {
+		if v := w.one(list, fmt.Sprintf("%d clients at once after %s of pid %s", len(list), killWord, pids(left))); v != holds {
 			return v
 		}
 		left = w.daemons()
@@ -95,10 +94,10 @@ func staleCrowd(w *world) verdict {
 	return holds
 }
 
-// kill kills daemons with SIGKILL, not their children, and waits for their end.
+// kill kills daemons, not their children, and waits for their end.
 func (w *world) kill(list []running) error {
 	for _, d := range list {
-		if err := syscall.Kill(d.pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+		if err := w.family.kill(d.pid); err != nil && err != errGone {
 			return err
 		}
 	}
@@ -116,12 +115,12 @@ func clientKill9(w *world) verdict {
 		return undecided(err)
 	}
 	r, err := w.client(command{within: 2 * w.patience()})
-	w.note("after kill -9 of pid %s the next client: %v", pids(before), r)
+	w.note("after %s of pid %s the next client: %v", killWord, pids(before), r)
 	if err != nil {
-		return broken("after kill -9 of pid %s the next client fails: %v", pids(before), err)
+		return broken("after %s of pid %s the next client fails: %v", killWord, pids(before), err)
 	}
 	if len(w.settledDaemons()) == 0 {
-		return broken("after kill -9 of pid %s the next client leaves nothing running that listens", pids(before))
+		return broken("after %s of pid %s the next client leaves nothing running that listens", killWord, pids(before))
 	}
 	return holds
 }
@@ -131,10 +130,10 @@ func callersPipe(w *world) verdict {
 	return w.pipeEnds("stdout and stderr", func(c *command, writer *os.File) { c.stdout = writer })
 }
 
-// strays: a caller that forgot close-on-exec, as shells and make do on purpose,
-// has a pipe as descriptor 9.
+// strays: a caller that forgot close-on-exec, as shells and make do on purpose, has
+// one more pipe.
 func strays(w *world) verdict {
-	return w.pipeEnds("descriptor 9", func(c *command, writer *os.File) { c.stray = writer })
+	return w.pipeEnds(strayWord, func(c *command, writer *os.File) { c.stray = writer })
 }
 
 // pipeEnds runs the first client with a pipe that has to end with it.
@@ -144,11 +143,6 @@ func (w *world) pipeEnds(name string, give func(*command, *os.File)) verdict {
 		return undecided(err)
 	}
 	defer reader.Close()
-	link, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(int(reader.Fd())))
-	if err != nil {
-		_ = writer.Close()
-		return undecided(err)
-	}
 	c := command{argv: w.Target.Client, within: 2 * w.patience()}
 	give(&c, writer)
 	b, err := w.begin(c)
@@ -172,13 +166,7 @@ func (w *world) pipeEnds(name string, give func(*command, *os.File)) verdict {
 		return holds
 	case <-time.After(patience):
 	}
-	for _, p := range w.family.members() {
-		for _, d := range descriptors(p.pid) {
-			if d.target == link {
-				w.note("%v has it as descriptor %d", p, d.fd)
-			}
-		}
-	}
+	w.noteHolders(reader)
 	return broken("%v after the client has ended, its caller's %s, a pipe, is still open: who reads from it waits", patience, name)
 }
 
@@ -264,13 +252,12 @@ func projectKept(w *world) verdict {
 		return used == ""
 	})
 	for _, d := range before {
-		cwd, _ := os.Readlink(procPath(d.pid, "cwd"))
-		w.note("the working directory of pid %d is %s", d.pid, cwd)
+		w.note("the working directory of pid %d is %s", d.pid, directory(d.pid))
 	}
 	if used != "" {
-		return broken("the first client's directory is %s: it cannot be unmounted, nor deleted on some systems", used)
+		return broken("the first client's directory is %s: it cannot be %s", used, inUseWord)
 	}
-	if err := os.RemoveAll(w.project()); err != nil {
+	if err := removeAll(w.project()); err != nil {
 		return broken("the first client's directory cannot be deleted: %v", err)
 	}
 	if err := w.setup(w.home()); err != nil {
@@ -286,13 +273,15 @@ func projectKept(w *world) verdict {
 
 // keeps is what a process has in use of a directory, "" for nothing.
 func (w *world) keeps(p process, dir string) string {
-	inside := func(path string) bool { return path == dir || strings.HasPrefix(path, dir+"/") }
-	if cwd, _ := os.Readlink(procPath(p.pid, "cwd")); inside(cwd) {
+	inside := func(path string) bool {
+		return path == dir || strings.HasPrefix(path, dir+string(filepath.Separator))
+	}
+	if inside(directory(p.pid)) {
 		return fmt.Sprintf("the working directory of %v", p)
 	}
-	for _, fd := range descriptors(p.pid) {
-		if inside(fd.target) {
-			return fmt.Sprintf("open as descriptor %d of %v", fd.fd, p)
+	for _, f := range opened(p.pid) {
+		if inside(f.path) {
+			return fmt.Sprintf("open as %s of %v", f.name, p)
 		}
 	}
 	return ""
@@ -312,31 +301,6 @@ func environmentKept(w *world) verdict {
 				return broken("%s, which the first client happened to have, is in the environment of %v", name, p)
 			}
 			w.note("pid %d has %d variables, %s is not among them", p.pid, len(env), name)
-		}
-	}
-	return holds
-}
-
-// ownSession: what a terminal does to its foreground process group at Ctrl-C, and
-// to the session at its end.
-func ownSession(w *world) verdict {
-	r, before, err := w.cold(command{})
-	if err != nil {
-		return undecided(err)
-	}
-	for _, d := range before {
-		w.note("the client's session was %d, that of pid %d is %d", r.pid, d.pid, d.session)
-		if d.session == r.pid {
-			return broken("%v is in its first client's session %d: what ends that terminal ends the daemon", d.process, r.pid)
-		}
-	}
-	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGHUP} {
-		_ = syscall.Kill(-r.pid, sig) // ESRCH: nobody is left in it, as it should be
-	}
-	w.sleep(100 * time.Millisecond)
-	for _, d := range before {
-		if !living(d.pid) {
-			return broken("Ctrl-C in its first client's terminal ended %v", d.process)
 		}
 	}
 	return holds
@@ -403,8 +367,7 @@ func clientStopStart(w *world) verdict {
 	return holds
 }
 
-// A hang is what was seen of a daemon that was stopped with SIGSTOP. Two cases
-// look at it.
+// A hang is what was seen of a daemon that was stopped (SIGSTOP). Two cases look at it.
 type hang struct {
 	err      error // that kept it from being tried
 	ended    bool  // the first client did
@@ -437,7 +400,7 @@ func (w *world) tryHang(h *hang) error {
 	if err := w.freeze(frozen); err != nil {
 		return err
 	}
-	w.note("stopped pid %s with SIGSTOP", pids(before))
+	w.note("stopped pid %s with %s", pids(before), freezeWord)
 	r, err := w.do(command{argv: w.Target.Client, within: w.Target.Limits.HangWithin})
 	if err != nil {
 		return err
