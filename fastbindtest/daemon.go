@@ -575,7 +575,7 @@ func grandchild(w *world) verdict {
 			return broken("%v has the listener as %s %s", p, descriptorWord, h.name)
 		}
 		for _, v := range environment(p.pid) {
-			if name, _, _ := strings.Cut(v, "="); announcing.MatchString(v) {
+			if name, _, set := strings.Cut(v, "="); set && slices.Contains(announcing, name) {
 				return broken("%v sees %s", p, name)
 			}
 		}

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -263,23 +262,21 @@ func (w *world) freeze(list []process) error {
 	})
 }
 
-var fdFlags = regexp.MustCompile(`(?m)^flags:\s+0([0-7]+)$`)
-
 // closesOnExec reads /proc/PID/fdinfo: O_CLOEXEC is among the flags (proc_pid_fdinfo(5)).
 func closesOnExec(pid, fd int) bool {
 	b, _ := os.ReadFile(procPath(pid, fmt.Sprintf("fdinfo/%d", fd)))
-	m := fdFlags.FindSubmatch(b)
-	if m == nil {
-		return false
+	for line := range strings.Lines(string(b)) {
+		if octal, ok := strings.CutPrefix(line, "flags:"); ok {
+			flags, err := strconv.ParseInt(strings.TrimSpace(octal), 8, 64)
+			return err == nil && flags&unix.O_CLOEXEC != 0
+		}
 	}
-	var flags int
-	_, err := fmt.Sscanf(string(m[1]), "%o", &flags)
-	return err == nil && flags&unix.O_CLOEXEC != 0
+	return false
 }
 
 // announcing are the variables of systemd's convention. Ours is meant for one
 // process, which it names, so a daemon that does not know it may pass it on.
-var announcing = regexp.MustCompile(`^(LISTEN_PID|LISTEN_FDS|LISTEN_FDNAMES|NOTIFY_SOCKET)=`)
+var announcing = []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET"}
 
 func image(pid int) string {
 	exe, _ := os.Readlink(procPath(pid, "exe"))

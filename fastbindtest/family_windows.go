@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -263,7 +262,7 @@ func environment(pid int) (list []string) {
 
 // announcing is our own variable: there is no other by which a listener is announced here,
 // and it names no process that it is meant for.
-var announcing = regexp.MustCompile(`^FASTBIND_HANDOVER=`)
+var announcing = []string{"FASTBIND_HANDOVER"}
 
 // freeze: the system has no signal for it, but a call that suspends all threads of a
 // process, and returns when it has (NtSuspendProcess).
