@@ -79,22 +79,26 @@ func (a admin) ping(in io.Reader, gate, asJSON bool) error {
 	}
 	var reason error
 	began := time.Now()
-	up := newUplink(a.cfg, func(err error) { reason = err })
+	up := newUplink(a.cfg, func(err error) { reason = err }, func() {})
 	defer up.close()
 	l := up.get()
 	connected := time.Since(began)
 	if l == nil {
 		return reason
 	}
-	answer, err := l.ask(opStats, nil, answerWithin)
-	answered := time.Since(began)
-	if err != nil {
-		return err
-	}
 	var s stats
-	if err := json.Unmarshal(answer.payload, &s); err != nil {
+	got := make(chan error, 1)
+	l.ask(opStats, nil, func(f frame, err error) {
+		if err == nil {
+			err = json.Unmarshal(f.payload, &s)
+		}
+		got <- err
+	})
+	l.flush()
+	if err := <-got; err != nil {
 		return err
 	}
+	answered := time.Since(began)
 	p := pong{PID: s.PID, Phase: "ready", Connected: milliseconds(connected), Answered: milliseconds(answered)}
 	if s.LoadSeconds == 0 {
 		p.Phase = "loading"

@@ -71,7 +71,7 @@ func runClient(cfg config, stdin io.Reader, stdout, stderr io.Writer) int {
 	c := &client{cfg: cfg, store: store{cfg.dir}, out: bufio.NewWriter(stdout), err: stderr,
 		spill: newSpill(), verified: map[id]identity{}, copies: map[id]string{}}
 	c.respond(response{KnownCommands: []string{"get", "put", "close"}})
-	c.up = newUplink(cfg, c.warn)
+	c.up = newUplink(cfg, c.warn, c.flush)
 	_ = c.store.make() // what cannot be made shows at each put
 	c.pins = newPinner(c.store)
 	c.temps = temper{dir: filepath.Join(cfg.dir, "tmp"), token: c.pins.token}
@@ -94,7 +94,14 @@ func (c *client) warn(reason error) {
 	}
 }
 
+// respond writes a response at once.
 func (c *client) respond(r response) {
+	c.write(r)
+	c.flush()
+}
+
+// write writes a response at the next flush.
+func (c *client) write(r response) {
 	b, err := json.Marshal(r)
 	if err != nil {
 		b, _ = json.Marshal(response{ID: r.ID, Err: err.Error()})
@@ -102,24 +109,49 @@ func (c *client) respond(r response) {
 	c.outMu.Lock()
 	defer c.outMu.Unlock()
 	_, _ = c.out.Write(append(b, '\n'))
+}
+
+func (c *client) flush() {
+	c.outMu.Lock()
+	defer c.outMu.Unlock()
 	_ = c.out.Flush() // if cmd/go is gone the next read says so
 }
 
 // serve answers requests. The error is for a peer that does not speak the
 // protocol.
 func (c *client) serve(r *bufio.Reader) error {
-	var answering sync.WaitGroup
-	defer answering.Wait()
-	slots := make(chan struct{}, maxAnswering)
-	decoded := make([]byte, maxLine)
-	beside := func(f func() response) {
-		slots <- struct{}{}
-		answering.Go(func() {
-			c.respond(f())
-			<-slots
-		})
+	var asked *link // may have requests that wait to be written
+	flush := func() {
+		if asked != nil {
+			asked.flush()
+			asked = nil
+		}
 	}
+	var answering sync.WaitGroup
+	wait := func() {
+		flush()
+		answering.Wait()
+	}
+	defer wait()
+	slots := make(chan struct{}, maxAnswering)
+	begin := func() {
+		select {
+		case slots <- struct{}{}:
+		default:
+			flush()
+			slots <- struct{}{}
+		}
+		answering.Add(1)
+	}
+	end := func() {
+		<-slots
+		answering.Done()
+	}
+	decoded := make([]byte, maxLine)
 	for {
+		if !hasLine(r) {
+			flush()
+		}
 		line, err := r.ReadSlice('\n')
 		if errors.Is(err, io.EOF) && len(bytes.TrimSpace(line)) == 0 {
 			return nil
@@ -142,10 +174,12 @@ func (c *client) serve(r *bufio.Reader) error {
 				c.respond(res)
 				break
 			}
-			beside(func() response { return c.get(id(req.ActionID), res) })
+			begin()
+			asked = c.get(id(req.ActionID), req.ID, end)
 		case "put":
 			k := newSink(c.store, c.temps.name(), c.spill)
 			if req.BodySize > 0 {
+				flush()
 				if err := readBody(r, k, decoded); err != nil {
 					if k.f != nil {
 						_ = k.f.Close()
@@ -159,9 +193,13 @@ func (c *client) serve(r *bufio.Reader) error {
 					break
 				}
 			}
-			beside(func() response { return c.put(req, k, res) })
+			begin()
+			go func() {
+				c.respond(c.put(req, k, res))
+				end()
+			}()
 		case "close":
-			answering.Wait()
+			wait()
 			c.respond(res)
 			return nil
 		default:
@@ -169,6 +207,12 @@ func (c *client) serve(r *bufio.Reader) error {
 			c.respond(res)
 		}
 	}
+}
+
+// hasLine reports whether a further request has arrived.
+func hasLine(r *bufio.Reader) bool {
+	b, _ := r.Peek(r.Buffered())
+	return bytes.IndexByte(bytes.TrimLeft(b, " \r\n\t"), '\n') >= 0
 }
 
 var errBase64 = errors.New("malformed base64 in a body")
@@ -230,28 +274,49 @@ func readBody(r *bufio.Reader, w io.Writer, out []byte) error {
 	}
 }
 
-func (c *client) get(action id, res response) response {
-	e, path, hit := c.find(action)
-	if !hit {
-		res.Miss = true
-		return res
+// get answers a get and calls end then. What was asked of the daemon waits to be
+// written, to the link it returns.
+func (c *client) get(action id, n int64, end func()) (asked *link) {
+	answer := func(e entry, path string, hit bool) {
+		res := response{ID: n, Miss: !hit}
+		if hit {
+			when := time.Unix(0, e.time)
+			res.OutputID, res.Size, res.Time, res.DiskPath = e.output[:], e.size, &when, path
+		}
+		c.write(res)
+		end()
 	}
-	when := time.Unix(0, e.time)
-	res.OutputID, res.Size, res.Time, res.DiskPath = e.output[:], e.size, &when, path
-	return res
+	alone := func() {
+		answer(c.find(action))
+		c.flush()
+	}
+	l := c.up.get()
+	if l == nil {
+		go alone()
+		return nil
+	}
+	l.get(action, func(e entry, hit bool, err error) {
+		switch {
+		case err != nil:
+			alone()
+		case !hit:
+			answer(e, "", false)
+		case c.pins.try(e.output):
+			path, hit := c.hold(e, false)
+			answer(e, path, hit)
+		default:
+			go func() {
+				path, hit := c.hold(e, false)
+				answer(e, path, hit)
+				c.flush()
+			}()
+		}
+	})
+	return l
 }
 
-// find asks the daemon or, without one, the store.
+// find asks the store, without the daemon.
 func (c *client) find(action id) (e entry, path string, hit bool) {
-	if l := c.up.get(); l != nil {
-		e, hit, err := l.get(action)
-		if err == nil {
-			if hit {
-				path, hit = c.hold(e, false)
-			}
-			return e, path, hit
-		}
-	}
 	e, use, err := c.store.lookup(action)
 	if err != nil {
 		return e, "", false
@@ -357,6 +422,7 @@ func (c *client) put(req request, k *sink, res response) response {
 
 // end lets go of everything.
 func (c *client) end() {
+	c.flush()
 	c.up.close()
 	c.mu.Lock()
 	defer c.mu.Unlock()

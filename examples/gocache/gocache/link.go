@@ -13,20 +13,32 @@ import (
 )
 
 // A link is a client's connection to the daemon. Requests of any number of
-// goroutines are pipelined. When it is lost, every outstanding request and every
+// goroutines are pipelined. Nothing is handed from goroutine to goroutine: who
+// asks writes, also for others that come meanwhile, and who reads an answer
+// completes its request. When it is lost, every outstanding request and every
 // later one fails at once. Safe for concurrent use.
 type link struct {
-	conn   net.Conn
-	out    chan []byte   // frames to write
-	ending chan struct{} // closed: write what is queued, then end
-	down   chan struct{} // closed: lost, why says why
-	wrote  chan struct{} // closed: the writer has ended
-	ended  chan struct{} // closed: the reader has, and the connection is closed
+	conn  net.Conn
+	ended chan struct{} // closed: the reader has ended, and the connection is closed
 
 	mu      sync.Mutex // guards the fields below
-	pending map[uint32]chan frame
+	idle    sync.Cond  // of mu: writing has become false
+	out     []byte     // frames that wait to be written
+	spare   []byte     // was out before
+	writing bool       // a goroutine writes, without mu, until out is empty
+	since   time.Time  // when it began with what it writes now
+	calls   map[uint32]call
 	next    uint32
-	why     error
+	watch   *time.Timer // runs look
+	watched bool        // it will run
+	closed  bool
+	why     error // lost
+}
+
+// A call is a request that is not answered yet.
+type call struct {
+	began time.Time
+	done  func(frame, error)
 }
 
 // answerWithin is how long the daemon may take for one request before the
@@ -36,31 +48,41 @@ const answerWithin = 5 * time.Second
 
 var errSilent = errors.New("no answer for " + answerWithin.String())
 
-// newLink takes over a connection. lost is called once if the link goes down
+// maxUnsent bounds what waits to be written, in bytes, but for requests that
+// want an answer, of which the client bounds the number.
+const maxUnsent = 32 << 10
+
+// newLink takes over a connection. rested is called by the goroutine that reads
+// whenever it has read what there is; lost is called once if the link goes down
 // before it was closed.
-func newLink(conn net.Conn, lost func(*link, error)) *link {
-	l := &link{conn: conn, out: make(chan []byte, 256), ending: make(chan struct{}), down: make(chan struct{}),
-		wrote: make(chan struct{}), ended: make(chan struct{}), pending: map[uint32]chan frame{}}
-	l.out <- appendFrame(nil, frame{opHello, 0, append([]byte{wireVersion}, strconv.Itoa(os.Getpid())...)})
-	go l.write()
+func newLink(conn net.Conn, rested func(), lost func(*link, error)) *link {
+	l := &link{conn: conn, ended: make(chan struct{}), calls: map[uint32]call{}}
+	l.idle.L = &l.mu
+	l.watch = time.AfterFunc(answerWithin, l.look)
+	l.watched = true
+	l.out = appendFrame(nil, frame{opHello, 0, append([]byte{wireVersion}, strconv.Itoa(os.Getpid())...)}) // goes with the first request
 	go func() {
-		err := l.read()
-		l.fail(err)
+		l.fail(l.read(rested))
 		_ = conn.Close()
 		close(l.ended)
-		select {
-		case <-l.ending:
-		default:
+		l.mu.Lock()
+		closed := l.closed
+		l.mu.Unlock()
+		if !closed {
 			lost(l, l.why)
 		}
 	}()
 	return l
 }
 
-func (l *link) read() error {
+func (l *link) read(rested func()) error {
 	r := bufio.NewReaderSize(l.conn, 32<<10)
+	buf := make([]byte, maxRequest)
 	for {
-		f, err := readFrame(r, maxReply, nil)
+		if r.Buffered() == 0 {
+			rested()
+		}
+		f, err := readFrame(r, maxReply, buf)
 		if errors.Is(err, io.EOF) {
 			return errors.New("the daemon closed the connection")
 		}
@@ -74,133 +96,165 @@ func (l *link) read() error {
 			continue
 		}
 		l.mu.Lock()
-		ch := l.pending[f.id]
-		delete(l.pending, f.id)
+		c, ok := l.calls[f.id]
+		delete(l.calls, f.id)
 		l.mu.Unlock()
-		if ch != nil {
-			ch <- f
+		switch {
+		case !ok:
+		case f.op == opError:
+			go c.done(frame{}, errors.New(string(f.payload)))
+		default:
+			c.done(f, nil)
 		}
 	}
 }
 
-func (l *link) write() {
-	defer close(l.wrote)
-	w := bufio.NewWriterSize(l.conn, 32<<10)
-	put := func(b []byte) bool {
-		_, err := w.Write(b)
-		for err == nil {
-			select {
-			case b = <-l.out:
-				_, err = w.Write(b)
-				continue
-			default:
-			}
-			err = w.Flush()
-			break
-		}
-		if err != nil {
-			l.fail(err)
-		}
-		return err == nil
-	}
-	for {
-		select {
-		case b := <-l.out:
-			if !put(b) {
-				return
-			}
-		case <-l.down:
-			return
-		case <-l.ending:
-			select {
-			case b := <-l.out:
-				put(b)
-			default:
-			}
-			return
-		}
-	}
-}
-
-// fail takes the link down.
 func (l *link) fail(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.failLocked(err)
+}
+
+// failLocked takes the link down.
+func (l *link) failLocked(err error) {
 	if l.why != nil {
 		return
 	}
 	l.why = err
-	close(l.down)
 	_ = l.conn.SetReadDeadline(time.Unix(1, 0)) // ends read, which closes
+	_ = l.conn.SetWriteDeadline(time.Unix(1, 0))
+	for n, c := range l.calls {
+		delete(l.calls, n)
+		go c.done(frame{}, err)
+	}
 }
 
-// ask sends a request and returns its answer.
-func (l *link) ask(op byte, payload []byte, within time.Duration) (frame, error) {
-	ch := make(chan frame, 1)
+// look fails a link whose daemon has answered a request, or taken what was
+// written, for too long not. One timer that mostly finds nothing is cheaper than
+// one for each request.
+func (l *link) look() {
 	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.watched = false
+	now := time.Now()
+	oldest := now
+	if l.writing {
+		oldest = l.since
+	}
+	for _, c := range l.calls {
+		if c.began.Before(oldest) {
+			oldest = c.began
+		}
+	}
+	switch {
+	case l.why != nil || oldest.Equal(now):
+	case now.Sub(oldest) >= answerWithin:
+		l.failLocked(errSilent)
+	default:
+		l.watchLocked(oldest.Add(answerWithin).Sub(now))
+	}
+}
+
+func (l *link) watchLocked(within time.Duration) {
+	if !l.watched {
+		l.watched = true
+		l.watch.Reset(within)
+	}
+}
+
+// ask sends a request at the next flush and calls done once: with the answer, by
+// the goroutine that reads, which must not be made to wait, and the payload is
+// valid until it returns; or with an error, by a goroutine of its own.
+func (l *link) ask(op byte, payload []byte, done func(frame, error)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.why != nil {
+		go done(frame{}, l.why)
+		return
+	}
 	if l.next++; l.next == 0 {
 		l.next = 1
 	}
-	n := l.next
-	l.pending[n] = ch
-	l.mu.Unlock()
-	timeout := time.NewTimer(within)
-	defer timeout.Stop()
-	select {
-	case l.out <- appendFrame(nil, frame{op, n, payload}):
-	case <-l.down:
-		return frame{}, l.why
-	case <-timeout.C:
-		l.fail(errSilent)
-		return frame{}, errSilent
-	}
-	select {
-	case f := <-ch:
-		if f.op == opError {
-			return f, errors.New(string(f.payload))
-		}
-		return f, nil
-	case <-l.down:
-		return frame{}, l.why
-	case <-timeout.C:
-		l.fail(errSilent)
-		return frame{}, errSilent
-	}
+	l.calls[l.next] = call{time.Now(), done}
+	l.out = appendFrame(l.out, frame{op, l.next, payload})
+	l.watchLocked(answerWithin)
 }
 
-// get asks for an action's entry.
-func (l *link) get(action id) (e entry, hit bool, err error) {
-	f, err := l.ask(opGet, action[:], answerWithin)
-	if err != nil || f.op == opMiss {
-		return entry{}, false, err
-	}
-	if f.op != opHit {
-		return entry{}, false, errFrame
-	}
-	e, err = entryOf(f.payload)
-	return e, err == nil, err
+// get asks for an action's entry, as ask does.
+func (l *link) get(action id, done func(e entry, hit bool, err error)) {
+	l.ask(opGet, action[:], func(f frame, err error) {
+		if err != nil || f.op == opMiss {
+			done(entry{}, false, err)
+			return
+		}
+		e, err := entryOf(f.payload)
+		if f.op != opHit || err != nil {
+			go done(entry{}, false, errFrame)
+			return
+		}
+		done(e, true, nil)
+	})
 }
 
 // tell sends what needs no answer. If the daemon is far behind it is not told:
 // it finds the entry in the store when it is asked for.
 func (l *link) tell(op byte, payload []byte) {
-	select {
-	case l.out <- appendFrame(nil, frame{op, 0, payload}):
-	default:
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.out) < maxUnsent {
+		l.out = appendFrame(l.out, frame{op, 0, payload})
 	}
+	l.flushLocked()
+}
+
+// flush writes what waits, unless another goroutine is about to. It blocks while
+// the daemon does not read, and no longer than answerWithin.
+func (l *link) flush() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.flushLocked()
+}
+
+func (l *link) flushLocked() {
+	if l.writing {
+		return
+	}
+	l.writing = true
+	for len(l.out) > 0 && l.why == nil {
+		b := l.out
+		l.out, l.since = l.spare[:0], time.Now()
+		l.watchLocked(answerWithin)
+		l.mu.Unlock()
+		_, err := l.conn.Write(b)
+		l.mu.Lock()
+		l.spare = b
+		if err != nil {
+			l.failLocked(err)
+		}
+	}
+	l.writing = false
+	l.idle.Broadcast()
 }
 
 // close ends the link; what was told is delivered.
 func (l *link) close() {
-	_ = l.conn.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
-	close(l.ending)
-	<-l.wrote
-	select {
-	case <-l.down:
+	l.mu.Lock()
+	l.closed = true
+	if l.why == nil {
+		_ = l.conn.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
+	}
+	for l.writing {
+		l.idle.Wait()
+	}
+	l.flushLocked()
+	l.watch.Stop()
+	down := l.why != nil
+	l.mu.Unlock()
+	if down {
 		// Its read is about to end, and asks before whether the daemon hangs: a client
 		// that left earlier would leave a hung daemon to all who come.
 		<-l.ended
-	default:
+	} else {
 		_ = l.conn.Close()
 	}
 }
@@ -208,9 +262,10 @@ func (l *link) close() {
 // An uplink is a client's way to the daemon: it connects at the start, says once
 // if there is none, and tries again some time. Safe for concurrent use.
 type uplink struct {
-	cfg   config
-	warn  func(reason error)
-	first chan struct{} // closed after the first try
+	cfg    config
+	warn   func(reason error)
+	rested func()        // of each link
+	first  chan struct{} // closed after the first try
 
 	mu      sync.Mutex // guards the fields below
 	link    *link
@@ -223,8 +278,8 @@ type uplink struct {
 // redialAfter is the least time between two tries to reach a daemon.
 const redialAfter = 3 * time.Second
 
-func newUplink(cfg config, warn func(error)) *uplink {
-	u := &uplink{cfg: cfg, warn: warn, first: make(chan struct{}), dialing: true, last: time.Now()}
+func newUplink(cfg config, warn func(error), rested func()) *uplink {
+	u := &uplink{cfg: cfg, warn: warn, rested: rested, first: make(chan struct{}), dialing: true, last: time.Now()}
 	u.tries.Go(func() {
 		u.dial()
 		close(u.first)
@@ -254,7 +309,7 @@ func (u *uplink) dial() {
 		u.warn(reason)
 		return
 	}
-	l := newLink(conn, u.lost)
+	l := newLink(conn, u.rested, u.lost)
 	if u.closed {
 		l.close()
 		return

@@ -54,12 +54,7 @@ func openGate(s store) (*gate, error) {
 // that there was a moment without an exclusive one.
 func (g *gate) pass() error {
 	for timeout := time.After(lockWithin); ; {
-		ok, err := tryLock(g.f, false)
-		if ok {
-			unlock(g.f)
-			return nil
-		}
-		if err != nil {
+		if ok, err := g.open(); ok || err != nil {
 			return err
 		}
 		select {
@@ -68,6 +63,15 @@ func (g *gate) pass() error {
 			return errLockHeld
 		}
 	}
+}
+
+// open reports whether no removal is under way.
+func (g *gate) open() (bool, error) {
+	ok, err := tryLock(g.f, false)
+	if ok {
+		unlock(g.f)
+	}
+	return ok, err
 }
 
 // changed returns a channel that is closed when the lock was free for a moment.
@@ -96,14 +100,14 @@ type pinner struct {
 	token string
 	f     *os.File // nil: err says why
 	gate  *gate
-	err   error
+	err   error // guarded by mu once there is a file
 
 	// needless says that the store is read-only: nothing can be pinned, and
 	// nothing can be removed.
 	needless bool
 
-	mu     sync.Mutex // guards pinned
-	pinned map[id]bool
+	mu     sync.Mutex  // guards pinned
+	pinned map[id]bool // listed; true: and the gate was passed since
 }
 
 // newPinner makes the pin file. It always returns a pinner; one that cannot pin
@@ -160,36 +164,63 @@ func createLocked(path string) (*os.File, error) {
 }
 
 // pin keeps an output's body from now on, if it is there now: look afterwards.
+// It waits while bodies are removed, at most lockWithin.
 func (p *pinner) pin(o id) error {
-	if p.needless {
-		return nil
-	}
-	if p.err != nil {
-		return p.err
-	}
-	p.mu.Lock()
-	passed, appended := p.pinned[o]
-	if !appended {
-		if n, err := p.f.Write(o[:]); err != nil {
-			if n > 0 { // the rest of the file would be read out of step
-				p.err = err
-			}
-			p.mu.Unlock()
-			return err
-		}
-		p.pinned[o] = false
-	}
-	p.mu.Unlock()
-	if passed {
-		return nil
+	passed, err := p.list(o)
+	if passed || err != nil {
+		return err
 	}
 	if err := p.gate.pass(); err != nil {
 		return err
 	}
-	p.mu.Lock()
-	p.pinned[o] = true
-	p.mu.Unlock()
+	p.pass(o)
 	return nil
+}
+
+// try is pin where nothing may wait. It reports whether the output is pinned: if
+// not, pin says why, or waits.
+func (p *pinner) try(o id) bool {
+	passed, err := p.list(o)
+	if passed || err != nil {
+		return err == nil
+	}
+	ok, _ := p.gate.open()
+	if ok {
+		p.pass(o)
+	}
+	return ok
+}
+
+// list appends an output to the pin file, once. passed says that nothing is left
+// to do for it.
+func (p *pinner) list(o id) (passed bool, err error) {
+	if p.needless {
+		return true, nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err != nil {
+		return false, p.err
+	}
+	passed, listed := p.pinned[o]
+	if listed {
+		return passed, nil
+	}
+	if n, err := p.f.Write(o[:]); err != nil {
+		if n > 0 { // the rest of the file would be read out of step
+			p.err = err
+		}
+		return false, err
+	}
+	p.pinned[o] = false
+	return false, nil
+}
+
+// pass notes that the gate was passed after an output was listed.
+func (p *pinner) pass(o id) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.pinned[o] = true
 }
 
 func (p *pinner) close() {
