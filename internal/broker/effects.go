@@ -41,7 +41,7 @@ func (b *Broker) do(s *service, e supervise.Effect) {
 	case supervise.Drain:
 		if r := s.runs[e.Number]; r != nil {
 			if entry, handle, err := r.known(); err == nil {
-				r.asked = launch.AskToEnd(entry, handle) == nil
+				r.asked = b.askToEnd(s, r, entry, handle)
 			}
 		}
 	case supervise.Capture:
@@ -90,14 +90,14 @@ func (b *Broker) watch(s *service, on bool) {
 	}
 	s.queue = idle
 	for _, sock := range s.held.Sockets() {
-		s.watched = b.poll.Watch(sock.FD(), s.key) == nil || s.watched
+		s.watched = b.poll.Watch(sock, s.key) == nil || s.watched
 	}
 }
 
 func (b *Broker) unwatch(s *service) {
 	if (s.watched || s.queue == armed) && s.held != nil {
 		for _, sock := range s.held.Sockets() {
-			_ = b.poll.Forget(sock.FD())
+			_ = b.poll.Forget(sock)
 		}
 	}
 	s.watched, s.queue = false, idle
@@ -279,6 +279,7 @@ func (b *Broker) tryAdopt(ctx context.Context, as Service, l *launch.Broker, pla
 				continue
 			}
 			event.Listener = err == nil
+			r.serves(held)
 		}
 		b.assist(ctx, as, l, r, left.run(e.Number))
 		return func(s *service) supervise.Event {
@@ -388,6 +389,7 @@ func (b *Broker) tryActivate(ctx, within context.Context, as Service, l *launch.
 		there := out.Launched.There
 		r := &run{place: out.Place, launched: out.Launched, aid: aid, began: there}
 		r.entry = launch.Entry{Name: nameOf(out.Launched.Dir), Dir: out.Launched.Dir, Number: out.Launched.Number, Alive: true}
+		r.serves(s.held)
 		s.launches(there - began)
 		b.follow(s, r)
 		return supervise.Launched{Number: r.number, Backend: !s.Definition.Foreign}
