@@ -274,7 +274,12 @@ func (b *Broker) tryAdopt(ctx context.Context, as Service, l *launch.Broker, pla
 		if backend && r.hold == nil {
 			// A broker that was killed a moment ago is the holder until the daemon has
 			// seen its end, and a successor may be taking over: look again.
-			if held, r.hold, err = l.Adopt(within, place, e, b.config.Holder); err != nil && again(within) {
+			held, r.hold, err = l.Adopt(within, place, e, b.config.Holder)
+			if err != nil && b.holds(within, e.Dir) {
+				_ = r.handle.Close()
+				return adoptedBefore(e, event), nil
+			}
+			if err != nil && again(within) {
 				_ = r.handle.Close()
 				continue
 			}
@@ -288,6 +293,30 @@ func (b *Broker) tryAdopt(ctx context.Context, as Service, l *launch.Broker, pla
 			event.Run.Number = r.number
 			return event
 		}, nil
+	}
+}
+
+// holds reports whether we have a hold on the generation already. A successor is adopted by
+// whoever notices it first: who has asked for it, or who watches the one before.
+func (b *Broker) holds(ctx context.Context, genDir string) (holds bool) {
+	_ = b.call(ctx, func() {
+		for _, s := range b.services {
+			r := s.run(genDir)
+			holds = holds || r != nil && r.hold != nil
+		}
+	})
+	return holds
+}
+
+// adoptedBefore is for who finds a generation that we hold already.
+func adoptedBefore(e launch.Entry, event supervise.Adopted) func(*service) supervise.Event {
+	return func(s *service) supervise.Event {
+		r := s.run(e.Dir)
+		if r == nil {
+			return supervise.BindFailed{Reason: errUnknown.Error()} // it has ended meanwhile
+		}
+		event.Run.Number, event.Listener = r.number, r.hold != nil
+		return event
 	}
 }
 
