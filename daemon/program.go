@@ -297,6 +297,9 @@ func newInstance(h *handover.Handover, o options) *Instance {
 		need: newNeed(h.IdleExit),
 	}
 	i.giver = newGiver(i.need, func() bool { return isOwner(h) })
+	if h.Dir != "" {
+		i.giver.dir = h.GenPath()
+	}
 	if h.Holder != "" {
 		i.giver.promised(h.Holder)
 	}

@@ -76,8 +76,8 @@ func (st *stand) serve(ctx context.Context, p program, ln *listener, state any, 
 		end()
 		asked = done
 	}
-	// A queue that has moved on is its new owner's.
-	queue := !handedOn || !endpoint.QueueMoves
+	// A queue that has moved on is its new owner's. A broker's always has.
+	queue := !handedOn || replaced && !endpoint.QueueMoves
 	switch {
 	case queue:
 		if st.refuseNew(ln) && endpoint.BusyWhenShut {

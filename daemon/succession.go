@@ -35,6 +35,7 @@ const endedReplaced = "replaced"
 type giver struct {
 	need  *need
 	owner func() bool // current names this generation
+	dir   string      // the generation's directory
 
 	taken chan struct{} // closed when a successor has taken over
 
@@ -56,6 +57,7 @@ func (g *giver) bound(ln *listener, stop func()) {
 	defer g.mu.Unlock()
 	g.ln, g.stop = ln, stop
 	g.tenure.Bound = true
+	g.awaitHoldLocked()
 }
 
 func (g *giver) serves() {
@@ -155,13 +157,17 @@ func (g *giver) hold(holder string) (*control.Succession, error) {
 		return nil, err
 	}
 	g.tenure, g.holder = t, holder
-	return &control.Succession{Listener: g.ln.ul, End: func() { g.loseHold(generation.Held) }}, nil
+	g.heldLocked()
+	return &control.Succession{Listener: g.ln.ul, Lost: g.alone, End: func() { g.loseHold(generation.Held) }}, nil
 }
 
 func (g *giver) loseHold(was generation.Hold) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.tenure = g.tenure.LoseHold(was)
+	if was == generation.Promised && g.tenure.Hold == generation.NotHeld {
+		g.stopAwaitingLocked()
+	}
 }
 
 // promised says that a standing broker has the listener too: it has launched the
@@ -174,6 +180,7 @@ func (g *giver) promised(holder string) {
 		return
 	}
 	g.tenure.Hold, g.holder = generation.Promised, holder
+	g.awaitHoldLocked()
 	time.AfterFunc(holdWithin, func() { g.loseHold(generation.Promised) })
 }
 

@@ -145,7 +145,10 @@ func New(c Config) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	files, _ := fsnotify.NewWatcher() // see names.go
+	var files *fsnotify.Watcher // see names.go
+	if watchesNames {
+		files, _ = fsnotify.NewWatcher()
+	}
 	c.Client = newClient(c.Client).variables
 	return &Broker{config: c, poll: p, files: files, since: time.Now(), patience: boundWithin, grace: rescueWithin, every: weighEvery, rescues: make(chan struct{}, maxEffects), events: make(chan posted, maxEvents), ended: make(chan struct{}),
 		services: map[uint64]*service{}, names: map[string]*service{}, leaving: map[string]chan struct{}{},

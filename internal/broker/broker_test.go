@@ -418,7 +418,7 @@ func TestDisposable(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := launch.AskToEnd(e, h); err != nil {
+		if err := launch.AskToEnd(t.Context(), runtimedir.Place{}, e, h); err != nil {
 			t.Fatal(err)
 		}
 		if err := h.Wait(t.Context()); err != nil {

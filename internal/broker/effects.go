@@ -41,7 +41,7 @@ func (b *Broker) do(s *service, e supervise.Effect) {
 	case supervise.Drain:
 		if r := s.runs[e.Number]; r != nil {
 			if entry, handle, err := r.known(); err == nil {
-				r.asked = launch.AskToEnd(entry, handle) == nil
+				r.asked = b.askToEnd(s, r, entry, handle)
 			}
 		}
 	case supervise.Capture:
@@ -90,14 +90,14 @@ func (b *Broker) watch(s *service, on bool) {
 	}
 	s.queue = idle
 	for _, sock := range s.held.Sockets() {
-		s.watched = b.poll.Watch(sock.FD(), s.key) == nil || s.watched
+		s.watched = b.poll.Watch(sock, s.key) == nil || s.watched
 	}
 }
 
 func (b *Broker) unwatch(s *service) {
 	if (s.watched || s.queue == armed) && s.held != nil {
 		for _, sock := range s.held.Sockets() {
-			_ = b.poll.Forget(sock.FD())
+			_ = b.poll.Forget(sock)
 		}
 	}
 	s.watched, s.queue = false, idle
@@ -274,11 +274,17 @@ func (b *Broker) tryAdopt(ctx context.Context, as Service, l *launch.Broker, pla
 		if backend && r.hold == nil {
 			// A broker that was killed a moment ago is the holder until the daemon has
 			// seen its end, and a successor may be taking over: look again.
-			if held, r.hold, err = l.Adopt(within, place, e, b.config.Holder); err != nil && again(within) {
+			held, r.hold, err = l.Adopt(within, place, e, b.config.Holder)
+			if err != nil && b.holds(within, e.Dir) {
+				_ = r.handle.Close()
+				return adoptedBefore(e, event), nil
+			}
+			if err != nil && again(within) {
 				_ = r.handle.Close()
 				continue
 			}
 			event.Listener = err == nil
+			r.serves(held)
 		}
 		b.assist(ctx, as, l, r, left.run(e.Number))
 		return func(s *service) supervise.Event {
@@ -287,6 +293,30 @@ func (b *Broker) tryAdopt(ctx context.Context, as Service, l *launch.Broker, pla
 			event.Run.Number = r.number
 			return event
 		}, nil
+	}
+}
+
+// holds reports whether we have a hold on the generation already. A successor is adopted by
+// whoever notices it first: who has asked for it, or who watches the one before.
+func (b *Broker) holds(ctx context.Context, genDir string) (holds bool) {
+	_ = b.call(ctx, func() {
+		for _, s := range b.services {
+			r := s.run(genDir)
+			holds = holds || r != nil && r.hold != nil
+		}
+	})
+	return holds
+}
+
+// adoptedBefore is for who finds a generation that we hold already.
+func adoptedBefore(e launch.Entry, event supervise.Adopted) func(*service) supervise.Event {
+	return func(s *service) supervise.Event {
+		r := s.run(e.Dir)
+		if r == nil {
+			return supervise.BindFailed{Reason: errUnknown.Error()} // it has ended meanwhile
+		}
+		event.Run.Number, event.Listener = r.number, r.hold != nil
+		return event
 	}
 }
 
@@ -388,6 +418,7 @@ func (b *Broker) tryActivate(ctx, within context.Context, as Service, l *launch.
 		there := out.Launched.There
 		r := &run{place: out.Place, launched: out.Launched, aid: aid, began: there}
 		r.entry = launch.Entry{Name: nameOf(out.Launched.Dir), Dir: out.Launched.Dir, Number: out.Launched.Number, Alive: true}
+		r.serves(s.held)
 		s.launches(there - began)
 		b.follow(s, r)
 		return supervise.Launched{Number: r.number, Backend: !s.Definition.Foreign}

@@ -75,11 +75,11 @@ func (b *Broker) attend(s *service) {
 	switch r := s.serving(); {
 	case r == nil:
 		if s.queue == armed && !s.watched {
-			_ = b.poll.Forget(s.held.Socket().FD())
+			_ = b.poll.Forget(s.held.Socket())
 		}
 		s.queue = idle
 	case s.queue == idle && !s.watched && !b.blind:
-		if b.poll.Watch(s.held.Socket().FD(), s.key) == nil {
+		if b.poll.Watch(s.held.Socket(), s.key) == nil {
 			s.queue = armed
 		}
 	}

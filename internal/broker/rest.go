@@ -227,7 +227,7 @@ func (b *Broker) resume(ctx context.Context, as Service, l *launch.Broker, h *la
 		switch {
 		case err == nil && serves:
 			main = r
-			b.takeHoldAgain(ctx, r, left)
+			b.takeHoldAgain(ctx, h, r, left)
 		case err == nil:
 			leaving = append(leaving, r)
 		case serves && errors.Is(err, proc.ErrGone) && !e.Alive:
@@ -261,23 +261,14 @@ func (b *Broker) resume(ctx context.Context, as Service, l *launch.Broker, h *la
 }
 
 // takeHoldAgain takes our hold on a backend that the former program had none on.
-func (b *Broker) takeHoldAgain(ctx context.Context, r *run, left *Left) {
+func (b *Broker) takeHoldAgain(ctx context.Context, h *launch.Holding, r *run, left *Left) {
 	if r.hold != nil || !left.Run.Backend || left.Leaving {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, adoptWithin)
 	defer cancel()
-	c, err := launch.DialControl(ctx, r.place, r.entry.Name)
-	if err != nil {
-		return // it dies
-	}
-	f, err := c.Hold(ctx, b.config.Holder)
-	if err != nil {
-		_ = c.Close()
-		return // it ends, or is stopped
-	}
-	_ = f.Close() // we have another copy
-	r.hold = c
+	// It may be dying, end, or be stopped.
+	r.hold, _, _ = r.aid.launch.TakeHold(ctx, h, r.entry)
 }
 
 // holdOf is the hold that a connection is.

@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"net"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -42,6 +41,7 @@ type run struct {
 	used    time.Duration // boot-time clock: when somebody was seen to need it last, or it was found
 
 	mu     sync.Mutex      // guards the fields below
+	held   *launch.Holding // what it serves from, as far as we have that, by shareOf
 	handle *proc.Handle    // of the main process, nil until it is known
 	other  bool            // the main process is not the one that was launched or found
 	ours   []*net.UnixConn // connections of ours that nobody has accepted
@@ -87,10 +87,17 @@ func (b *Broker) follow(s *service, r *run) {
 				_ = old.hold.Close()
 			}
 			old.hold = r.hold
+			if held := r.serving(); held != nil {
+				old.serves(held)
+				if held.Told() != nil {
+					b.holdOn(old.ctx, s, old, held.Told())
+				}
+			}
 		}
 		if r.handle != nil {
 			_ = r.handle.Close()
 		}
+		giveUp(r.held)
 		return
 	}
 	ctx, end := context.WithCancel(s.ctx)
@@ -105,6 +112,9 @@ func (b *Broker) follow(s *service, r *run) {
 	h := r.handle // as it was found
 	r.aid.followed(r)
 	if r.backend(s) {
+		if held := r.serving(); held != nil && held.Told() != nil {
+			b.holdOn(ctx, s, r, held.Told())
+		}
 		r.looking.Go(func() { b.converse(ctx, s, r) })
 	} else {
 		announced := make(chan struct{})
@@ -169,6 +179,7 @@ const reapedWithin = 200 * time.Millisecond
 func (b *Broker) over(s *service, r *run) {
 	r.end()
 	r.looking.Wait()
+	b.endHold(r)
 	number := r.number
 	b.followHeir(s.ctx, s, r)
 	b.post(s.ctx, s.key, func(s *service) supervise.Event {
@@ -197,6 +208,7 @@ func (r *run) close() {
 	if r.handle != nil {
 		_ = r.handle.Close()
 	}
+	giveUp(r.held)
 	for _, c := range r.ours {
 		_ = c.Close()
 	}
@@ -214,6 +226,22 @@ func (r *run) isMain(h *proc.Handle) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.handle == h
+}
+
+// serves notes what the generation serves from.
+func (r *run) serves(from *launch.Holding) {
+	from = shareOf(from)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	giveUp(r.held)
+	r.held = from
+}
+
+// serving returns that.
+func (r *run) serving() *launch.Holding {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.held
 }
 
 // unaccepted keeps a connection of ours that nobody has accepted.
@@ -337,7 +365,7 @@ func (b *Broker) converse(ctx context.Context, s *service, r *run) {
 		if bound {
 			unheld = false
 			_ = c.Close()
-			b.under.Go(func() { b.takeHold(ctx, s, r) })
+			b.holdOn(ctx, s, r, nil)
 			continue
 		}
 		_ = c.Close()
@@ -353,19 +381,19 @@ func (b *Broker) converse(ctx context.Context, s *service, r *run) {
 }
 
 // takeHold makes true what a generation that we have launched was told: that we hold
-// its listener. One that is ending already keeps to it without that.
-func (b *Broker) takeHold(ctx context.Context, s *service, r *run) {
+// its listener. One that is ending already keeps to it without that. It returns what the
+// hold's life is, and when it tells of its queue no more (see launch.TakeHold), or nil.
+func (b *Broker) takeHold(ctx context.Context, s *service, r *run, held *launch.Holding) (*control.Client, <-chan struct{}) {
 	within, cancel := context.WithTimeout(ctx, adoptWithin)
 	defer cancel()
-	c, f, err := b.askForHold(within, r)
-	for err != nil && again(within) { // a broker before us may be taken for the holder still
-		c, f, err = b.askForHold(within, r)
+	c, told, err := r.aid.launch.TakeHold(within, held, r.entry)
+	for err != nil && r.ctx.Err() == nil && again(within) { // a broker before us may be taken for the holder still
+		c, told, err = r.aid.launch.TakeHold(within, held, r.entry)
 	}
 	if err != nil {
-		return
+		return nil, nil
 	}
-	_ = f.Close() // we have it
-	b.post(ctx, s.key, func(s *service) supervise.Event {
+	b.post(s.ctx, s.key, func(s *service) supervise.Event {
 		if s.runs[r.number] == r && r.hold == nil {
 			r.hold = c
 		} else {
@@ -373,19 +401,7 @@ func (b *Broker) takeHold(ctx context.Context, s *service, r *run) {
 		}
 		return nil
 	})
-}
-
-func (b *Broker) askForHold(ctx context.Context, r *run) (*control.Client, *os.File, error) {
-	c, err := launch.DialControl(ctx, r.place, r.entry.Name)
-	if err != nil {
-		return nil, nil, err
-	}
-	f, err := c.Hold(ctx, b.config.Holder)
-	if err != nil {
-		_ = c.Close()
-		return nil, nil, err
-	}
-	return c, f, nil
+	return c, told
 }
 
 // followHeir looks, when a backend ends, whether it has a successor that somebody else

@@ -130,7 +130,7 @@ type sketch struct {
 func (s *service) view() sketch {
 	m := s.machine
 	v := sketch{View: View{Name: s.Definition.Service, Definition: s.Definition, State: m.State, Holding: s.held != nil,
-		Waiting: -1, RetryAt: wall(m.RetryAt()), Reason: m.Reason, Number: supervise.Generation(m.Run.Number), Memory: -1, Connections: -1,
+		Waiting: waitingAt(s.held), RetryAt: wall(m.RetryAt()), Reason: m.Reason, Number: supervise.Generation(m.Run.Number), Memory: -1, Connections: -1,
 		Restarts: s.counts.Restarts, LastFailure: s.lastFailure, FailedAt: s.failedAt}}
 	if s.held != nil {
 		for _, sock := range s.held.Sockets() {

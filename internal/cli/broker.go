@@ -228,6 +228,9 @@ func (a *app) definitions() []standing.File {
 		case err != nil:
 			files = append(files, standing.File{Name: name, Err: err})
 		case f == nil: // it has gone meanwhile
+		case launch.Launchable(f.def) != nil:
+			err := &fileError{path: f.path, text: "not held: " + launch.Launchable(f.def).Error()}
+			files = append(files, standing.File{Name: name, Err: err, Unheld: true})
 		case f.def.Bind == definition.BindDaemon:
 			files = append(files, standing.File{Name: name, Err: f.broker.unheld(f.path), Unheld: true})
 		default:

@@ -28,10 +28,7 @@ func (s *Server) hold(p *varlink.Peer, c varlink.Call) error {
 	if f.Err != nil || holder != "" && !filepath.IsAbs(holder) || len(holder) >= maxPath {
 		return p.Fail(c, varlink.InvalidParameter, "parameter", "holder")
 	}
-	if !canBeHeld {
-		return p.Fail(c, errHandoverRefused, "reason", "this system has no listener that two processes hold")
-	}
-	return share(p, c, func() (*Succession, error) { return s.state.Hold(holder) })
+	return hold(p, c, func() (*Succession, error) { return s.state.Hold(holder) })
 }
 
 // share gives the peer a copy of the listener, which goes along with the reply's
@@ -84,6 +81,10 @@ type Succession struct {
 	// listener as well, "" if none does. With an error it accepts as before, and the
 	// successor must not.
 	TakeOver func() (holder string, err error)
+
+	// Lost says, of a hold on Windows, that the broker is not told any more of who is
+	// taken. It is called before anybody is, and calls nothing of the daemon.
+	Lost func()
 
 	// End says that the successor's connection has ended. If the successor has
 	// taken over, the daemon drains; else it goes on alone, and accepts again.

@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/fastbind/fastbind/internal/endpoint"
+	"github.com/fastbind/fastbind/internal/varlink"
 )
 
 func sendWith(*endpoint.Conn, []byte, *endpoint.Listener) error { return errors.ErrUnsupported }
@@ -15,7 +16,9 @@ func sendWith(*endpoint.Conn, []byte, *endpoint.Listener) error { return errors.
 // Handover answers errors.ErrUnsupported.
 func (c *Client) Handover(context.Context) (*os.File, error) { return nil, errors.ErrUnsupported }
 
-const canBeHeld = false
+func hold(p *varlink.Peer, c varlink.Call, _ func() (*Succession, error)) error {
+	return p.Fail(c, errHandoverRefused, "reason", "this system has no listener that two processes hold")
+}
 
 // Hold answers errors.ErrUnsupported.
 func (c *Client) Hold(context.Context, string) (*os.File, error) { return nil, errors.ErrUnsupported }

@@ -34,8 +34,10 @@ func sendWith(conn *net.UnixConn, frame []byte, ln *net.UnixListener) error {
 	return err
 }
 
-// canBeHeld: a standing broker can hold a listener beside the daemon that serves it.
-const canBeHeld = true
+// hold gives the peer a copy of the listener.
+func hold(p *varlink.Peer, c varlink.Call, with func() (*Succession, error)) error {
+	return share(p, c, with)
+}
 
 // Handover asks the daemon for its listener, as its successor. The file is the
 // caller's. The daemon takes this connection for the successor's life: until it

@@ -119,6 +119,9 @@ type Socket struct{ fd int }
 // FD returns the descriptor, close-on-exec, valid until Close or Listener.
 func (s *Socket) FD() int { return s.fd }
 
+// IsClosed reports whether it is closed.
+func (s *Socket) IsClosed() bool { return s.fd < 0 }
+
 func fileName(fd int) string { return "socket " + strconv.Itoa(fd) }
 
 // lacks are errors of accept(2) that Go does not itself retry.

@@ -63,7 +63,11 @@ func peerPID(c net.Conn) (int, error) {
 
 // A Socket is a claimed name of a pipe with the instances in which clients wait. It
 // belongs to who claimed it, and is not safe for concurrent use.
-type Socket struct{ held *pipe.Instances }
+type Socket struct {
+	held   *pipe.Instances // to be served, or
+	hold   *pipe.Hold      // kept beside who serves
+	closed bool            // of hold, which others may have too
+}
 
 // Bind claims the name for n instances. A name that is served is fs.ErrExist.
 func Bind(name string, n int) (*Socket, error) {
@@ -71,33 +75,51 @@ func Bind(name string, n int) (*Socket, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Socket{held}, nil
+	return &Socket{held: held}, nil
 }
 
 // BindBeside is Bind beside a process that has shut its listener and still serves
 // connections, whose name cannot be claimed until they have ended.
 func BindBeside(name string, n int) (*Socket, error) {
-	var held *pipe.Instances
-	var err error
+	held, err := beside(name, func(name string) (*pipe.Instances, error) { return pipe.Claim(name, n) },
+		func(name string) (*pipe.Instances, error) { return pipe.Join(name, n) })
+	if err != nil {
+		return nil, err
+	}
+	return &Socket{held: held}, nil
+}
+
+func beside[H any](name string, claim, join func(string) (H, error)) (held H, err error) {
 	for range 8 { // its last connection may end between two looks
-		if held, err = pipe.Claim(name, n); errors.Is(err, pipe.ErrTaken) {
-			held, err = pipe.Join(name, n)
-		}
-		if err == nil {
-			return &Socket{held}, nil
+		if held, err = claim(name); errors.Is(err, pipe.ErrTaken) {
+			held, err = join(name)
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
 			break
 		}
 	}
-	return nil, err
+	return held, err
 }
 
 // Inheritable returns copies of the instances for a child, which the caller closes
 // once it has started.
-func (s *Socket) Inheritable() (*pipe.Copies, error) { return s.held.Inheritable() }
+func (s *Socket) Inheritable() (*pipe.Copies, error) {
+	if s.hold != nil {
+		return s.hold.Inheritable()
+	}
+	return s.held.Inheritable()
+}
 
-func (s *Socket) close() error { return s.held.Close() }
+func (s *Socket) close() error {
+	switch {
+	case s.hold == nil:
+		return s.held.Close()
+	case s.closed:
+		return net.ErrClosed
+	}
+	s.closed = true
+	return s.hold.Close()
+}
 
 // Listen: what is claimed has clients.
 func (s *Socket) Listen() error { return nil }

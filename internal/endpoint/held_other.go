@@ -1,4 +1,4 @@
-//go:build !unix
+//go:build !unix && !windows
 
 package endpoint
 
@@ -7,8 +7,7 @@ import (
 	"os"
 )
 
-// What a standing broker does with a listener that others accept from. On Windows a pipe
-// has none of its kind: who waits in the instances of one process is its own.
+// What a standing broker does with a listener that others accept from is for other systems.
 
 // TakeFile makes a Socket of a listener's file.
 func TakeFile(f *os.File) (*Socket, error) { return nil, errors.Join(f.Close(), errors.ErrUnsupported) }

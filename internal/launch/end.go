@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"context"
 	"path/filepath"
 	"syscall"
 	"time"
@@ -12,10 +13,11 @@ import (
 
 // AskToEnd asks a living generation to end, and puts on record that it was asked. The
 // error is proc.ErrGone if it has ended, proc.ErrUnproven or proc.ErrElsewhere if
-// nobody here can tell its process.
-func AskToEnd(e Entry, h *proc.Handle) error {
+// nobody here can tell its process. On Windows it is asked at its control endpoint, and it
+// blocks for 2 s if nobody answers there.
+func AskToEnd(ctx context.Context, place runtimedir.Place, e Entry, h *proc.Handle) error {
 	_ = record.Append(filepath.Join(e.Dir, record.FileName), record.StoppedLine())
-	return h.Signal(syscall.SIGTERM)
+	return askToEnd(ctx, place, e, h, syscall.SIGTERM)
 }
 
 // KillGeneration kills a generation. If it was asked to end before, or is not a failure, the

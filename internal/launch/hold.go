@@ -4,14 +4,17 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/fastbind/fastbind/internal/control"
 	"github.com/fastbind/fastbind/internal/endpoint"
+	"github.com/fastbind/fastbind/internal/environ"
 	"github.com/fastbind/fastbind/internal/lock"
 	"github.com/fastbind/fastbind/internal/proc"
 	"github.com/fastbind/fastbind/internal/record"
@@ -29,6 +32,7 @@ type Holding struct {
 	sock    *endpoint.Socket
 	further []*further
 	holder  string // the directory of the broker's generation
+	told    <-chan struct{}
 
 	closing sync.Mutex // held by Copy and Close
 }
@@ -39,10 +43,10 @@ type Holding struct {
 func (h *Holding) Copy() (*Holding, error) {
 	h.closing.Lock()
 	defer h.closing.Unlock()
-	if h.sock == nil || h.sock.FD() < 0 {
+	if h.sock == nil || h.sock.IsClosed() {
 		return nil, net.ErrClosed
 	}
-	c := &Holding{Place: h.Place, Inode: h.Inode, holder: h.holder}
+	c := &Holding{Place: h.Place, Inode: h.Inode, holder: h.holder, told: h.told}
 	var err error
 	if c.sock, err = h.sock.Copy(); err != nil {
 		return nil, err
@@ -58,21 +62,15 @@ func (h *Holding) Copy() (*Holding, error) {
 	return c, nil
 }
 
+// Told is closed when whoever serves tells no more of its queue; nil where there is no
+// such telling, since the queue is the listener's.
+func (h *Holding) Told() <-chan struct{} { return h.told }
+
 // Socket is the listener of the service's own endpoint; it stays the holding's.
 func (h *Holding) Socket() *endpoint.Socket { return h.sock }
 
 // Leads reports whether a name of the endpoint leads to the listener.
 func (h *Holding) Leads() bool { return IsNamed(h.Place.Dir, h.Inode) }
-
-// Lost reports whether a name of an endpoint is gone.
-func (h *Holding) Lost() bool {
-	lost := func(name string) bool {
-		_, err := os.Lstat(filepath.Join(h.Place.Dir, name))
-		return errors.Is(err, os.ErrNotExist)
-	}
-	return lost(runtimedir.SockName) || lost(runtimedir.KeepName) ||
-		slices.ContainsFunc(h.further, func(f *further) bool { return lost(runtimedir.FurtherSock(f.name)) })
-}
 
 // Sockets are all listeners, the service's own first; they stay the holding's.
 func (h *Holding) Sockets() []*endpoint.Socket {
@@ -156,7 +154,7 @@ func (h *Holding) Close() error {
 // endpoint of the service in dir, "" if none does. Whoever only looks must not
 // connect to a held endpoint: the broker would launch its daemon for that.
 func Holder(dir string) string {
-	holder, err := os.Readlink(filepath.Join(dir, runtimedir.HolderName))
+	holder, err := runtimedir.ReadHolder(dir)
 	if err != nil || !filepath.IsAbs(holder) {
 		return ""
 	}
@@ -246,38 +244,7 @@ func (b *Broker) Adopt(ctx context.Context, place runtimedir.Place, e Entry, hol
 	if err != nil {
 		return nil, nil, err
 	}
-	if c, err = DialControl(ctx, place, e.Name); err != nil {
-		return nil, nil, err
-	}
-	h, err := b.adopt(ctx, c, place, e, holder)
-	if err != nil {
-		_ = c.Close()
-		return nil, nil, err
-	}
-	return h, c, nil
-}
-
-func (b *Broker) adopt(ctx context.Context, c *control.Client, place runtimedir.Place, e Entry, holder string) (*Holding, error) {
-	f, err := c.Hold(ctx, holder)
-	if err != nil {
-		return nil, err
-	}
-	h := &Holding{Place: place, holder: holder}
-	if h.sock, err = endpoint.TakeFile(f); err != nil {
-		return nil, err
-	}
-	// Which inode the listener has, its generation has written: a name may lead to
-	// another one by now.
-	r, err := record.Read(filepath.Join(e.Dir, record.FileName))
-	if err == nil {
-		h.Inode = r.Inode
-		err = b.markHeld(ctx, h)
-	}
-	if err != nil {
-		_ = h.Close()
-		return nil, err
-	}
-	return h, nil
+	return b.adopt(ctx, place, e, holder)
 }
 
 // Inherit makes a holding of a listener that another broker has held, and takes f over
@@ -323,12 +290,69 @@ func (b *Broker) LetGo(ctx context.Context, holder string) error {
 		return err
 	}
 	defer func() { _ = lock.Release(dir) }()
-	path := filepath.Join(place.Dir, runtimedir.HolderName)
-	if at, err := os.Readlink(path); err != nil || at != holder {
+	if at, err := runtimedir.ReadHolder(place.Dir); err != nil || at != holder {
 		return nil // somebody else does
 	}
-	return os.Remove(path)
+	return os.Remove(filepath.Join(place.Dir, runtimedir.HolderName))
 }
+
+// markHeld says who holds, under the launch lock, if the endpoint's names lead to the
+// listener.
+func (b *Broker) markHeld(ctx context.Context, h *Holding) error {
+	dir, err := b.lockDir(ctx, h.Place)
+	if err != nil {
+		return err
+	}
+	if dir == nil {
+		return b.fault(LaunchFailed, StageDirectory, fs.ErrNotExist)
+	}
+	defer func() { _ = lock.Release(dir) }()
+	if !IsNamed(h.Place.Dir, h.Inode) {
+		return errElsewhere
+	}
+	return leadHolder(dir, h.Place.Dir, h.holder)
+}
+
+// Deny puts on record why nobody will accept who waits in the queue of the held
+// listener, as the failure of a generation that came to no process: whoever then loses
+// its connection finds that. Where an outsider has deleted the service's directory it
+// makes another. It is called before the listener is closed, and blocks for the launch
+// lock until ctx ends.
+func (b *Broker) Deny(ctx context.Context, h *Holding, why *Fault) error {
+	b = b.now()
+	dir, err := b.lockDir(ctx, h.Place)
+	if dir == nil && err == nil {
+		if err = b.Env.MakeService(h.Place); err == nil {
+			dir, err = b.lockDir(ctx, h.Place)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if dir == nil {
+		return b.fault(LaunchFailed, StageDirectory, fs.ErrNotExist)
+	}
+	defer func() { _ = lock.Release(dir) }()
+	entries, err := Generations(h.Place.Dir)
+	if err != nil {
+		return err
+	}
+	at := proc.BootTime()
+	number := admit(entries, current(h.Place.Dir), at, at, false).next
+	name := genName(number, environ.Digest(b.Contract()), at, buildDigest(b.build()))
+	gen := filepath.Join(h.Place.Dir, name)
+	if err := makeDir(gen); err != nil {
+		return err
+	}
+	lines := record.LaunchLines(record.Record{Generation: number, Definition: b.Def, Launcher: os.Getpid(),
+		Launched: time.Now(), LaunchedBoot: at, BootID: proc.BootID()})
+	return record.Create(filepath.Join(gen, record.FileName),
+		append(lines, record.FailureLines(newFailure(why.Stage, why.Err, at, time.Now()))...))
+}
+
+// AloneName is a file in the directory of a generation on Windows that has taken clients
+// from its queue without telling the broker that holds it.
+const AloneName = "alone"
 
 var errElsewhere = errors.New("the endpoint's names do not lead to the listener that was handed over")
 
@@ -336,6 +360,7 @@ var errElsewhere = errors.New("the endpoint's names do not lead to the listener 
 // It is called through here so that a client's program does not have it.
 type standing struct {
 	// Mode Holds.
+	bind   func(*system) error   // StepBind
 	listen func(*system) Outcome // StepListen
 	drop   func(*system)         // StepAbandon
 

@@ -9,19 +9,18 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/fastbind/fastbind/internal/environ"
+	"github.com/fastbind/fastbind/internal/control"
+	"github.com/fastbind/fastbind/internal/endpoint"
 	"github.com/fastbind/fastbind/internal/lock"
-	"github.com/fastbind/fastbind/internal/proc"
 	"github.com/fastbind/fastbind/internal/record"
 	"github.com/fastbind/fastbind/internal/runtimedir"
 )
 
-var stands = standing{(*system).listenHeld, (*system).dropHeld, (*system).own, (*system).inherit,
-	(*system).becomeAhead, (*system).startAhead, (*system).endRefit}
+var stands = standing{bind: (*system).bindHeld, listen: (*system).listenHeld, drop: (*system).dropHeld, own: (*system).own, inherit: (*system).inherit,
+	become: (*system).becomeAhead, start: (*system).startAhead, refitted: (*system).endRefit}
 
 // ahead is what a process is told, and who tells it.
 type ahead struct {
@@ -204,32 +203,22 @@ func (s *system) refitOne(held *further, name string) (*further, Outcome) {
 	return f, o
 }
 
+// bindHeld binds what is to be held.
+func (s *system) bindHeld() (err error) {
+	s.held = &Holding{Place: s.place}
+	s.held.sock, err = endpoint.Bind(s.place.Sock())
+	return err
+}
+
 // listenHeld says who holds before anybody can connect.
 func (s *system) listenHeld() Outcome {
-	if err := lead(s.dir, s.place.Dir, runtimedir.HolderName, s.b.holder); err != nil {
+	if err := leadHolder(s.dir, s.place.Dir, s.b.holder); err != nil {
 		return s.fault(StagePrepare, err)
 	}
 	if err := listenAll(s.held.further, s.held.sock); err != nil {
 		return s.fault(StageBind, err)
 	}
 	return OK
-}
-
-// markHeld says who holds, under the launch lock, if the endpoint's names lead to the
-// listener.
-func (b *Broker) markHeld(ctx context.Context, h *Holding) error {
-	dir, err := b.lockDir(ctx, h.Place)
-	if err != nil {
-		return err
-	}
-	if dir == nil {
-		return b.fault(LaunchFailed, StageDirectory, fs.ErrNotExist)
-	}
-	defer func() { _ = lock.Release(dir) }()
-	if !IsNamed(h.Place.Dir, h.Inode) {
-		return errElsewhere
-	}
-	return lead(dir, h.Place.Dir, runtimedir.HolderName, h.holder)
 }
 
 // PutBack gives the endpoints of a service that is held their deleted names back, each
@@ -263,43 +252,6 @@ func (b *Broker) PutBack(ctx context.Context, place runtimedir.Place, inode reco
 	return err
 }
 
-// Deny puts on record why nobody will accept who waits in the queue of the held
-// listener, as the failure of a generation that came to no process: whoever then loses
-// its connection finds that. Where an outsider has deleted the service's directory it
-// makes another. It is called before the listener is closed, and blocks for the launch
-// lock until ctx ends.
-func (b *Broker) Deny(ctx context.Context, h *Holding, why *Fault) error {
-	b = b.now()
-	dir, err := b.lockDir(ctx, h.Place)
-	if dir == nil && err == nil {
-		if err = b.Env.MakeService(h.Place); err == nil {
-			dir, err = b.lockDir(ctx, h.Place)
-		}
-	}
-	if err != nil {
-		return err
-	}
-	if dir == nil {
-		return b.fault(LaunchFailed, StageDirectory, fs.ErrNotExist)
-	}
-	defer func() { _ = lock.Release(dir) }()
-	entries, err := Generations(h.Place.Dir)
-	if err != nil {
-		return err
-	}
-	at := proc.BootTime()
-	number := admit(entries, current(h.Place.Dir), at, at, false).next
-	name := genName(number, environ.Digest(b.Contract()), at, buildDigest(b.build()))
-	gen := filepath.Join(h.Place.Dir, name)
-	if err := os.Mkdir(gen, 0o700); err != nil {
-		return err
-	}
-	lines := record.LaunchLines(record.Record{Generation: number, Definition: b.Def, Launcher: os.Getpid(),
-		Launched: time.Now(), LaunchedBoot: at, BootID: proc.BootID()})
-	return record.Create(filepath.Join(gen, record.FileName),
-		append(lines, record.FailureLines(newFailure(why.Stage, why.Err, at, time.Now()))...))
-}
-
 // dropHeld undoes a hold that came to nothing.
 func (s *system) dropHeld() {
 	h := s.held
@@ -311,4 +263,70 @@ func (s *system) dropHeld() {
 	if h.sock != nil {
 		_ = h.sock.Close()
 	}
+}
+
+// Lost reports whether a name of an endpoint is gone.
+func (h *Holding) Lost() bool {
+	lost := func(name string) bool {
+		_, err := os.Lstat(filepath.Join(h.Place.Dir, name))
+		return errors.Is(err, os.ErrNotExist)
+	}
+	return lost(runtimedir.SockName) || lost(runtimedir.KeepName) ||
+		slices.ContainsFunc(h.further, func(f *further) bool { return lost(runtimedir.FurtherSock(f.name)) })
+}
+
+func (b *Broker) adopt(ctx context.Context, place runtimedir.Place, e Entry, holder string) (*Holding, *control.Client, error) {
+	c, f, err := b.askForHold(ctx, place, e, holder)
+	if err != nil {
+		return nil, nil, err
+	}
+	h := &Holding{Place: place, holder: holder}
+	if h.sock, err = endpoint.TakeFile(f); err != nil {
+		_ = c.Close()
+		return nil, nil, err
+	}
+	// Which inode the listener has, its generation has written: a name may lead to
+	// another one by now.
+	r, err := record.Read(filepath.Join(e.Dir, record.FileName))
+	if err == nil {
+		h.Inode = r.Inode
+		err = b.markHeld(ctx, h)
+	}
+	if err != nil {
+		_ = h.Close()
+		_ = c.Close()
+		return nil, nil, err
+	}
+	return h, c, nil
+}
+
+func (b *Broker) askForHold(ctx context.Context, place runtimedir.Place, e Entry, holder string) (*control.Client, *os.File, error) {
+	c, err := DialControl(ctx, place, e.Name)
+	if err != nil {
+		return nil, nil, err
+	}
+	f, err := c.Hold(ctx, holder)
+	if err != nil {
+		_ = c.Close()
+		return nil, nil, err
+	}
+	return c, f, nil
+}
+
+// TakeHold tells a generation that serves from what is held that it is. The client is the
+// hold's life. There is nothing to be told of a queue that is in the kernel.
+//
+// It blocks until the daemon has answered, or until ctx ends.
+func (b *Broker) TakeHold(ctx context.Context, h *Holding, e Entry) (c *control.Client, told <-chan struct{}, err error) {
+	c, f, err := b.askForHold(ctx, h.Place, e, h.holder)
+	if err != nil {
+		return nil, nil, err
+	}
+	_ = f.Close() // we have it
+	return c, nil, nil
+}
+
+// leadHolder says who holds, under the launch lock.
+func leadHolder(locked *os.File, dir, holder string) error {
+	return lead(locked, dir, runtimedir.HolderName, holder)
 }

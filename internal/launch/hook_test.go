@@ -197,7 +197,7 @@ func TestStoppedBeforeAdopting(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer h.Close()
-	if err := AskToEnd(e, h); err != nil {
+	if err := AskToEnd(t.Context(), runtimedir.Place{}, e, h); err != nil {
 		t.Fatal(err)
 	}
 	<-o.Launched.Ended

@@ -361,8 +361,8 @@ func newChild(pid, pidfd int, record string) *child {
 	return &child{pid: pid, record: record, handle: childHandle(pid, pidfd)}
 }
 
-// launchable: whatever can be executed.
-func launchable(definition.Definition) error { return nil }
+// Launchable: whatever can be executed.
+func Launchable(definition.Definition) error { return nil }
 
 // killChild ends our child, which is not reaped, so that its pid is nobody else's.
 func killChild(pid int) { _ = syscall.Kill(pid, syscall.SIGKILL) }

@@ -26,6 +26,7 @@ const selfExe = ""
 type spawning struct {
 	daemon detach.Daemon
 	copies []*pipe.Copies // of what the child inherits; no other child of ours is to
+	aid    *Aid           // nil without a hook; it has no step between fork and exec here
 }
 
 // close closes the copies that were made for the child.
@@ -39,9 +40,6 @@ func (sp *spawning) close() {
 	sp.copies = nil
 }
 
-// undo: no hook takes part in a launch here. Hooks are a standing broker's.
-func (*spawning) undo() {}
-
 // errForeignHere: without a descriptor's number that a child can be told, and without an
 // exec that becomes the daemon, neither convention nor trampoline exist.
 var errForeignHere = errors.New("a daemon that knows nothing of fastbind can inherit no listener on Windows")
@@ -50,8 +48,8 @@ var errForeignHere = errors.New("a daemon that knows nothing of fastbind can inh
 // would be that one, not the daemon, and it reads arguments by rules of its own.
 var errBatch = errors.New("a batch file is run by cmd.exe, which would be taken for the daemon: name the program itself")
 
-// launchable says what cannot be launched here whatever it is.
-func launchable(def definition.Definition) error {
+// Launchable says what cannot be launched here whatever it is.
+func Launchable(def definition.Definition) error {
 	switch {
 	case def.Foreign:
 		return errForeignHere
@@ -104,6 +102,11 @@ func (s *system) prepareSpawn() error {
 	sp.daemon.Env = append(append([]string(nil), g.contract...), handover.Variable+"="+h.Encode())
 	sp.daemon.Stdout, sp.daemon.Stderr = g.log, g.log
 	g.spawning = sp
+	if err := s.prepareAid(nil); err != nil {
+		sp.close()
+		g.spawning = nil
+		return err
+	}
 	return nil
 }
 
@@ -139,7 +142,7 @@ func (s *system) spawn() Outcome {
 	if err != nil {
 		return s.fault(StageSpawn, &os.PathError{Op: "exec", Path: s.program, Err: err})
 	}
-	g.child = &child{pid: h.PID(), handle: h, record: filepath.Join(g.dir, record.FileName)}
+	g.child = &child{pid: h.PID(), handle: h, record: filepath.Join(g.dir, record.FileName), aid: g.spawning.aid}
 	// The daemon writes the same some milliseconds later, in case that we die here.
 	if id, err := proc.Of(h.PID()); err == nil {
 		g.append(record.Int("pid", id.PID), record.Int("start", id.Start))

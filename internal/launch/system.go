@@ -452,7 +452,7 @@ func (s *system) executable() Outcome {
 	if s.mode == ByHand {
 		return OK
 	}
-	if err := launchable(s.b.Def); err != nil {
+	if err := Launchable(s.b.Def); err != nil {
 		return s.refuse(s.b.fault(Refusal, StagePolicy, err))
 	}
 	if fi, err := os.Stat(s.b.Def.Dir); err != nil || !fi.IsDir() {

@@ -179,8 +179,7 @@ func (s *system) bind() Outcome {
 	var err error
 	switch s.mode {
 	case Holds:
-		s.held = &Holding{Place: s.place}
-		s.held.sock, err = endpoint.Bind(s.place.Sock())
+		err = s.b.standing.bind(s)
 	case ByHand:
 		s.gen.ln, err = s.b.Listen(s.place.Sock())
 	default:

@@ -99,17 +99,21 @@ func (s *system) unlink() Outcome { return OK }
 
 // bind claims the endpoint's name, and current with it.
 func (s *system) bind() Outcome {
-	if o := s.moveCurrent(); o != OK {
-		return o
-	}
-	c := claim{s.place.Sock(), s.place.Dir, s.gen.name}
 	var err error
-	if s.mode == ByHand {
-		granted.Store(&c)
-		s.gen.ln, err = s.b.Listen(c.name)
-		granted.Store(nil)
+	if s.mode == Holds {
+		err = s.b.standing.bind(s)
 	} else {
-		s.gen.sock, err = c.bind()
+		if o := s.moveCurrent(); o != OK {
+			return o
+		}
+		c := claim{s.place.Sock(), s.place.Dir, s.gen.name}
+		if s.mode == ByHand {
+			granted.Store(&c)
+			s.gen.ln, err = s.b.Listen(c.name)
+			granted.Store(nil)
+		} else {
+			s.gen.sock, err = c.bind()
+		}
 	}
 	if errors.Is(err, fs.ErrExist) {
 		return InUse

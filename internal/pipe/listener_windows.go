@@ -38,6 +38,9 @@ type Listener struct {
 	rest    []*instance // those with a client when it was shut; accepted first
 	state   listenerState
 	stopped chan struct{} // closed when no more instances will be ready; another after Reopen
+	tell    func(made, taken []uintptr) error
+	awaited chan struct{} // while nobody is handed out; closed when that is over
+	untold  func()        // of Await
 }
 
 type listenerState uint8
@@ -114,6 +117,14 @@ func (l *Listener) AcceptPipe() (*Conn, error) {
 		if c != nil || err != nil {
 			return c, err
 		}
+		if awaited := l.awaiting(); awaited != nil {
+			select {
+			case <-l.until.reached():
+			case <-stopped:
+			case <-awaited:
+			}
+			continue
+		}
 		if err := l.refill(); err != nil {
 			return nil, l.opError("accept", err)
 		}
@@ -144,6 +155,7 @@ func (l *Listener) accept(in *instance) (*Conn, error) {
 		}
 	}
 	l.armed = slices.Delete(l.armed, i, i+1)
+	l.takenLocked(in)
 	if err != nil {
 		in.close()
 		return nil, l.opError("accept", err)
@@ -189,6 +201,8 @@ func (l *Listener) refill() error {
 }
 
 func (l *Listener) refillLocked() error {
+	var made []uintptr
+	defer func() { l.madeLocked(made) }()
 	for l.state == serving && len(l.armed) < l.n {
 		h, err := create(l.name, windows.FILE_OPEN)
 		if isNotExist(err) {
@@ -205,6 +219,7 @@ func (l *Listener) refillLocked() error {
 			return err
 		}
 		l.armed = append(l.armed, in)
+		made = append(made, uintptr(h))
 	}
 	return nil
 }
@@ -227,6 +242,7 @@ func (l *Listener) Shut() error {
 	}
 	own, err := l.occupyLocked()
 	if err != nil {
+		l.takenLocked(own...)
 		for _, in := range own {
 			in.close()
 		}
@@ -236,7 +252,9 @@ func (l *Listener) Shut() error {
 		return l.opError("shut", err)
 	}
 	l.state = shut
-	for _, in := range l.stopLocked() {
+	all := l.stopLocked()
+	l.takenLocked(all...)
+	for _, in := range all {
 		if slices.Contains(own, in) || in.cancel() != nil {
 			in.close()
 			continue
@@ -352,6 +370,10 @@ func (l *Listener) Close() error {
 		in.close()
 	}
 	l.rest = nil
+	if l.tell != nil {
+		_ = l.tell(nil, nil)
+		l.tell = nil
+	}
 	return nil
 }
 

@@ -61,6 +61,9 @@ func (p Place) Further(endpoint string) string { return p.Addr + "/" + FurtherSo
 // Ctl returns the control endpoint's address of a generation.
 func (p Place) Ctl(generation string) string { return p.Addr + "/" + generation + "/" + CtlName }
 
+// ReadHolder returns the directory that holder leads to, or [fs.ErrNotExist].
+func ReadHolder(dir string) (string, error) { return os.Readlink(filepath.Join(dir, HolderName)) }
+
 // ReadCurrent returns the name of the generation's directory that current leads to, or
 // [fs.ErrNotExist]. It is a link (readlink(2)).
 func ReadCurrent(dir string) (string, error) {

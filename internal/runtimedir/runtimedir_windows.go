@@ -77,13 +77,31 @@ func (p Place) Ctl(generation string) string { return p.Sock() + "+" + generatio
 // ReadCurrent returns the name of the generation's directory that current leads to, or
 // [fs.ErrNotExist]. It is a file that holds the name: links need a privilege here. It
 // is replaced as a whole, also while somebody reads it.
-func ReadCurrent(dir string) (string, error) {
-	f, err := sharing.Open(filepath.Join(dir, CurrentName), windows.FILE_GENERIC_READ, windows.OPEN_EXISTING, 0)
+func ReadCurrent(dir string) (string, error) { return readName(dir, CurrentName, maxCurrent) }
+
+// WriteCurrent makes current lead to a generation's directory. Only who holds the launch
+// lock does.
+func WriteCurrent(dir, generation string) error { return writeName(dir, CurrentName, generation) }
+
+// ReadHolder returns the directory that holder leads to, or [fs.ErrNotExist].
+func ReadHolder(dir string) (string, error) { return readName(dir, HolderName, maxHolder) }
+
+// WriteHolder makes holder lead to the directory of a broker's generation. Only who holds
+// the launch lock does.
+func WriteHolder(dir, holder string) error { return writeName(dir, HolderName, holder) }
+
+const (
+	maxCurrent = 256     // bytes of the name of a generation's directory
+	maxHolder  = 4 << 10 // bytes of a path
+)
+
+func readName(dir, name string, most int) (string, error) {
+	f, err := sharing.Open(filepath.Join(dir, name), windows.FILE_GENERIC_READ, windows.OPEN_EXISTING, 0)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
-	b := make([]byte, maxCurrent)
+	b := make([]byte, most)
 	n, err := f.Read(b)
 	if err != nil && err != io.EOF {
 		return "", err
@@ -91,18 +109,13 @@ func ReadCurrent(dir string) (string, error) {
 	return string(b[:n]), nil
 }
 
-// WriteCurrent makes current lead to a generation's directory. Only who holds the launch
-// lock does.
-func WriteCurrent(dir, generation string) error {
-	next := filepath.Join(dir, CurrentName+".new")
-	if err := os.WriteFile(next, []byte(generation), 0o600); err != nil {
+func writeName(dir, name, to string) error {
+	next := filepath.Join(dir, name+".new")
+	if err := os.WriteFile(next, []byte(to), 0o600); err != nil {
 		return err
 	}
-	return sharing.Rename(next, filepath.Join(dir, CurrentName))
+	return sharing.Rename(next, filepath.Join(dir, name))
 }
-
-// maxCurrent bounds the name of a generation's directory.
-const maxCurrent = 256
 
 // pipeName names a service's pipe: readable, within 256 units (CreateNamedPipe) whatever
 // the root is, and without the backslash, which only a hash of the root can do. Paths

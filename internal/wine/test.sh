@@ -10,7 +10,7 @@ cd "$(dirname "$0")/../.."
 
 packages=(. ./daemon ./e2e ./examples/... ./fastbindtest
 	./internal/{cli,control,definition,detach,endpoint,environ,generation,handover,journal,jsonlite,launch,lock}
-	./internal/{owner,pipe,proc,record,runtimedir,sharing,varlink,version,waitable})
+	./internal/{owner,pipe,proc,record,runtimedir,sharing,varlink,version,waitable} ./internal/broker/{poller,supervise})
 for arg in "$@"; do
 	case $arg in . | ./*) packages=() ;; esac
 done

@@ -1,13 +1,21 @@
-//go:build !linux
+//go:build !linux && !windows
 
 package poller
 
-import "errors"
+import (
+	"errors"
 
-func open() (int, error) { return -1, errors.ErrUnsupported }
+	"github.com/fastbind/fastbind/internal/endpoint"
+)
 
-func watch(int, int, uint64) error { return errors.ErrUnsupported }
+type queue struct{}
 
-func forget(int, int) error { return errors.ErrUnsupported }
+func open() (queue, error) { return queue{}, errors.ErrUnsupported }
 
-func collect(_ int, keys []uint64) ([]uint64, error) { return keys, errors.ErrUnsupported }
+func (queue) watch(*endpoint.Socket, uint64) error { return errors.ErrUnsupported }
+
+func (queue) forget(*endpoint.Socket) error { return errors.ErrUnsupported }
+
+func (queue) wait(keys []uint64) ([]uint64, error) { return keys, errors.ErrUnsupported }
+
+func (queue) close() error { return nil }

@@ -61,7 +61,7 @@ func TestPoller(t *testing.T) {
 			dial(t, path)
 		}
 		key := uint64(i) | 1<<63
-		if err := p.Watch(s.FD(), key); err != nil {
+		if err := p.Watch(s, key); err != nil {
 			t.Fatal(err)
 		}
 		if i%3 == 1 {
@@ -88,7 +88,7 @@ func TestPoller(t *testing.T) {
 	if got, err := p.Wait(nil); err != nil || !slices.Equal(got, []uint64{2 | 1<<63}) {
 		t.Fatalf("%x, %v", got, err)
 	}
-	if err := p.Watch(socks[0].FD(), 7); err != nil {
+	if err := p.Watch(socks[0], 7); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := p.Wait(nil); err != nil || !slices.Equal(got, []uint64{7}) {
@@ -96,7 +96,7 @@ func TestPoller(t *testing.T) {
 	}
 	// What is forgotten is not told, and can be forgotten twice.
 	for range 2 {
-		if err := p.Forget(socks[5].FD()); err != nil {
+		if err := p.Forget(socks[5]); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -121,7 +121,7 @@ func TestClose(t *testing.T) {
 	if err := <-ended; !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Wait ended with %v", err)
 	}
-	if err := p.Watch(0, 0); !errors.Is(err, net.ErrClosed) {
+	if err := p.Watch(new(endpoint.Socket), 0); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Watch said %v", err)
 	}
 }
@@ -131,7 +131,7 @@ func TestClose(t *testing.T) {
 func TestShut(t *testing.T) {
 	p := newPoller(t)
 	s := listening(t, filepath.Join(t.TempDir(), "s"))
-	if err := p.Watch(s.FD(), 3); err != nil {
+	if err := p.Watch(s, 3); err != nil {
 		t.Fatal(err)
 	}
 	if err := unix.Shutdown(s.FD(), unix.SHUT_RD); err != nil {

@@ -262,7 +262,10 @@ type told struct {
 func newEstate(c *Config, addr string) *estate {
 	e := &estate{manager: c.Manager, managed: len(c.Manager.Sockets) > 0 || c.Manager.Watchdog > 0, say: c.Say, kept: map[string][]string{}, told: make(chan told, maxLeft)}
 	path := filepath.Join(addr, heirName)
-	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	ln, err := listenHeir(path)
+	if errors.Is(err, errors.ErrUnsupported) {
+		return e
+	}
 	if err != nil {
 		c.Say("a successor will find nobody to take listeners over from: " + err.Error())
 		return e

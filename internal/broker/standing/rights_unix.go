@@ -11,6 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// listenHeir listens for who takes over.
+func listenHeir(path string) (*net.UnixListener, error) {
+	return net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+}
+
 // sendFile sends a descriptor and its label, which is one line.
 func sendFile(conn *net.UnixConn, label string, f *os.File) error {
 	raw, err := f.SyscallConn()

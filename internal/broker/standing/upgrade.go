@@ -186,6 +186,9 @@ func (p *process) upgrade(ctx context.Context, asker syscall.Conn) error {
 		return errors.New("an upgrade is under way")
 	}
 	defer p.upgrading.Unlock()
+	if !canExecute {
+		return errors.New("no program can be executed in place of a process here; stop the broker and start the other one")
+	}
 	if p.replacement.Path == "" {
 		return errors.New("it is not known by which path to execute the broker again")
 	}

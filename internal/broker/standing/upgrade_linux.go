@@ -11,6 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// canExecute: a broker becomes another program.
+const canExecute = true
+
 // copies are descriptors that another program is to have. All are close-on-exec until
 // it is executed.
 type copies struct {

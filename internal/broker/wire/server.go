@@ -14,7 +14,6 @@ import (
 	"github.com/fastbind/fastbind/internal/broker/supervise"
 	"github.com/fastbind/fastbind/internal/definition"
 	"github.com/fastbind/fastbind/internal/jsonlite"
-	"github.com/fastbind/fastbind/internal/peer"
 	"github.com/fastbind/fastbind/internal/proc"
 	"github.com/fastbind/fastbind/internal/varlink"
 )
@@ -50,7 +49,7 @@ const (
 // connection is closed and every goroutine has ended; that takes no longer than two
 // replies that nobody reads, 10 s. version is what GetInfo says.
 func Serve(ctx context.Context, ln net.Listener, b Broker, version string) error {
-	return newServer(ctx, b, version, peer.Check).serve(ln)
+	return newServer(ctx, b, version, checkPeer).serve(ln)
 }
 
 func (s *server) serve(ln net.Listener) error {
