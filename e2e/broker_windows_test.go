@@ -48,6 +48,9 @@ func brokerWorld(t *testing.T) {
 				t.Logf("%q: %s", args, out)
 			}
 		}
+		if out, status := fastbindCommand(t, "stop", "--all"); status != 0 { // what runs has files open
+			t.Errorf("stop --all: exit status %d: %s", status, out)
+		}
 	})
 }
 

@@ -115,6 +115,9 @@ func (b *Broker) adopt(ctx context.Context, place runtimedir.Place, e Entry, hol
 func (b *Broker) TakeHold(ctx context.Context, h *Holding, e Entry) (c *control.Client, told <-chan struct{}, err error) {
 	hold := h.sock.Hold()
 	hold.Lend(e.Dir)
+	if Alone(e.Dir) { // it takes that back when it has a broker again
+		hold.Drop(e.Dir)
+	}
 	if c, err = DialControl(ctx, h.Place, e.Name); err != nil {
 		return nil, nil, err
 	}
@@ -149,23 +152,21 @@ func follow(c *control.Client, hold *pipe.Hold, genDir, holder string, begun fun
 			_ = windows.CloseHandle(process)
 		}
 	}()
-	left := false
-	err := c.Hold(context.Background(), holder, func(change control.Change) (err error) {
-		anew := process == 0
-		switch {
-		case change.Left:
+	anew, left := true, false
+	err := c.Hold(context.Background(), holder, func(change control.Change) error {
+		if change.Left {
 			left = true
 			return nil
-		case anew:
-			if process, err = pipe.OpenSource(change.PID); err != nil {
-				hold.Drop(genDir) // nothing that it tells can be made use of
-				return err
-			}
+		}
+		if anew {
+			// Without it, as of one that is dead by now, there is nothing to be copied.
+			process, _ = pipe.OpenSource(change.PID)
 		}
 		hold.Follow(genDir, process, anew, change.Made, change.Taken)
 		if anew {
 			begun()
 		}
+		anew = false
 		return nil
 	})
 	if left {

@@ -191,7 +191,13 @@ func (s *Hold) Inheritable() (*Copies, error) {
 	for _, k := range s.kept[:min(len(s.kept), MaxQueue)] {
 		all.handles = append(all.handles, k.h)
 	}
-	return all.Inheritable()
+	copies, err := all.Inheritable()
+	if err == nil {
+		for i, h := range copies.Handles {
+			s.kept[i].served = uintptr(h)
+		}
+	}
+	return copies, err
 }
 
 // Waits reports whether somebody has connected to an instance that nobody has taken.
@@ -311,16 +317,23 @@ func (s *Hold) Follow(by string, process windows.Handle, anew bool, made, taken 
 	if s.shares == 0 || s.lent != by {
 		return
 	}
-	var add []kept
+	if anew { // of a process that we have launched, and that may be dead by now, we have them
+		s.kept = slices.DeleteFunc(s.kept, func(k kept) bool {
+			gone := !slices.Contains(made, k.served)
+			if gone {
+				_ = windows.CloseHandle(k.h)
+			}
+			return gone
+		})
+	}
 	for _, v := range made {
+		if anew && slices.ContainsFunc(s.kept, func(k kept) bool { return k.served == v }) {
+			continue
+		}
 		if h, err := copyFrom(process, v, s.name); err == nil {
-			add = append(add, kept{h, v})
+			s.kept = append(s.kept, kept{h, v})
 		}
 	}
-	if anew {
-		s.dropLocked() // copies of the same are had by now
-	}
-	s.kept = append(s.kept, add...)
 	s.kept = slices.DeleteFunc(s.kept, func(k kept) bool {
 		gone := slices.Contains(taken, k.served)
 		if gone {
