@@ -318,7 +318,7 @@ func TestKilled(t *testing.T) {
 			w := newWorld(t)
 			w.start()
 			c := w.conn("used")
-			pid := w.list()["used"].PID
+			pid := w.pid("used")
 			w.at(step + " kill")
 			if err := w.upgrade(); !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, syscall.ECONNRESET) {
 				t.Errorf("the answer is %v", err)
@@ -339,7 +339,7 @@ func TestKilled(t *testing.T) {
 			w.at("")
 			w.start()
 			w.echo(c)
-			if now := w.list()["used"].PID; now != pid {
+			if now := w.pid("used"); now != pid {
 				t.Errorf("pid %d, was %d", now, pid)
 			}
 			if err := w.upgrade(); err != nil {
@@ -347,6 +347,16 @@ func TestKilled(t *testing.T) {
 			}
 		})
 	}
+}
+
+// pid is that of a service's daemon, of which a client may hear before the broker does.
+func (w *world) pid(name string) (pid int) {
+	w.t.Helper()
+	w.eventually("the broker knows who serves "+name, func() bool {
+		pid = w.list()[name].PID
+		return pid != 0
+	})
+	return pid
 }
 
 // TestNotExecuted: when the last step fails everything is as it was: descriptors, limits
