@@ -33,13 +33,14 @@ func guessOf(p []byte) (action id, g guess, err error) {
 }
 
 // How far a client is told ahead: to a credit, of which each guess, some 100
-// bytes, costs one. Guesses that are used give more; who builds something else is
-// told one for each get.
+// bytes, costs one. Guesses that are used give more, so that a build's jitter and
+// bursts stay within what was told; who builds something else is told one for
+// each get.
 const (
-	firstCredit = 32
-	maxCredit   = 128
+	firstCredit = 64
+	maxCredit   = 512
 	leastTold   = 16 // at once
-	perUse      = 2
+	perUse      = 3
 	perGet      = 1
 )
 
