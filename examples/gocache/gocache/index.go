@@ -27,6 +27,7 @@ type index struct {
 type indexEntry struct {
 	action id
 	output uint32
+	then   uint32 // place, counted from 1, of what was used next; 0: none
 	time   int64
 	use    int64 // Unix nanoseconds; 0: this place is free
 }
@@ -141,6 +142,41 @@ func (x *index) used(action id, now time.Time) (last time.Time) {
 	last = time.Unix(0, e.use)
 	e.use = now.UnixNano()
 	return last
+}
+
+// follow notes that a client uses an action after the one at a place, and
+// returns the action's place. Places are counted from 1 here: 0 is none. Another
+// entry may have come to last meanwhile: that makes a bad guess.
+func (x *index) follow(last uint32, action id) (place uint32) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	i, e := x.findLocked(action)
+	if e == nil {
+		return last
+	}
+	if last != 0 && last != i+1 {
+		x.entries.at(last - 1).then = i + 1
+	}
+	return i + 1
+}
+
+// after returns what was used after the action at a place the last time. A guess
+// about a body that was not verified has no identity.
+func (x *index) after(last uint32) (place uint32, action id, g guess) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if last == 0 {
+		return 0, action, g
+	}
+	if place = x.entries.at(last - 1).then; place == 0 {
+		return 0, action, g
+	}
+	e := x.entries.at(place - 1)
+	if e.use == 0 {
+		return 0, action, g
+	}
+	o := x.outputs.at(e.output)
+	return place, e.action, guess{entry{o.output, o.size, e.time}, o.verified}
 }
 
 // verify notes that a body's content was checked.

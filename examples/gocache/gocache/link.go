@@ -29,8 +29,10 @@ type link struct {
 	since   time.Time  // when it began with what it writes now
 	calls   map[uint32]call
 	next    uint32
-	watch   *time.Timer // runs look
-	watched bool        // it will run
+	guesses map[id]guess // told ahead, at most maxGuesses
+	own     map[id]bool  // actions that this client has put: a guess may be older
+	watch   *time.Timer  // runs look
+	watched bool         // it will run
 	closed  bool
 	why     error // lost
 }
@@ -49,14 +51,14 @@ const answerWithin = 5 * time.Second
 var errSilent = errors.New("no answer for " + answerWithin.String())
 
 // maxUnsent bounds what waits to be written, in bytes, but for requests that
-// want an answer, of which the client bounds the number.
+// want an answer, which are at most maxAnswering, and uses of at most maxGuesses.
 const maxUnsent = 32 << 10
 
 // newLink takes over a connection. rested is called by the goroutine that reads
 // whenever it has read what there is; lost is called once if the link goes down
 // before it was closed.
 func newLink(conn net.Conn, rested func(), lost func(*link, error)) *link {
-	l := &link{conn: conn, ended: make(chan struct{}), calls: map[uint32]call{}}
+	l := &link{conn: conn, ended: make(chan struct{}), calls: map[uint32]call{}, guesses: map[id]guess{}, own: map[id]bool{}}
 	l.idle.L = &l.mu
 	l.watch = time.AfterFunc(answerWithin, l.look)
 	l.watched = true
@@ -89,6 +91,12 @@ func (l *link) read(rested func()) error {
 		if err != nil {
 			return err
 		}
+		if f.op == opAhead {
+			if err := l.told(f.payload); err != nil {
+				return err
+			}
+			continue
+		}
 		if f.id == 0 { // the answer to the greeting
 			if f.op != opOK {
 				return errors.New(string(f.payload))
@@ -107,6 +115,23 @@ func (l *link) read(rested func()) error {
 			c.done(f, nil)
 		}
 	}
+}
+
+// told keeps a guess.
+func (l *link) told(payload []byte) error {
+	action, g, err := guessOf(payload)
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.guesses) >= maxGuesses {
+		clear(l.guesses)
+	}
+	if !l.own[action] {
+		l.guesses[action] = g
+	}
+	return nil
 }
 
 func (l *link) fail(err error) {
@@ -194,6 +219,35 @@ func (l *link) get(action id, done func(e entry, hit bool, err error)) {
 		}
 		done(e, true, nil)
 	})
+}
+
+// guess returns what the daemon has told ahead of an action, and forgets it.
+func (l *link) guess(action id) (g guess, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	g, ok = l.guesses[action]
+	delete(l.guesses, action)
+	return g, ok && l.why == nil
+}
+
+// use tells the daemon that a guess was good: with the next request, when there
+// are some, or at the end.
+func (l *link) use(action id) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.out = appendFrame(l.out, frame{opUse, 0, action[:]})
+	if len(l.out) >= leastTold*(4+frameHead+len(action)) {
+		l.flushLocked()
+	}
+}
+
+// put tells of an entry that was committed.
+func (l *link) put(action id, e entry) {
+	l.mu.Lock()
+	l.own[action] = true
+	delete(l.guesses, action)
+	l.mu.Unlock()
+	l.tell(opPut, appendEntry(action[:], e))
 }
 
 // tell sends what needs no answer. If the daemon is far behind it is not told:

@@ -41,7 +41,7 @@ type server struct {
 	madeRoom time.Time     // for it; bound's alone
 	loadedIn atomic.Int64  // nanoseconds; 0: still loading
 
-	hits, missed, puts, evictions, evictedBytes, corrupt, malformed, conns atomic.Int64
+	hits, ahead, missed, puts, evictions, evictedBytes, corrupt, malformed, conns atomic.Int64
 }
 
 // newServer makes a server and begins to load. An unusable store is no error:
@@ -251,9 +251,14 @@ func (s *server) get(action id) (entry, bool) {
 		_ = s.remover.dropCorrupt(action, e.output, file)
 		return s.miss(action, "corrupt body", now)
 	}
+	s.use(action, now)
+	return e, true
+}
+
+// use notes a hit.
+func (s *server) use(action id, now time.Time) {
 	s.store.used(action, s.index.used(action, now), now)
 	s.hits.Add(1)
-	return e, true
 }
 
 // put takes notice of an entry that a client has committed. The client hashed the
@@ -321,6 +326,8 @@ func (s *server) talk(conn net.Conn) {
 	slots := make(chan struct{}, maxWaiting)
 	buf := make([]byte, maxRequest)
 	greeted := false
+	way := trail{credit: firstCredit}
+	tell := func(payload []byte) { out.reply(frame{opAhead, 0, payload}, false) }
 	for {
 		f, err := readFrame(r, maxRequest, buf)
 		if err != nil {
@@ -342,7 +349,17 @@ func (s *server) talk(conn net.Conn) {
 			if len(f.payload) != len(id{}) {
 				return
 			}
-			s.answerGet(id(f.payload), f.id, &out, slots, &waiting)
+			action := id(f.payload)
+			s.answerGet(action, f.id, &out, slots, &waiting)
+			way.use(s.index, action, true, tell)
+		case opUse:
+			if len(f.payload) != len(id{}) {
+				return
+			}
+			action := id(f.payload)
+			s.ahead.Add(1)
+			s.use(action, time.Now())
+			way.use(s.index, action, false, tell)
 		case opPut:
 			if len(f.payload) < len(id{}) {
 				return
@@ -410,23 +427,29 @@ type replier struct {
 func (r *replier) reply(f frame, now bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	_ = r.conn.SetWriteDeadline(time.Now().Add(writeWithin))
 	r.buf = appendFrame(r.buf[:0], f)
-	_, err := r.w.Write(r.buf)
-	if err == nil && now {
-		err = r.w.Flush()
+	if len(r.buf) > r.w.Available() {
+		r.flushLocked()
 	}
-	if err != nil {
-		_ = r.conn.Close() // ends the reading too
+	_, _ = r.w.Write(r.buf)
+	if now {
+		r.flushLocked()
 	}
 }
 
 func (r *replier) flush() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.flushLocked()
+}
+
+func (r *replier) flushLocked() {
+	if r.w.Buffered() == 0 {
+		return
+	}
 	_ = r.conn.SetWriteDeadline(time.Now().Add(writeWithin))
 	if r.w.Flush() != nil {
-		_ = r.conn.Close()
+		_ = r.conn.Close() // ends the reading too
 	}
 }
 
@@ -465,6 +488,7 @@ type stats struct {
 	Bytes       int64    `json:"bytes"`
 	Disk        int64    `json:"disk_bytes"` // in blocks of 4 KiB, entries included
 	Hits        int64    `json:"hits"`
+	Ahead       int64    `json:"hits_told_ahead"` // of the hits
 	Misses      int64    `json:"misses"`
 	Puts        int64    `json:"puts"`
 	Evictions   int64    `json:"evictions"`
@@ -486,7 +510,7 @@ func (s *server) stats() stats {
 		Service: s.cfg.serviceName(), Dir: s.cfg.dir, PID: os.Getpid(), Max: s.cfg.max,
 		Uptime: time.Since(s.started).Seconds(), LoadSeconds: time.Duration(s.loadedIn.Load()).Seconds(),
 		Entries: size.entries, Outputs: size.outputs, Bytes: size.bytes, Disk: size.disk,
-		Hits: s.hits.Load(), Misses: s.missed.Load(), Puts: s.puts.Load(),
+		Hits: s.hits.Load(), Ahead: s.ahead.Load(), Misses: s.missed.Load(), Puts: s.puts.Load(),
 		Evictions: s.evictions.Load(), Evicted: s.evictedBytes.Load(), Corrupt: s.corrupt.Load(),
 		Malformed: s.malformed.Load(), Connections: s.conns.Load() - 1, // but for the one that asks
 		RSS: residentSize(), Heap: int64(m.HeapInuse), TopMisses: s.misses.top(10),

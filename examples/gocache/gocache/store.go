@@ -3,11 +3,12 @@ package gocache
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
-	"hash/maphash"
+	"hash/fnv"
 	"io"
 	"io/fs"
 	"os"
@@ -208,15 +209,18 @@ func (s store) stat(o id, size int64) (identity, error) {
 }
 
 // An identity tells one state of a file from another: device, inode, size and
-// modification time, hashed. It is never 0.
+// modification time, hashed, alike in all processes. It is never 0.
 type identity uint64
-
-var identitySeed = maphash.MakeSeed()
 
 func identityOf(fi fs.FileInfo) identity {
 	dev, ino := fileNumber(fi)
-	h := maphash.Comparable(identitySeed, [4]uint64{dev, ino, uint64(fi.Size()), uint64(fi.ModTime().UnixNano())})
-	return identity(h | 1)
+	h := fnv.New64a()
+	var b [8]byte
+	for _, v := range [4]uint64{dev, ino, uint64(fi.Size()), uint64(fi.ModTime().UnixNano())} {
+		binary.LittleEndian.PutUint64(b[:], v)
+		_, _ = h.Write(b[:])
+	}
+	return identity(h.Sum64() | 1)
 }
 
 // check reads a whole body and returns errCorrupt if it is not what it is called.

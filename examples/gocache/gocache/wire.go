@@ -16,10 +16,12 @@ const (
 	opHello byte = 'h' // version byte; answered opOK or opError
 	opGet   byte = 'g' // action; answered opHit, opMiss or opError
 	opPut   byte = 'p' // action, output, size, time: the client has committed it
+	opUse   byte = 'u' // action: the client uses what it was told ahead
 	opFull  byte = 'f' // a client met a full disk
 	opStats byte = 's' // answered opOK with JSON
 	opPrune byte = 'r' // size or 0; answered opOK with JSON when done
 
+	opAhead byte = 'A' // action, output, size, time, identity: what may be asked for next
 	opHit   byte = 'H' // output, size, time
 	opMiss  byte = 'M'
 	opOK    byte = 'K'
@@ -27,7 +29,7 @@ const (
 )
 
 const (
-	wireVersion = 1
+	wireVersion = 2
 	frameHead   = 5
 	maxRequest  = 256     // no request is longer
 	maxReply    = 1 << 16 // statistics are the longest reply
