@@ -7,8 +7,11 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"runtime"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/fastbind/fastbind"
 	"github.com/fastbind/fastbind/bench/internal/echo"
@@ -22,8 +25,8 @@ const daemonArg = "--daemon"
 const batch = 200
 
 // warmDial measures Dial of a running daemon against net.Dial of its endpoint, in
-// this process, connection closed included.
-func warmDial(policy fastbind.VersionPolicy) func(context.Context, *world, size) (result, error) {
+// this process, connection closed included. check is what else the other side does.
+func warmDial(policy fastbind.VersionPolicy, check func(net.Conn) error) func(context.Context, *world, size) (result, error) {
 	return func(ctx context.Context, w *world, s size) (result, error) {
 		// As a tool is that launches itself.
 		svc := fastbind.Service{Name: "warm", Args: []string{daemonArg}, OnVersion: policy}
@@ -47,7 +50,7 @@ func warmDial(policy fastbind.VersionPolicy) func(context.Context, *world, size)
 			if err != nil {
 				return err
 			}
-			return c.Close()
+			return errors.Join(check(c), c.Close())
 		}
 		settled := func() error { return ask(ctx, svc) }
 		r, err := pairs(s.pairs*2, many(ours, settled), many(theirs, settled))
@@ -68,6 +71,24 @@ func warmDial(policy fastbind.VersionPolicy) func(context.Context, *world, size)
 		}
 		return r, nil
 	}
+}
+
+func unchecked(net.Conn) error { return nil }
+
+// checkedByHand asks the kernel who is at the other end.
+func checkedByHand(c net.Conn) error {
+	raw, err := c.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return err
+	}
+	var peer *unix.Ucred
+	if cerr := raw.Control(func(fd uintptr) { peer, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); cerr != nil {
+		return cerr
+	}
+	if err == nil && int(peer.Uid) != os.Geteuid() {
+		err = errors.New("another user's")
+	}
+	return err
 }
 
 // many is the time of one call of f, as the mean of a batch. Before the next one
