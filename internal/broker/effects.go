@@ -298,14 +298,25 @@ func (b *Broker) tryAdopt(ctx context.Context, as Service, l *launch.Broker, pla
 
 // holds reports whether we have a hold on the generation already. A successor is adopted by
 // whoever notices it first: who has asked for it, or who watches the one before.
-func (b *Broker) holds(ctx context.Context, genDir string) (holds bool) {
-	_ = b.call(ctx, func() {
+// The broker waits for whoever asks before it ends: it answers no more then, and ctx, which
+// ends with it, says so.
+func (b *Broker) holds(ctx context.Context, genDir string) bool {
+	told := make(chan bool, 1)
+	b.post(ctx, 0, func(*service) supervise.Event {
+		holds := false
 		for _, s := range b.services {
 			r := s.run(genDir)
 			holds = holds || r != nil && r.hold != nil
 		}
+		told <- holds
+		return nil
 	})
-	return holds
+	select {
+	case holds := <-told:
+		return holds
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // adoptedBefore is for who finds a generation that we hold already.
