@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/fastbind/fastbind/internal/control"
+	"github.com/fastbind/fastbind/internal/endpoint"
 	"github.com/fastbind/fastbind/internal/launch"
 )
 
@@ -72,25 +73,32 @@ func (o options) wait(ctx context.Context, b *launch.Broker) error {
 // The daemon outlives this process.
 func Dial(ctx context.Context, s Service, opts ...Option) (*Conn, error) {
 	began := time.Now()
-	b, err := s.broker()
-	if err != nil {
-		return nil, publicError(err)
-	}
-	if err := b.CheckSelf(); err != nil {
-		return nil, ErrSelfDial
+	var uc *endpoint.Conn
+	b := s.remembered()
+	if b != nil && len(opts) == 0 {
+		uc = b.Reach(ctx)
 	}
 	var o options
-	if len(opts) > 0 {
-		o = apply(opts)
-		b.Want = o.want
-	}
-	uc, err := b.Dial(ctx, began)
-	if err != nil {
-		return nil, publicError(err)
+	if uc == nil {
+		var err error
+		if b, err = s.broker(); err != nil {
+			return nil, publicError(err)
+		}
+		if err = b.CheckSelf(); err != nil {
+			return nil, ErrSelfDial
+		}
+		if len(opts) > 0 {
+			o = apply(opts)
+			b = b.Wanting(o.want)
+		}
+		if uc, err = b.Dial(ctx, began); err != nil {
+			return nil, publicError(err)
+		}
 	}
 	c := newConn(uc)
 	b.Watch(&c.watched, uc, began)
 	if len(opts) > 0 {
+		var err error
 		if c.held, err = o.lease(ctx, b); err == nil {
 			err = o.wait(ctx, b)
 		}

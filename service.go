@@ -5,8 +5,10 @@ import (
 	"errors"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/fastbind/fastbind/internal/control"
@@ -174,14 +176,75 @@ func (s Service) definition() (definition.Definition, error) {
 }
 
 // broker returns the embedded broker for the service in this process's
-// environment.
-func (s Service) broker() (*launch.Broker, error) {
-	d, err := s.definition()
+// environment, to be shared and not to be changed.
+func (s *Service) broker() (*launch.Broker, error) {
+	env := runtimedir.FromEnviron(os.Getenv, euid, accountHome)
+	if p := latest.Load(); p != nil && p.service.equal(s) && p.env.Equal(&env) {
+		return p.broker, nil
+	}
+	p := &prepared{service: s.clone(), env: env}
+	d, err := p.service.definition()
 	if err != nil {
 		return nil, err
 	}
-	env := runtimedir.FromEnviron(os.Getenv, euid, accountHome)
-	return launch.NewBroker(env, d, os.Environ), nil
+	p.broker = launch.NewBroker(env, d, os.Environ)
+	p.broker.Remember()
+	latest.Store(p)
+	return p.broker, nil
+}
+
+// prepared is a service whose definition was completed and checked, in an
+// environment. A tool dials one and the same service again and again, and that would
+// be a tenth of a warm dial each time: to see that nothing has changed takes less.
+type prepared struct {
+	service Service // a clone: a caller may change what is in its lists
+	env     runtimedir.Env
+	broker  *launch.Broker
+}
+
+// latest is the service that was asked for last.
+var latest atomic.Pointer[prepared]
+
+// remembered returns the broker of the service if it was the last one, and is to be
+// found where it was then, nil if not. Of the environment only that is compared: it is
+// for Reach, which launches nobody.
+func (s *Service) remembered() *launch.Broker {
+	p := latest.Load()
+	if p == nil || !p.service.equal(s) || !p.env.Leads(os.Getenv) || p.broker.CheckSelf() != nil {
+		return nil
+	}
+	return p.broker
+}
+
+// equal reports whether t is the same service, launched in the same way.
+func (s *Service) equal(t *Service) bool {
+	if s.Name != t.Name || s.Instance != t.Instance || s.Foreign != t.Foreign || s.Bind != t.Bind || s.Dir != t.Dir ||
+		s.EnvPolicy != t.EnvPolicy || s.Version != t.Version ||
+		s.BoundWithin != t.BoundWithin || s.AdoptWithin != t.AdoptWithin || s.StopWithin != t.StopWithin ||
+		s.IdleExit != t.IdleExit || s.HangAfter != t.HangAfter || s.OnHang != t.OnHang ||
+		s.OnVersion != t.OnVersion || s.MinVersion != t.MinVersion {
+		return false
+	}
+	own := s.lists()
+	for i, list := range t.lists() {
+		if !slices.Equal(*own[i], *list) {
+			return false
+		}
+	}
+	return true
+}
+
+// lists are the fields that equal and clone look into.
+func (s *Service) lists() [6]*[]string {
+	return [...]*[]string{&s.Args, &s.Command, &s.Env, &s.FDEnv, &s.Endpoints, &s.AllowVersions}
+}
+
+func (s *Service) clone() Service {
+	c := *s
+	for _, list := range c.lists() {
+		*list = slices.Clone(*list)
+	}
+	return c
 }
 
 // euid is who we were at the start: enough to guess where an endpoint is. Who
@@ -291,7 +354,7 @@ func (s Service) Start(ctx context.Context, opts ...Option) (Endpoint, error) {
 		return Endpoint{}, ErrSelfDial
 	}
 	o := apply(opts)
-	b.Want = o.want
+	b = b.Wanting(o.want)
 	place, err := b.Start(ctx, time.Now())
 	if err == nil {
 		var held []*control.Client
@@ -337,6 +400,9 @@ func (s Service) Stop(ctx context.Context) error {
 }
 
 func init() {
-	launch.OfService = func(service any) (*launch.Broker, error) { return service.(Service).broker() }
+	launch.OfService = func(service any) (*launch.Broker, error) {
+		s := service.(Service)
+		return s.broker()
+	}
 	launch.Public = publicError
 }

@@ -2,6 +2,7 @@ package fastbind
 
 import (
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/fastbind/fastbind/internal/definition"
+	"github.com/fastbind/fastbind/internal/launch"
 )
 
 // FuzzService: of any service comes a definition that is stored and taken again
@@ -76,4 +78,71 @@ func FuzzService(f *testing.F) {
 			t.Fatalf("(-said +made):\n%s", diff)
 		}
 	})
+}
+
+// TestRemembered: a service is taken for the one before only if nothing differs, not
+// even within a list that its caller has changed in place.
+func TestRemembered(t *testing.T) {
+	t.Setenv("FASTBIND_RUNTIME_DIR", t.TempDir())
+	base := func() Service {
+		return Service{Name: "a", Args: []string{"x", "y"}, Env: []string{"A"}}
+	}
+	remember := func(s Service) *launch.Broker {
+		t.Helper()
+		b, err := s.broker()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	s := base()
+	b := remember(s)
+	if same := base(); same.remembered() != b || remember(same) != b {
+		t.Error("the same service is not remembered")
+	}
+	v := reflect.ValueOf(&s).Elem()
+	for i := range v.NumField() {
+		s = base()
+		switch f := v.Field(i); f.Kind() {
+		case reflect.String:
+			f.SetString(f.String() + "1")
+		case reflect.Bool:
+			f.SetBool(!f.Bool())
+		case reflect.Int64:
+			f.SetInt(f.Int() + 1)
+		case reflect.Slice:
+			f.Set(reflect.Append(f, reflect.ValueOf("1")))
+		default:
+			t.Fatalf("%s is of a kind that this test does not know", v.Type().Field(i).Name)
+		}
+		if s.remembered() != nil {
+			t.Errorf("a service with another %s is taken for the one before", v.Type().Field(i).Name)
+		}
+	}
+
+	s = base()
+	remember(s)
+	s.Args[1] = "z"
+	if s.remembered() != nil || remember(s).Def.Command[2] != "z" {
+		t.Error("the list was the caller's")
+	}
+
+	b = remember(base())
+	t.Setenv("XDG_STATE_HOME", t.TempDir()) // where it is kept is not where it is dialled
+	if same := base(); same.remembered() != b || remember(same) == b {
+		t.Error("another directory for state: dialled anew, or launched by the old one")
+	}
+	for _, name := range []string{"FASTBIND_RUNTIME_DIR", "XDG_RUNTIME_DIR"} {
+		remember(base())
+		t.Setenv(name, t.TempDir())
+		if same := base(); (same.remembered() == nil) != (name == "FASTBIND_RUNTIME_DIR") {
+			t.Errorf("with another %s: %v", name, same.remembered())
+		}
+	}
+	t.Setenv("FASTBIND_RUNTIME_DIR", "")
+	remember(base())
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	if same := base(); same.remembered() != nil {
+		t.Error("with another XDG_RUNTIME_DIR the service is looked for in the old one")
+	}
 }

@@ -53,7 +53,7 @@ func warmDial(policy fastbind.VersionPolicy, check func(net.Conn) error) func(co
 			return errors.Join(check(c), c.Close())
 		}
 		settled := func() error { return ask(ctx, svc) }
-		r, err := pairs(s.pairs*2, many(ours, settled), many(theirs, settled))
+		r, err := pairs(s.pairs*10, many(ours, settled), many(theirs, settled))
 		if err != nil {
 			return r, err
 		}

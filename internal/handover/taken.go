@@ -2,16 +2,14 @@ package handover
 
 import (
 	"strconv"
-	"sync"
+	"sync/atomic"
 	"syscall"
 )
 
-// taken is what init found. It is written once, before main.
+// taken is what init found, before main.
 var taken struct {
-	mu       sync.Mutex
-	handover *Handover // handed to this process, not adopted yet
-	err      error     // announced, but unusable
-	listen   []int     // by systemd's convention, from somebody else
+	handover atomic.Pointer[Handover] // handed to this process, not adopted yet
+	err      error                    // announced, but unusable
 }
 
 func init() {
@@ -30,7 +28,7 @@ func init() {
 		clearVariables()
 		return
 	}
-	taken.handover = &h
+	taken.handover.Store(&h)
 	for _, fd := range []int{h.Listen, h.Control, h.Life} {
 		if fd != None {
 			closeOnExec(fd)
@@ -51,23 +49,15 @@ func clearVariables() {
 }
 
 // Pending returns what was handed to this process and is not adopted yet, nil
-// if there is nothing. It costs a lock, no system call.
-func Pending() *Handover {
-	taken.mu.Lock()
-	defer taken.mu.Unlock()
-	return taken.handover
-}
+// if there is nothing. It is on the path of every dial.
+func Pending() *Handover { return taken.handover.Load() }
 
 // Take returns what was handed to this process, once; the caller owns the
 // descriptors. It returns nil and no error for a process that nobody launched,
 // and an error if something was announced that cannot be used: such a daemon
 // must fail, never bind a second listener.
 func Take() (*Handover, error) {
-	taken.mu.Lock()
-	defer taken.mu.Unlock()
-	h := taken.handover
-	taken.handover = nil
-	return h, taken.err
+	return taken.handover.Swap(nil), taken.err
 }
 
 // TakeActivated returns the listening descriptors that were handed over by

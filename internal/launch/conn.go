@@ -124,7 +124,6 @@ func (c *Conn) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.over = true
-	c.written.Store(true)
 	if c.timer != nil {
 		c.timer.Stop()
 	}

@@ -21,8 +21,8 @@ import (
 // Dial returns a connection to the service's endpoint, launching a daemon if
 // nobody can accept there. start is when the caller began to dial.
 //
-// The warm path is the first connect of the loop: one connect, and the
-// getsockopt by which the peer is checked. Everything else is behind it.
+// What a running daemon costs is the first connect of the loop, and the getsockopt
+// by which the peer is checked. Everything else is behind it.
 func (b *Broker) Dial(ctx context.Context, start time.Time) (*endpoint.Conn, error) {
 	paths := b.Env.Guess(b.Def.Instance, b.DirName())
 	var since time.Duration
@@ -50,6 +50,24 @@ func (b *Broker) Dial(ctx context.Context, start time.Time) (*endpoint.Conn, err
 			return nil, b.DeadlineFault(ctx)
 		}
 	}
+}
+
+// Reach is the warm path, all of it: it returns a connection to a daemon that runs
+// where Remember thought it most probable, and is of the build that was wanted. Where
+// it returns nil Dial says why, or does something about it.
+func (b *Broker) Reach(ctx context.Context) *endpoint.Conn {
+	if b.likely == "" {
+		return nil
+	}
+	conn, reach, _ := b.connect(ctx, b.likely)
+	if reach != endpoint.Reached {
+		return nil
+	}
+	if b.own != "" && !runtimedir.CurrentEndsIn(b.dirOf(b.likely), b.own) {
+		_ = conn.Close()
+		return nil
+	}
+	return conn
 }
 
 // Bounds of the pause before a full queue is tried again. A queue is emptied by

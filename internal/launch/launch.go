@@ -57,12 +57,41 @@ type Broker struct {
 	held     *Holding  // what Mode Activates hands down a copy of
 	holder   string    // in Mode Holds: the directory of the broker's generation
 
+	// What Remember found.
+	likely string // the first of Env.Guess, "": not remembered
+	own    string // what the name of a generation of the same build ends in, "": any will do
+
 	contract *[]string // of one launch, which asks more than once and keeps it here; else nil
 }
 
 // NewBroker returns the broker of a definition for the calling process.
 func NewBroker(env runtimedir.Env, def definition.Definition, client func() []string) *Broker {
 	return &Broker{Env: env, Def: def, Client: client}
+}
+
+// Remember keeps what is the same at each dial, for Reach: where the endpoint most
+// probably is, and of which build this executable is. The broker must not be changed
+// any more.
+func (b *Broker) Remember() {
+	if b.Def.EnvPolicy != definition.EnvIgnore {
+		return // the whole environment matters, and is looked at each time
+	}
+	if b.judged() {
+		if !b.Def.Self || !b.unlimited() {
+			return
+		}
+		b.own = "." + buildDigest(b.build())
+	}
+	if guess := b.Env.Guess(b.Def.Instance, b.DirName()); len(guess) > 0 {
+		b.likely = guess[0]
+	}
+}
+
+// Wanting returns a copy with another Want.
+func (b *Broker) Wanting(want string) *Broker {
+	c := *b
+	c.Want = want
+	return &c
 }
 
 // Contract returns the environment that the service's daemon would get from

@@ -66,10 +66,11 @@ func ask(c syscall.Conn) (*query, error) {
 	return q, nil
 }
 
-// getsockopt is unix.GetsockoptUcred without its allocation.
+// getsockopt is unix.GetsockoptUcred without its allocation, and without telling the
+// scheduler: it never blocks.
 func (q *query) getsockopt(fd uintptr) {
 	size := uint32(unsafe.Sizeof(q.cred))
-	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_PEERCRED,
+	_, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_PEERCRED,
 		uintptr(unsafe.Pointer(&q.cred)), uintptr(unsafe.Pointer(&size)), 0)
 	q.err = nil
 	if errno != 0 {

@@ -71,6 +71,21 @@ func FromEnviron(get func(string) string, euid int, accountHome func() string) E
 	}
 }
 
+// Equal reports whether both were filled from the same values.
+func (e *Env) Equal(o *Env) bool {
+	return e.RuntimeDir == o.RuntimeDir && e.XDGRuntime == o.XDGRuntime && e.StateDir == o.StateDir &&
+		e.XDGState == o.XDGState && e.Home == o.Home && e.EUID == o.EUID
+}
+
+// Leads reports whether the first of Guess is what it would be in the environment
+// that get reads. It reads two variables at most, on the path of every dial.
+func (e *Env) Leads(get func(string) string) bool {
+	if own := get("FASTBIND_RUNTIME_DIR"); own != "" || e.RuntimeDir != "" {
+		return own == e.RuntimeDir
+	}
+	return get("XDG_RUNTIME_DIR") == e.XDGRuntime
+}
+
 func (e Env) uid() string { return strconv.Itoa(e.EUID) }
 
 // runUser and tmp are the bases that only the uid determines. They are

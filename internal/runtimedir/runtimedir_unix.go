@@ -3,6 +3,7 @@
 package runtimedir
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io/fs"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // Guess returns the paths at which the endpoint of a service may be, the most
@@ -68,6 +70,20 @@ func ReadHolder(dir string) (string, error) { return os.Readlink(filepath.Join(d
 // [fs.ErrNotExist]. It is a link (readlink(2)).
 func ReadCurrent(dir string) (string, error) {
 	return os.Readlink(filepath.Join(dir, CurrentName))
+}
+
+// CurrentEndsIn reports whether the name that ReadCurrent returns ends in that. It is on
+// the path of a warm dial that compares builds: os.Readlink would make room for the
+// longest of names, and a string.
+func CurrentEndsIn(dir, end string) bool {
+	var buf [2 * maxGenerationName]byte
+	for {
+		n, err := syscall.Readlink(dir+"/"+CurrentName, buf[:])
+		if err == syscall.EINTR {
+			continue
+		}
+		return err == nil && n < len(buf) && bytes.HasSuffix(buf[:n], []byte(end))
+	}
 }
 
 // roots are the candidates of this environment, the preferred first.

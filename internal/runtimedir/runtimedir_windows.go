@@ -79,6 +79,12 @@ func (p Place) Ctl(generation string) string { return p.Sock() + "+" + generatio
 // is replaced as a whole, also while somebody reads it.
 func ReadCurrent(dir string) (string, error) { return readName(dir, CurrentName, maxCurrent) }
 
+// CurrentEndsIn reports whether the name that ReadCurrent returns ends in that.
+func CurrentEndsIn(dir, end string) bool {
+	name, err := ReadCurrent(dir)
+	return err == nil && strings.HasSuffix(name, end)
+}
+
 // WriteCurrent makes current lead to a generation's directory. Only who holds the launch
 // lock does.
 func WriteCurrent(dir, generation string) error { return writeName(dir, CurrentName, generation) }
