@@ -64,6 +64,7 @@ const (
 
 // runProcess is run with the manners of a process.
 func runProcess(p program, opts []Option) int {
+	proc.GrowStack()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer stop()
 	err := run(ctx, p, opts)

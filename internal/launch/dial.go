@@ -270,6 +270,7 @@ func (b *Broker) join(ctx context.Context, since time.Duration) (Outlook, error)
 
 func (f *flight) run(ctx context.Context, b *Broker, since time.Duration) {
 	defer f.cancel()
+	proc.GrowStack()
 	o, err := b.Ensure(ctx, b.Mode(), StepLock, since)
 	flights.mu.Lock()
 	defer flights.mu.Unlock()
