@@ -14,11 +14,10 @@ import (
 // A goroutine of the process's lifetime does it; it holds no thread.
 func capLog(content []byte) {
 	go func() {
-		r, err := record.Parse(content)
-		if err != nil || r.Log == "" || r.ByHand {
+		l := &boundedLog{path: record.LogOf(content)}
+		if l.path == "" {
 			return
 		}
-		l := &boundedLog{path: r.Log}
 		for l.here(); l.ours(); {
 			w, err := dirwatch.OpenFile(l.path)
 			if err != nil {

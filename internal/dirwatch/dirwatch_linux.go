@@ -59,9 +59,10 @@ func addWatch(fd int, path string, mask uint32) error {
 type inotify struct{ f *os.File }
 
 func (i inotify) run(changed func()) error {
-	// Room for a crowd of events in one read, and always for one with the
-	// longest name, or read(2) fails with EINVAL.
-	buf := make([]byte, 4096)
+	// Room for some events in one read, and always for one with the longest name, or
+	// read(2) fails with EINVAL. It is on the stack of a goroutine that a daemon has two
+	// of for as long as it lives: 4 kB of stack are enough for this much.
+	buf := make([]byte, 1024)
 	for {
 		n, err := i.f.Read(buf)
 		if n > 0 {
