@@ -37,6 +37,9 @@ func TestSDKImports(t *testing.T) {
 				if dep == "fmt" && pkg == "." && goos == "linux" { // elsewhere x/sys imports it
 					t.Error("the client SDK imports fmt, which costs start-up time and size")
 				}
+				if strings.HasPrefix(dep, "crypto/") { // each process that starts prepares all of it
+					t.Errorf("%s on %s imports %s, which costs start-up time and size", pkg, goos, dep)
+				}
 				for _, f := range forbidden {
 					if dep == f {
 						t.Errorf("%s on %s imports %s, which costs start-up time or size", pkg, goos, dep)

@@ -1,11 +1,12 @@
 package daemon
 
 import (
-	"crypto/sha256"
 	"encoding/hex"
 	"io"
 	"os"
 	"sync"
+
+	"github.com/fastbind/fastbind/internal/sha256"
 )
 
 // Hash returns the SHA-256 of the file that runs, for the control endpoint. It
@@ -22,9 +23,10 @@ var hashOfSelf = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
+	var h sha256.Hash
+	if _, err := io.Copy(&h, f); err != nil {
 		return "", err
 	}
-	return hex.EncodeToString(h.Sum(nil)), nil
+	sum := h.Sum()
+	return hex.EncodeToString(sum[:]), nil
 })

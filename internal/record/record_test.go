@@ -580,6 +580,9 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			return
 		}
+		if log := LogOf(b); log != r.Log && !(r.ByHand && log == "") {
+			t.Fatalf("its log is %q, not %q", log, r.Log)
+		}
 		kept := len(r.BootID) + len(r.PIDNamespace) + len(r.Log) + len(r.Version) + len(r.BuildID) + len(r.Executable.Path) + len(r.Phase)
 		for _, u := range r.Unknown {
 			kept += len(u)
