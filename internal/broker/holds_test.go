@@ -13,9 +13,7 @@ func TestHoldsAtTheEnd(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	answered := make(chan bool, 1)
 	go func() { answered <- b.holds(ctx, t.TempDir()) }()
-	for len(b.events) == 0 { // asked
-		time.Sleep(time.Millisecond)
-	}
+	<-b.events // asked, and not to be answered any more
 	cancel()
 	select {
 	case holds := <-answered:
