@@ -26,8 +26,9 @@ func bornIn(attr *syscall.SysProcAttr, cgroup int) bool {
 }
 
 func inheritable(fd int) bool {
-	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
-	return err == nil && flags&unix.FD_CLOEXEC == 0
+	// It never blocks, so that the scheduler need not know.
+	flags, _, errno := unix.RawSyscall(unix.SYS_FCNTL, uintptr(fd), unix.F_GETFD, 0)
+	return errno == 0 && flags&unix.FD_CLOEXEC == 0
 }
 
 func tableSize() int { return proc.DescriptorTable() }

@@ -508,11 +508,12 @@ func (s *system) prepare() Outcome {
 }
 
 func (s *system) makeGeneration(g *generation) error {
-	self, err := proc.Self()
-	if err != nil && s.b.Def.Foreign {
+	if s.b.Def.Foreign {
 		// Without a life lock nobody could ever tell it from a stranger of the
 		// same pid: to stop it, or to say that it lives.
-		return identityError{err}
+		if _, err := proc.Self(); err != nil {
+			return identityError{err}
+		}
 	}
 	if err := makeDir(g.dir); err != nil {
 		return err
@@ -526,7 +527,7 @@ func (s *system) makeGeneration(g *generation) error {
 		Generation: g.number, Definition: s.b.Def, Launcher: os.Getpid(),
 		Launched: time.Now(), LaunchedBoot: g.began,
 		Variables: environ.Variables(g.contract), ByHand: s.mode == ByHand,
-		BootID: proc.BootID(), PIDNamespace: self.PIDNS,
+		BootID: proc.BootID(), PIDNamespace: proc.PIDNamespace(),
 	}
 	if s.old != nil {
 		r.Succeeds, r.Replacements = s.old.Name, s.wanted.history

@@ -71,6 +71,10 @@ type ID struct {
 // Errors are those of [Of] other than [ErrGone].
 func Self() (ID, error) { return of(os.Getpid()) }
 
+// PIDNamespace returns what is PIDNS of every ID that this process can tell, "" where
+// the system has no such thing or does not say.
+func PIDNamespace() string { return pidNamespace() }
+
 // Of returns the ID of the process that has this pid now, which may be a
 // zombie: only [Open] tells. Who learned the pid earlier has no proof that it
 // is still the same process.

@@ -10,6 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+func pidNamespace() string { return "" }
+
 // handle: these systems have no descriptor for a process that is not a child.
 type handle struct {
 	reaped bool // guarded by Handle.mu

@@ -190,6 +190,14 @@ var pidNS = sync.OnceValues(func() (string, error) {
 	return os.Readlink("/proc/self/ns/pid")
 })
 
+func pidNamespace() string {
+	ns, err := pidNS()
+	if err != nil {
+		return ""
+	}
+	return ns
+}
+
 var errOtherProc = otherProcError{}
 
 type otherProcError struct{}

@@ -50,6 +50,8 @@ const (
 	mayKill = mayLook | windows.PROCESS_TERMINATE
 )
 
+func pidNamespace() string { return "" }
+
 func open(id ID) (*Handle, error) {
 	p, err := openProcess(id.PID, mayKill)
 	if errors.Is(err, windows.ERROR_ACCESS_DENIED) {

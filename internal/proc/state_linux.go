@@ -68,7 +68,7 @@ func IgnoredSignals() uint64 {
 // DescriptorTable is how many descriptors the table of this process has room for: those
 // that are open are all below that (FDSize). It is 0 if /proc does not tell.
 func DescriptorTable() int {
-	status, _ := readSmall("/proc/self/status", 8<<10)
+	status, _ := readSmall("/proc/self/status", 1<<10) // it is one of the first lines
 	size, _ := strconv.Atoi(statusField(status, "FDSize"))
 	return size
 }
