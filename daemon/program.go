@@ -171,7 +171,6 @@ func adopt(ctx context.Context, p program, o options) (*stand, error) {
 
 // adoptHandover takes what a broker handed down.
 func adoptHandover(h *handover.Handover, o options) (*stand, error) {
-	proc.SetName(h.Service)
 	st := &stand{handover: h, within: h.StopWithin}
 	inherited := inheritedOf(h)
 	defer inherited.close() // after the verdict, if there is one

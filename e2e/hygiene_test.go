@@ -68,7 +68,7 @@ func TestOnlyWhatWasHandedOver(t *testing.T) {
 			}
 			status := read(t, proc+"status")
 			const none = "0000000000000000"
-			for field, want := range map[string]string{"Umask": "0022", "SigIgn": none} {
+			for field, want := range map[string]string{"Name": "t", "Umask": "0022", "SigIgn": none} {
 				if got := statusField(status, field); got != want {
 					t.Errorf("%s is %s, want %s", field, got, want)
 				}

@@ -40,6 +40,7 @@ func init() {
 	h.Pipes.closeOnExec()
 	clearVariables()
 	resetProcess()
+	nameProcess(h.Service)
 }
 
 func clearVariables() {
