@@ -43,10 +43,14 @@ func TestNoteShut(t *testing.T) {
 	await(noted)
 
 	_, noted = note()
+	whole := filepath.Join(dir, "whole") // nothing is to be noted in one that is half written
+	if err := record.Create(whole, nil); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	if err := record.Create(path, nil); err != nil {
+	if err := os.Rename(whole, path); err != nil {
 		t.Fatal(err)
 	}
 	await(noted)
