@@ -182,7 +182,10 @@ func (s *Service) broker() (*launch.Broker, error) {
 	if p := latest.Load(); p != nil && p.service.equal(s) && p.env.Equal(&env) {
 		return p.broker, nil
 	}
-	p := &prepared{service: s.clone(), env: env}
+	p := &prepared{service: *s, env: env}
+	for _, list := range p.service.lists() {
+		*list = slices.Clone(*list) // the caller may change what is in it
+	}
 	d, err := p.service.definition()
 	if err != nil {
 		return nil, err
@@ -197,7 +200,7 @@ func (s *Service) broker() (*launch.Broker, error) {
 // environment. A tool dials one and the same service again and again, and that would
 // be a tenth of a warm dial each time: to see that nothing has changed takes less.
 type prepared struct {
-	service Service // a clone: a caller may change what is in its lists
+	service Service
 	env     runtimedir.Env
 	broker  *launch.Broker
 }
@@ -206,8 +209,8 @@ type prepared struct {
 var latest atomic.Pointer[prepared]
 
 // remembered returns the broker of the service if it was the last one, and is to be
-// found where it was then, nil if not. Of the environment only that is compared: it is
-// for Reach, which launches nobody.
+// found where it was then, nil if not. Nothing else of the environment is compared: it
+// is for Reach, which launches nobody.
 func (s *Service) remembered() *launch.Broker {
 	p := latest.Load()
 	if p == nil || !p.service.equal(s) || !p.env.Leads(os.Getenv) || p.broker.CheckSelf() != nil {
@@ -234,17 +237,8 @@ func (s *Service) equal(t *Service) bool {
 	return true
 }
 
-// lists are the fields that equal and clone look into.
 func (s *Service) lists() [6]*[]string {
 	return [...]*[]string{&s.Args, &s.Command, &s.Env, &s.FDEnv, &s.Endpoints, &s.AllowVersions}
-}
-
-func (s *Service) clone() Service {
-	c := *s
-	for _, list := range c.lists() {
-		*list = slices.Clone(*list)
-	}
-	return c
 }
 
 // euid is who we were at the start: enough to guess where an endpoint is. Who

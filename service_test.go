@@ -140,9 +140,11 @@ func TestRemembered(t *testing.T) {
 		}
 	}
 	t.Setenv("FASTBIND_RUNTIME_DIR", "")
-	remember(base())
-	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
-	if same := base(); same.remembered() != nil {
-		t.Error("with another XDG_RUNTIME_DIR the service is looked for in the old one")
+	for _, name := range []string{"XDG_RUNTIME_DIR", "HOME"} {
+		remember(base())
+		t.Setenv(name, t.TempDir())
+		if same := base(); same.remembered() != nil {
+			t.Errorf("with another %s the service is looked for where it was", name)
+		}
 	}
 }

@@ -53,17 +53,18 @@ func (b *Broker) Dial(ctx context.Context, start time.Time) (*endpoint.Conn, err
 }
 
 // Reach is the warm path, all of it: it returns a connection to a daemon that runs
-// where Remember thought it most probable, and is of the build that was wanted. Where
-// it returns nil Dial says why, or does something about it.
+// where the last one did, and is of the build that is wanted. Where it returns nil Dial
+// says why, or does something about it.
 func (b *Broker) Reach(ctx context.Context) *endpoint.Conn {
-	if b.likely == "" {
+	if b.likely == nil {
 		return nil
 	}
-	conn, reach, _ := b.connect(ctx, b.likely)
+	path := *b.likely.Load()
+	conn, reach, _ := b.connect(ctx, path)
 	if reach != endpoint.Reached {
 		return nil
 	}
-	if b.own != "" && !runtimedir.CurrentEndsIn(b.dirOf(b.likely), b.own) {
+	if b.own != "" && !runtimedir.CurrentEndsIn(b.dirOf(path), b.own) {
 		_ = conn.Close()
 		return nil
 	}
@@ -97,6 +98,9 @@ func (b *Broker) attempt(ctx context.Context, paths []string) (conn *endpoint.Co
 			if err := b.admitted(path); err != nil {
 				_ = conn.Close()
 				return nil, false, err
+			}
+			if i > 0 && b.likely != nil {
+				b.likely.Store(&path)
 			}
 			if !b.judged() {
 				return conn, false, nil

@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/fastbind/fastbind/internal/definition"
@@ -58,8 +59,8 @@ type Broker struct {
 	holder   string    // in Mode Holds: the directory of the broker's generation
 
 	// What Remember found.
-	likely string // the first of Env.Guess, "": not remembered
-	own    string // what the name of a generation of the same build ends in, "": any will do
+	likely *atomic.Pointer[string] // where the endpoint was last, or most probably is; nil: not remembered
+	own    string                  // what the name of a generation of the same build ends in, "": any will do
 
 	contract *[]string // of one launch, which asks more than once and keeps it here; else nil
 }
@@ -69,9 +70,8 @@ func NewBroker(env runtimedir.Env, def definition.Definition, client func() []st
 	return &Broker{Env: env, Def: def, Client: client}
 }
 
-// Remember keeps what is the same at each dial, for Reach: where the endpoint most
-// probably is, and of which build this executable is. The broker must not be changed
-// any more.
+// Remember keeps what is the same at each dial, for Reach: where the endpoint is, and of
+// which build this executable is. The broker must not be changed any more.
 func (b *Broker) Remember() {
 	if b.Def.EnvPolicy != definition.EnvIgnore {
 		return // the whole environment matters, and is looked at each time
@@ -83,7 +83,8 @@ func (b *Broker) Remember() {
 		b.own = "." + buildDigest(b.build())
 	}
 	if guess := b.Env.Guess(b.Def.Instance, b.DirName()); len(guess) > 0 {
-		b.likely = guess[0]
+		b.likely = new(atomic.Pointer[string])
+		b.likely.Store(&guess[0])
 	}
 }
 

@@ -13,8 +13,6 @@ func grown(n int) byte {
 		return 0
 	}
 	var room [16 << 10]byte
-	for i := range room {
-		room[i] = byte(n * i)
-	}
-	return room[n]
+	room[n] = 1
+	return room[n/2]
 }

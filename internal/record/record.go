@@ -72,8 +72,26 @@ func (p Phase) precludes(q Phase) bool {
 	return q.rank() >= 0 && q.rank() < p.rank()
 }
 
+// rank is a phase's place in their order, -1 of one that is not known. A list of them
+// would be made anew, in code, wherever this is inlined.
 func (p Phase) rank() int {
-	return slices.Index([]Phase{Launching, Bound, Loading, Ready, Draining, Gone, Failed}, p)
+	switch p {
+	case Launching:
+		return 0
+	case Bound:
+		return 1
+	case Loading:
+		return 2
+	case Ready:
+		return 3
+	case Draining:
+		return 4
+	case Gone:
+		return 5
+	case Failed:
+		return 6
+	}
+	return -1
 }
 
 // Inode is a file system object's identity on this machine.

@@ -7,22 +7,26 @@ import "golang.org/x/sys/unix"
 const maxAddr = 107
 
 // networkMagic are the f_type values of file systems whose other side is
-// another machine (statfs(2), linux/magic.h).
-var networkMagic = map[int64]string{
-	0x6969:     "nfs",
-	0x517b:     "smb",
-	0xff534d42: "cifs",
-	0xfe534d42: "smb2",
-	0x5346414f: "afs",
-	0x6b414653: "kafs",
-	0x00c36400: "ceph",
-	0x0bd00bd0: "lustre",
-	0x73757245: "coda",
-	0x01021997: "9p",
-	0x7461636f: "ocfs2",
-	0x01161970: "gfs2",
-	0x19830326: "fhgfs",
-	0xaad7aaea: "panfs",
+// another machine (statfs(2), linux/magic.h). A map would be made in each process that
+// starts.
+var networkMagic = [...]struct {
+	magic int64
+	kind  string
+}{
+	{0x6969, "nfs"},
+	{0x517b, "smb"},
+	{0xff534d42, "cifs"},
+	{0xfe534d42, "smb2"},
+	{0x5346414f, "afs"},
+	{0x6b414653, "kafs"},
+	{0x00c36400, "ceph"},
+	{0x0bd00bd0, "lustre"},
+	{0x73757245, "coda"},
+	{0x01021997, "9p"},
+	{0x7461636f, "ocfs2"},
+	{0x01161970, "gfs2"},
+	{0x19830326, "fhgfs"},
+	{0xaad7aaea, "panfs"},
 }
 
 func networkFS(path string) (string, bool) {
@@ -30,6 +34,14 @@ func networkFS(path string) (string, bool) {
 	if unix.Statfs(path, &st) != nil {
 		return "", false
 	}
-	kind, ok := networkMagic[int64(st.Type)&0xffffffff]
-	return kind, ok
+	return networkKind(int64(st.Type))
+}
+
+func networkKind(magic int64) (string, bool) {
+	for _, m := range &networkMagic {
+		if m.magic == magic&0xffffffff { // it is signed on some architectures
+			return m.kind, true
+		}
+	}
+	return "", false
 }

@@ -16,14 +16,16 @@ func TestNetworkFS(t *testing.T) {
 		unix.EXT4_SUPER_MAGIC: "", unix.TMPFS_MAGIC: "", unix.XFS_SUPER_MAGIC: "", unix.BTRFS_SUPER_MAGIC: "", unix.OVERLAYFS_SUPER_MAGIC: "",
 		unix.FUSE_SUPER_MAGIC: "", unix.RAMFS_MAGIC: "", unix.F2FS_SUPER_MAGIC: "",
 	} {
-		if got := networkMagic[magic]; got != want {
+		if got, ok := networkKind(magic); got != want || ok != (want != "") {
 			t.Errorf("%#x is %q, want %q", magic, got, want)
 		}
 	}
-	for magic := range networkMagic {
-		// f_type is signed on 32-bit systems.
-		if magic < 0 || magic > 0xffffffff {
-			t.Errorf("%#x is looked up as 32 bits and never found", magic)
+	for _, m := range &networkMagic {
+		if m.magic < 0 || m.magic > 0xffffffff {
+			t.Errorf("%#x is looked up as 32 bits and never found", m.magic)
+		}
+		if kind, _ := networkKind(int64(int32(m.magic))); kind != m.kind {
+			t.Errorf("%#x, as it is in 32 signed bits, is %q, not %q", m.magic, kind, m.kind)
 		}
 	}
 	for _, dir := range []string{"/proc", "/dev", t.TempDir()} {

@@ -77,13 +77,13 @@ func (e *Env) Equal(o *Env) bool {
 		e.XDGState == o.XDGState && e.Home == o.Home && e.EUID == o.EUID
 }
 
-// Leads reports whether the first of Guess is what it would be in the environment
-// that get reads. It reads two variables at most, on the path of every dial.
+// Leads reports whether Guess is what it would be in the environment that get reads. It
+// reads three variables at most, on the path of every dial.
 func (e *Env) Leads(get func(string) string) bool {
 	if own := get("FASTBIND_RUNTIME_DIR"); own != "" || e.RuntimeDir != "" {
 		return own == e.RuntimeDir
 	}
-	return get("XDG_RUNTIME_DIR") == e.XDGRuntime
+	return get("XDG_RUNTIME_DIR") == e.XDGRuntime && get("HOME") == e.Home
 }
 
 func (e Env) uid() string { return strconv.Itoa(e.EUID) }

@@ -3,7 +3,6 @@
 package runtimedir
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io/fs"
@@ -72,18 +71,13 @@ func ReadCurrent(dir string) (string, error) {
 	return os.Readlink(filepath.Join(dir, CurrentName))
 }
 
-// CurrentEndsIn reports whether the name that ReadCurrent returns ends in that. It is on
-// the path of a warm dial that compares builds: os.Readlink would make room for the
-// longest of names, and a string.
+// CurrentEndsIn reports whether the name that ReadCurrent returns is known to end in that:
+// false says nothing. It is on the path of a warm dial that compares builds, and
+// os.Readlink would make room for the longest of names, and a string.
 func CurrentEndsIn(dir, end string) bool {
 	var buf [2 * maxGenerationName]byte
-	for {
-		n, err := syscall.Readlink(dir+"/"+CurrentName, buf[:])
-		if err == syscall.EINTR {
-			continue
-		}
-		return err == nil && n < len(buf) && bytes.HasSuffix(buf[:n], []byte(end))
-	}
+	n, _ := syscall.Readlink(dir+"/"+CurrentName, buf[:])
+	return n < len(buf) && n > len(end) && string(buf[n-len(end):n]) == end
 }
 
 // roots are the candidates of this environment, the preferred first.

@@ -79,7 +79,8 @@ func (p Place) Ctl(generation string) string { return p.Sock() + "+" + generatio
 // is replaced as a whole, also while somebody reads it.
 func ReadCurrent(dir string) (string, error) { return readName(dir, CurrentName, maxCurrent) }
 
-// CurrentEndsIn reports whether the name that ReadCurrent returns ends in that.
+// CurrentEndsIn reports whether the name that ReadCurrent returns is known to end in that:
+// false says nothing.
 func CurrentEndsIn(dir, end string) bool {
 	name, err := ReadCurrent(dir)
 	return err == nil && strings.HasSuffix(name, end)
