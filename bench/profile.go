@@ -33,6 +33,7 @@ var profiles = []profile{
 	{name: "processor time of a cold launch", unit: milliseconds, kinds: tasks, rest: "program",
 		step: calledBy("launch.(*system).do", "daemon.adoptHandover", "daemon.(*stand).live"), steps: "of which, by step", measure: profileCold},
 	{name: "processor time of a warm Dial", unit: microseconds, kinds: dialing, rest: "the rest", measure: profileDials},
+	{name: "memory of a daemon, by what it is", unit: kilobytes, kinds: pageKinds, rest: otherPages, measure: profileMemory},
 }
 
 func chosenProfiles(match *regexp.Regexp, long bool) (some []profile) {
@@ -54,6 +55,7 @@ type unit struct {
 var (
 	milliseconds = unit{"ms", 1e3, 2}
 	microseconds = unit{"µs", 1e6, 2}
+	kilobytes    = unit{"kB", 1, 0}
 )
 
 func (u unit) show(v float64) string { return fmt.Sprintf("%.*f %s", u.digits, v*u.scale, u.name) }

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"maps"
 	"math"
 	"strings"
 	"testing"
@@ -83,5 +84,55 @@ func TestMergeProfiles(t *testing.T) {
 	}
 	if all := mergeProfiles(nil, fresh); len(all) != 2 || all[1].Missing == "" {
 		t.Errorf("%+v", all)
+	}
+}
+
+// TestSortPages: each resident page counts once, as what it is.
+func TestSortPages(t *testing.T) {
+	const text = "00400000-004eb000 r-xp 00000000 fe:00 11 /bin/plain\nRss: 940 kB\nAnonymous: 0 kB\nVmFlags: rd ex\n" +
+		"004eb000-0061e000 r--p 000eb000 fe:00 11 /bin/plain\nRss: 1100 kB\nAnonymous: 0 kB\n" +
+		"0061e000-0062a000 rw-p 0021e000 fe:00 11 /bin/plain\nRss: 48 kB\nAnonymous: 24 kB\n" +
+		"0062a000-00660000 rw-p 00000000 00:00 0 \nRss: 68 kB\nAnonymous: 68 kB\n" +
+		"2dc2e8000000-2dc2eb800000 ---p 00000000 00:00 0 \nRss: 0 kB\nAnonymous: 0 kB\n" +
+		"2dc2eb800000-2dc2ebc00000 rw-p 00000000 00:00 0 [anon: Go: heap]\nRss: 436 kB\nAnonymous: 436 kB\n" +
+		"7f665045d000-7f6650c5d000 rw-p 00000000 00:00 0 \nRss: 8 kB\nAnonymous: 8 kB\n" +
+		"7f6699303000-7f6699305000 r-xp 00000000 00:00 0 [vdso]\nRss: 8 kB\nAnonymous: 0 kB\n" +
+		"7ffe00b98000-7ffe00bb9000 rw-p 00000000 00:00 0 [stack]\nRss: 12 kB\nAnonymous: 12 kB\n"
+	own, files := map[string]int{}, map[string]int{}
+	err := sortPages(strings.NewReader(text), func(kind string, a, b int) { own[kind] += a; files[kind] += b })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := map[string]int{codePages: 0, readOnlyPages: 0, dataPages: 92, heapPages: 436, runtimePages: 8, otherPages: 12}; !maps.Equal(own, want) {
+		t.Errorf("its own are %v, not %v", own, want)
+	}
+	if want := map[string]int{codePages: 940, readOnlyPages: 1100, dataPages: 24, heapPages: 0, runtimePages: 0, otherPages: 8}; !maps.Equal(files, want) {
+		t.Errorf("those of files are %v, not %v", files, want)
+	}
+	for _, broken := range []string{"00400000-x r-xp 00000000 fe:00 11 /bin/plain\n", "Anonymous: many kB\n"} {
+		if err := sortPages(strings.NewReader(broken), func(string, int, int) {}); err == nil {
+			t.Errorf("%q was passed over", broken)
+		}
+	}
+}
+
+// TestProfileMemory measures: the pages are all that is resident.
+func TestProfileMemory(t *testing.T) {
+	w := testWorld(t)
+	if err := w.build(t.Context(), "tool", "plain", "minimal"); err != nil {
+		t.Fatal(err)
+	}
+	all, err := profileMemory(t.Context(), w, quick, sorter{})
+	if err != nil || len(all) != 4 {
+		t.Fatalf("%+v, %v", all, err)
+	}
+	for _, res := range all {
+		own := strings.HasSuffix(res.What, "its own")
+		if got := res.Kinds[heapPages]; (got > 0) != own {
+			t.Errorf("%s: %v kB of heap", res.What, got)
+		}
+		if got := res.Kinds[codePages]; (got > 0) == own {
+			t.Errorf("%s: %v kB of code", res.What, got)
+		}
 	}
 }
