@@ -56,7 +56,7 @@ func firstOf(kinds []kind, stack []string) string {
 // A sampled is what perf has seen of a process.
 type sampled struct {
 	parent int
-	comm   string             // the last name that a sample has
+	comm   string             // the name of what it has executed last
 	kinds  map[string]float64 // seconds, by what the processor does
 	steps  map[string]float64 // seconds, by what it does it for; the kinds divide the same
 }
@@ -90,7 +90,7 @@ func (w *world) sampled(ctx context.Context, by sorter, work func() error) (map[
 	if err != nil {
 		return nil, err
 	}
-	script := exec.CommandContext(ctx, "perf", "script", "-i", data, "-F", "comm,pid,ip,sym", "--show-task-events")
+	script := exec.CommandContext(ctx, "perf", "script", "-i", data, "-F", "pid,ip,sym", "--show-task-events", "--show-lost-events")
 	text, err := script.StdoutPipe()
 	if err != nil {
 		return nil, err
@@ -106,13 +106,16 @@ func (w *world) sampled(ctx context.Context, by sorter, work func() error) (map[
 	return all, script.Wait()
 }
 
-// forked is what perf script prints when a process or a thread has begun: of both, and of
-// the one that made it, process and thread.
-var forked = regexp.MustCompile(`PERF_RECORD_FORK\((\d+):\d+\):\((\d+):\d+\)`)
+// What perf script prints when a process or a thread has begun, of both and of the one that
+// made it, process and thread; and when one has a new name.
+var (
+	forked = regexp.MustCompile(`PERF_RECORD_FORK\((\d+):\d+\):\((\d+):\d+\)`)
+	named  = regexp.MustCompile(`PERF_RECORD_COMM[^:]*: (.*):(\d+)/(\d+)`)
+)
 
-// sortSamples reads what perf script prints: of each sample the process's name and pid,
-// then the stack, the innermost function first, then an empty line; and a line for each
-// fork, exec and exit.
+// sortSamples reads what perf script prints: of each sample the pid, then the stack, the
+// innermost function first, then an empty line; and a line for each fork, exec and exit, and
+// for samples that are lost.
 func sortSamples(text io.Reader, by sorter) (map[int]*sampled, error) {
 	all := map[int]*sampled{}
 	process := func(pid int) *sampled {
@@ -132,19 +135,23 @@ func sortSamples(text io.Reader, by sorter) (map[int]*sampled, error) {
 			if f := strings.Fields(line); len(f) > 1 {
 				stack = append(stack, strings.Join(f[1:], " "))
 			}
+		case strings.Contains(line, "PERF_RECORD_LOST"):
+			return nil, errors.New("perf has lost samples: " + strings.TrimSpace(line))
 		case strings.Contains(line, "PERF_RECORD_"):
 			if m := forked.FindStringSubmatch(line); m != nil && m[1] != m[2] {
 				pid, _ := strconv.Atoi(m[1])
 				process(pid).parent, _ = strconv.Atoi(m[2])
 			}
+			if m := named.FindStringSubmatch(line); m != nil && m[2] == m[3] { // not of a thread
+				pid, _ := strconv.Atoi(m[2])
+				process(pid).comm = m[1]
+			}
 		case strings.TrimSpace(line) != "":
-			f := strings.Fields(line)
-			pid, err := strconv.Atoi(f[len(f)-1])
+			pid, err := strconv.Atoi(strings.TrimSpace(line))
 			if err != nil {
 				return nil, fmt.Errorf("perf script printed %q", line)
 			}
 			stack, of = stack[:0], process(pid)
-			of.comm = strings.Join(f[:len(f)-1], " ")
 		case of != nil:
 			of.kinds[by.kind(stack)] += each
 			if step := by.step(stack); step != "" {

@@ -34,6 +34,8 @@ var profiles = []profile{
 		step: calledBy("launch.(*system).do", "daemon.adoptHandover", "daemon.(*stand).live"), steps: "of which, by step", measure: profileCold},
 	{name: "processor time of a warm Dial", unit: microseconds, kinds: dialing, rest: "the rest", measure: profileDials},
 	{name: "memory of a daemon, by what it is", unit: kilobytes, kinds: pageKinds, rest: otherPages, measure: profileMemory},
+	{name: "processor time of a warm go build", unit: wholeMilliseconds, elapsed: "took", kinds: tasks, rest: "program",
+		step: buildStep, steps: "of which, by step", long: true, measure: profileBuilds},
 }
 
 func chosenProfiles(match *regexp.Regexp, long bool) (some []profile) {
@@ -53,9 +55,10 @@ type unit struct {
 }
 
 var (
-	milliseconds = unit{"ms", 1e3, 2}
-	microseconds = unit{"µs", 1e6, 2}
-	kilobytes    = unit{"kB", 1, 0}
+	wholeMilliseconds = unit{"ms", 1e3, 0}
+	milliseconds      = unit{"ms", 1e3, 2}
+	microseconds      = unit{"µs", 1e6, 2}
+	kilobytes         = unit{"kB", 1, 0}
 )
 
 func (u unit) show(v float64) string { return fmt.Sprintf("%.*f %s", u.digits, v*u.scale, u.name) }

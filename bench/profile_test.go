@@ -3,8 +3,11 @@
 package main
 
 import (
+	"io"
 	"maps"
 	"math"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
 )
@@ -12,18 +15,20 @@ import (
 // TestSortSamples: each sample counts once, for its process, by what the processor did and
 // by the step that it did it for; a process knows who has made it.
 func TestSortSamples(t *testing.T) {
-	const text = "tool 7 PERF_RECORD_COMM exec: tool:7/7\n" +
-		"tool 7 \n" +
+	const text = " 7 PERF_RECORD_COMM exec: tool:7/7\n" +
+		" 7 \n" +
 		"\tffffffff81 clear_page\n\tffffffff82 asm_exc_page_fault\n\t  40 runtime.memmove\n\t  41 example.com/launch.(*system).prepare\n\t  42 example.com/launch.(*system).do\n\n" +
-		"tool 7 PERF_RECORD_FORK(8:8):(7:9)\n" +
-		"tool 7 PERF_RECORD_FORK(7:11):(7:7)\n" +
-		"tool 7 \n\tffffffff83 vfs_read\n\tffffffff84 do_syscall_64\n\t  43 main.main\n\n" +
-		"a name of 8 \n\tffffffff85 asm_exc_page_fault\n\tffffffff86 __x64_sys_execve\n\tffffffff84 do_syscall_64\n\n" +
-		"tool 9 \n\t  44 example.com/daemon.(*stand).serve\n\t  45 example.com/daemon.(*stand).live\n\n" +
-		"tool 10 \n\t  46 [unknown]\n\n"
+		" 7 PERF_RECORD_FORK(8:8):(7:9)\n" +
+		" 7 PERF_RECORD_FORK(7:11):(7:7)\n" +
+		" 7 PERF_RECORD_COMM: a thread:7/11\n" +
+		" 8 PERF_RECORD_COMM: a name: of:8/8\n" +
+		" 7 \n\tffffffff83 vfs_read\n\tffffffff84 do_syscall_64\n\t  43 main.main\n\n" +
+		" 8 \n\tffffffff85 asm_exc_page_fault\n\tffffffff86 __x64_sys_execve\n\tffffffff84 do_syscall_64\n\n" +
+		" 9 \n\t  44 example.com/daemon.(*stand).serve\n\t  45 example.com/daemon.(*stand).live\n\n" +
+		"10 \n\t  46 [unknown]\n\n"
 	cold := profiles[0]
 	seen, err := sortSamples(strings.NewReader(text), cold.sorter())
-	if err != nil || len(seen) != 4 || seen[8].parent != 7 || seen[8].comm != "a name of" || seen[7].parent != 0 {
+	if err != nil || len(seen) != 4 || seen[8].parent != 7 || seen[8].comm != "a name: of" || seen[7].comm != "tool" || seen[7].parent != 0 {
 		t.Fatalf("%+v, %v", seen, err)
 	}
 	whose := map[int]string{7: "client", 8: "child", 9: "daemon", 10: "daemon", 99: "nobody"}
@@ -51,8 +56,10 @@ func TestSortSamples(t *testing.T) {
 	if _, err := average(seen, whose, "nobody", 2); err == nil || !strings.Contains(err.Error(), "nobody") {
 		t.Errorf("without samples: %v", err)
 	}
-	if _, err := sortSamples(strings.NewReader("perf: broken\n"), cold.sorter()); err == nil {
-		t.Error("what is no pid is taken for one")
+	for broken, want := range map[string]string{"perf: broken\n": "printed", " 7 PERF_RECORD_LOST lost 3\n": "lost samples"} {
+		if _, err := sortSamples(strings.NewReader(broken), cold.sorter()); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", broken, err)
+		}
 	}
 }
 
@@ -133,6 +140,49 @@ func TestProfileMemory(t *testing.T) {
 		}
 		if got := res.Kinds[codePages]; (got > 0) == own {
 			t.Errorf("%s: %v kB of code", res.What, got)
+		}
+	}
+}
+
+// TestRolesOf: who descends from a go command is of its cache, by what it executes; the
+// daemon descends from one that is no more.
+func TestRolesOf(t *testing.T) {
+	seen := map[int]*sampled{1: {comm: "init"}, 10: {comm: "go", parent: 1}, 11: {comm: "gocache", parent: 10}, 12: {comm: "compile", parent: 10},
+		13: {comm: "go", parent: 10}, 20: {comm: "go", parent: 1}, 21: {comm: "floor", parent: 20}, 30: {comm: "gocache", parent: 1}, 31: {comm: "gocache", parent: 1}, 40: {comm: "go", parent: 1}}
+	whose := map[int]string{10: "gocache", 20: "floor"}
+	rolesOf(seen, whose, []int{30})
+	want := map[int]string{10: "gocache: go command", 11: "gocache: GOCACHEPROG", 12: "gocache: tools", 13: "gocache: go command",
+		20: "floor: go command", 21: "floor: GOCACHEPROG", 30: "gocache: daemon"}
+	if !maps.Equal(whose, want) {
+		t.Errorf("%v, not %v", whose, want)
+	}
+}
+
+// TestSampled samples a process, where that is possible: it is seen as this one's child,
+// with what it does.
+func TestSampled(t *testing.T) {
+	w := testWorld(t)
+	var child int
+	seen, err := w.sampled(t.Context(), profiles[0].sorter(), func() error {
+		cmd := exec.CommandContext(t.Context(), "sh", "-c", "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done")
+		err := cmd.Run()
+		child = cmd.Process.Pid
+		return err
+	})
+	if err != nil {
+		t.Skip("perf does not sample here: ", err)
+	}
+	s := seen[child]
+	if s == nil || s.comm != "sh" || s.parent != os.Getpid() || s.kinds[profiles[0].rest] == 0 {
+		t.Errorf("the child of %d is %+v", os.Getpid(), s)
+	}
+}
+
+// TestDialsFor: who dials for perf is told which side it is.
+func TestDialsFor(t *testing.T) {
+	for _, args := range [][2]string{{"nobody", "1s"}, {dialers[0].name, "long"}} {
+		if err := dialsFor(t.Context(), io.Discard, args[0], args[1]); err == nil {
+			t.Errorf("%q was taken", args)
 		}
 	}
 }
