@@ -163,7 +163,8 @@ func sortSamples(text io.Reader, by sorter) (map[int]*sampled, error) {
 	return all, lines.Err()
 }
 
-// average is the result of the processes that have the name what, each of so many times.
+// average is the result of all processes whose name is what, divided by how often they did
+// what they are sampled for.
 func average(seen map[int]*sampled, whose map[int]string, what string, times int) (profileResult, error) {
 	res := profileResult{What: what, Times: times, Kinds: map[string]float64{}, Steps: map[string]float64{}}
 	for pid, of := range whose {

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"io"
 	"maps"
 	"math"
@@ -175,6 +176,24 @@ func TestSampled(t *testing.T) {
 	s := seen[child]
 	if s == nil || s.comm != "sh" || s.parent != os.Getpid() || s.kinds[profiles[0].rest] == 0 {
 		t.Errorf("the child of %d is %+v", os.Getpid(), s)
+	}
+}
+
+// TestNotMeasured: without perf a profile says so, and the run goes on.
+func TestNotMeasured(t *testing.T) {
+	w := testWorld(t)
+	t.Setenv("PATH", t.TempDir())
+	p := plan{size: quick, profiles: []profile{{name: "a", rest: "b", measure: func(ctx context.Context, w *world, _ size, by sorter) ([]profileResult, error) {
+		_, err := w.sampled(ctx, by, func() error { return nil })
+		return nil, err
+	}}}}
+	var out strings.Builder
+	var r report
+	if err := p.measureProfiles(t.Context(), w, &out, &r); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out.String(), `| all | not measured: exec: "perf": executable file not found`) || len(r.Profile) != 1 || r.Profile[0].Profile != "a" {
+		t.Errorf("%q, %+v", out.String(), r.Profile)
 	}
 }
 

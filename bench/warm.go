@@ -169,9 +169,12 @@ var dialing = []kind{
 // dialsFor dials as the side of that name does for so long, and prints how often it has.
 func dialsFor(ctx context.Context, out io.Writer, side, long string) error {
 	d, err := time.ParseDuration(long)
+	if err != nil {
+		return err
+	}
 	i := slices.IndexFunc(dialers, func(d dialer) bool { return d.name == side })
-	if err != nil || i < 0 {
-		return errors.Join(err, fmt.Errorf("no side %q", side))
+	if i < 0 {
+		return fmt.Errorf("no side %q", side)
 	}
 	svc := warmService(fastbind.VersionIgnore)
 	ep, err := svc.Endpoint()
