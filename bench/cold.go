@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -108,6 +109,60 @@ func coldProcess(ctx context.Context, w *world, s size) (result, error) {
 			d, err := timed(func() error { return w.run("ref", dir) })
 			return d, errors.Join(err, w.endStrays())
 		})
+}
+
+// profileCold samples what the processors do while the tool and the reference by hand are
+// launched by turns.
+func profileCold(ctx context.Context, w *world, s size, by sorter) ([]profileResult, error) {
+	launches := max(s.pairs*2, 8)
+	whose := map[int]string{} // by pid
+	seen, err := w.sampled(ctx, by, func() error {
+		for range launches {
+			for _, name := range []string{"tool", "ref"} {
+				if err := errors.Join(w.launchedBy(ctx, name, whose), ctx.Err()); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	var all []profileResult
+	for _, what := range []string{"client, tool", "client, ref", "daemon, tool", "daemon, ref"} {
+		res, aerr := average(seen, whose, what, launches)
+		all, err = append(all, res), errors.Join(err, aerr)
+	}
+	return all, err
+}
+
+// launchedBy launches once, and says which process was what.
+func (w *world) launchedBy(ctx context.Context, name string, whose map[int]string) error {
+	args := []string(nil)
+	if name == "ref" {
+		dir, err := w.inMemory()
+		if err != nil {
+			return err
+		}
+		args = append(args, dir)
+	}
+	if _, err := w.input.Seek(0, 0); err != nil {
+		return err
+	}
+	cmd := w.command(name, args...)
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	whose[cmd.Process.Pid] = "client, " + name
+	pids, err := w.strays()
+	for _, pid := range pids {
+		whose[pid] = "daemon, " + name
+	}
+	if name == "tool" { // killed, the next launch would look at what it has left
+		err = errors.Join(err, fastbind.Service{Name: "tool"}.Stop(ctx))
+	}
+	return errors.Join(err, w.endStrays())
 }
 
 // afterKill measures the next client process after kill -9 of the daemon against

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -159,34 +160,137 @@ func field(text []byte, name string) (int, error) {
 // memory compares what a daemon that has served one client is resident with.
 func memory(ctx context.Context, w *world, s size) (result, error) {
 	var ours, theirs []time.Duration // kB: quantile sorts them
-	for range s.rounds {
-		svc := w.service("memory")
-		if err := ask(ctx, svc); err != nil {
-			return result{}, err
-		}
-		st, err := svc.Status(ctx)
-		if err != nil {
-			return result{}, err
-		}
-		plain := exec.Command(w.path("plain"), filepath.Join(w.dir, "memory.sock"))
-		if err := plain.Start(); err != nil {
-			return result{}, err
-		}
-		if err := await(ctx, func() error { return w.run("minimal", plain.Args[1]) }); err != nil {
-			return result{}, err
-		}
-		time.Sleep(time.Second)
-		a, errA := resident(st.PID)
-		b, errB := resident(plain.Process.Pid)
+	err := rested(ctx, w, s.rounds, func(daemon, plain int) error {
+		a, errA := resident(daemon)
+		b, errB := resident(plain)
 		ours, theirs = append(ours, time.Duration(a)), append(theirs, time.Duration(b))
-		err = errors.Join(errA, errB, svc.Stop(ctx), plain.Process.Kill(), ignoreExit(plain.Wait()), os.Remove(plain.Args[1]))
-		if err != nil {
-			return result{}, err
-		}
+		return errors.Join(errA, errB)
+	})
+	if err != nil {
+		return result{}, err
 	}
 	a, b := int(quantile(ours, 0.5)), int(quantile(theirs, 0.5))
 	return result{Ours: fmt.Sprintf("%d kB", a), Theirs: fmt.Sprintf("%d kB", b),
 		Unit: "MB more", Value: float64(a-b) / 1000}, nil
+}
+
+// rested starts a daemon, and one with net.Listen, and looks at both by pid when each has
+// served one client and then rested; so many times.
+func rested(ctx context.Context, w *world, times int, look func(daemon, plain int) error) error {
+	for range times {
+		svc := w.service("memory")
+		if err := ask(ctx, svc); err != nil {
+			return err
+		}
+		st, err := svc.Status(ctx)
+		if err != nil {
+			return err
+		}
+		plain := exec.Command(w.path("plain"), filepath.Join(w.dir, "memory.sock"))
+		if err := plain.Start(); err != nil {
+			return err
+		}
+		if err := await(ctx, func() error { return w.run("minimal", plain.Args[1]) }); err != nil {
+			return err
+		}
+		time.Sleep(time.Second)
+		err = errors.Join(look(st.PID, plain.Process.Pid), svc.Stop(ctx), plain.Process.Kill(), ignoreExit(plain.Wait()), os.Remove(plain.Args[1]))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Kinds of pages. A goroutine's stack is in the heap.
+const (
+	codePages     = "code"
+	readOnlyPages = "read-only data"
+	dataPages     = "data"
+	heapPages     = "heap"
+	runtimePages  = "the runtime's own"
+	otherPages    = "the rest" // the first thread's stack, and what the kernel maps
+)
+
+var pageKinds = []kind{{name: codePages}, {name: readOnlyPages}, {name: dataPages}, {name: heapPages}, {name: runtimePages}}
+
+// profileMemory says what the pages of both daemons are, as memory measures them.
+func profileMemory(ctx context.Context, w *world, s size, _ sorter) ([]profileResult, error) {
+	var all []profileResult
+	for _, what := range []string{"with the SDK, pages of its own", "with the SDK, pages of files", "net.Listen, pages of its own", "net.Listen, pages of files"} {
+		all = append(all, profileResult{What: what, Times: s.rounds, Kinds: map[string]float64{}})
+	}
+	return all, rested(ctx, w, s.rounds, func(daemon, plain int) error {
+		for i, pid := range []int{daemon, plain} {
+			f, err := os.Open(fmt.Sprintf("/proc/%d/smaps", pid))
+			if err != nil {
+				return err
+			}
+			err = sortPages(f, func(kind string, own, files int) {
+				all[2*i].Kinds[kind] += float64(own) / float64(s.rounds)
+				all[2*i+1].Kinds[kind] += float64(files) / float64(s.rounds)
+			})
+			if err := errors.Join(err, f.Close()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// sortPages reads a /proc/PID/smaps (proc_pid_smaps(5)) of a program in Go without a
+// library in C. It tells of each mapping what it is and how much of it is resident, in kB:
+// pages that only this process has, and such of files, which all who map a file share.
+func sortPages(smaps io.Reader, tell func(kind string, own, files int)) error {
+	// An arena of the heap is reserved at a multiple of its size (malloc.go of package
+	// runtime), wherever that is; other memory of the runtime is where the kernel puts it.
+	const arena = 64 << 20
+	var kind string
+	var end, bss uint64 // of the mapping before; of the data of the executable
+	var resident int
+	lines := bufio.NewScanner(smaps)
+	for lines.Scan() {
+		f := strings.Fields(lines.Text())
+		if len(f) < 2 {
+			continue
+		}
+		switch from, to, _ := strings.Cut(f[0], "-"); {
+		case f[0] == "Rss:":
+			resident, _ = strconv.Atoi(f[1])
+		case f[0] == "Anonymous:":
+			own, err := strconv.Atoi(f[1])
+			if err != nil {
+				return fmt.Errorf("smaps has %q", lines.Text())
+			}
+			tell(kind, own, resident-own)
+		case to != "":
+			start, serr := strconv.ParseUint(from, 16, 64)
+			until, err := strconv.ParseUint(to, 16, 64)
+			if serr != nil || err != nil {
+				return fmt.Errorf("smaps has %q", lines.Text())
+			}
+			name := strings.Join(f[min(5, len(f)):], " ")
+			switch anonymous := name == "" || strings.HasPrefix(name, "[anon:"); {
+			case strings.HasPrefix(name, "/") && strings.Contains(f[1], "x"):
+				kind = codePages
+			case strings.HasPrefix(name, "/") && strings.Contains(f[1], "w"):
+				kind, bss = dataPages, until
+			case strings.HasPrefix(name, "/"):
+				kind = readOnlyPages
+			case anonymous && start == bss:
+				kind, bss = dataPages, until
+			case anonymous && start == end && (kind == heapPages || kind == runtimePages): // goes on
+			case anonymous && start%arena == 0:
+				kind = heapPages
+			case anonymous:
+				kind = runtimePages
+			default:
+				kind = otherPages
+			}
+			end = until
+		}
+	}
+	return lines.Err()
 }
 
 func resident(pid int) (int, error) {

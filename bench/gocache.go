@@ -94,7 +94,13 @@ func (w *world) goBuilds(ctx context.Context, s size, warm bool, at int) (took m
 
 // builds runs `go build` of packages so many times at once.
 func builds(ctx context.Context, c cache, packages string, at int) error {
-	errs := make([]error, at)
+	_, err := buildsBy(ctx, c, packages, at)
+	return err
+}
+
+// buildsBy is builds that returns the pids that the go commands had.
+func buildsBy(ctx context.Context, c cache, packages string, at int) ([]int, error) {
+	pids, errs := make([]int, at), make([]error, at)
 	var wg sync.WaitGroup
 	for i := range errs {
 		wg.Go(func() {
@@ -102,11 +108,147 @@ func builds(ctx context.Context, c cache, packages string, at int) error {
 			cmd.Env = append(os.Environ(), append(c.env, "CGO_ENABLED=0", "GOFLAGS=")...)
 			if out, err := cmd.CombinedOutput(); err != nil {
 				errs[i] = fmt.Errorf("go build %s: %w: %s", packages, err, out)
+				return
 			}
+			pids[i] = cmd.Process.Pid
 		})
 	}
 	wg.Wait()
-	return errors.Join(errs...)
+	return pids, errors.Join(errs...)
+}
+
+// profileBuilds samples warm builds with each cache by turns, one at once and then four.
+func profileBuilds(ctx context.Context, w *world, s size, by sorter) (all []profileResult, err error) {
+	names := []string{"built-in cache", "floor", "gocache"}
+	open := map[string]cache{}
+	defer func() {
+		for _, c := range open {
+			err = errors.Join(err, c.done())
+		}
+	}()
+	for _, name := range names {
+		if open[name], err = caches[name](w); err != nil {
+			return nil, err
+		}
+		if err := builds(ctx, open[name], s.packages, 1); err != nil { // fills it
+			return nil, err
+		}
+	}
+	daemons, err := w.strays()
+	if err != nil {
+		return nil, err
+	}
+	rounds := 2 * s.rounds
+	for _, at := range []int{1, 4} {
+		took, whose := map[string]time.Duration{}, map[int]string{} // by cache; by pid
+		turns := slices.Clone(names)
+		turn := func() error {
+			for _, name := range turns {
+				began := time.Now()
+				pids, err := buildsBy(ctx, open[name], s.packages, at)
+				if err != nil {
+					return err
+				}
+				took[name] += time.Since(began)
+				for _, pid := range pids {
+					whose[pid] = name
+				}
+			}
+			turns = append(turns[1:], turns[0])
+			return nil
+		}
+		if err := turn(); err != nil { // to warm up
+			return nil, err
+		}
+		clear(took)
+		seen, err := w.sampled(ctx, by, func() error {
+			for range rounds {
+				if err := turn(); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		rolesOf(seen, whose, daemons)
+		for _, name := range names {
+			all = append(all, profileOfBuild(seen, whose, name, at, rounds, took[name])...)
+		}
+	}
+	return all, nil
+}
+
+// profileOfBuild is the profile of so many builds at once with a cache, on the average of
+// the rounds, and those of its processes by role.
+func profileOfBuild(seen map[int]*sampled, whose map[int]string, cache string, at, rounds int, took time.Duration) []profileResult {
+	what := cache
+	if at > 1 {
+		what = fmt.Sprintf("%s, %d at once", cache, at)
+	}
+	sum := profileResult{What: what, Times: rounds, Elapsed: took.Seconds() / float64(rounds), Kinds: map[string]float64{}}
+	var parts []profileResult
+	for _, role := range roles {
+		part, err := average(seen, whose, cache+": "+role, rounds)
+		if err != nil {
+			continue // it has none
+		}
+		for kind, v := range part.Kinds {
+			sum.Kinds[kind] += v
+		}
+		part.What = what + ": " + role
+		parts = append(parts, part)
+	}
+	return append([]profileResult{sum}, parts...)
+}
+
+// buildSteps are what the processes of a build do, by their functions: the go command's
+// first, then those of who speaks GOCACHEPROG with it, and of the daemon.
+var buildSteps = []kind{
+	{"GOCACHEPROG in the go command", []string{"cache.(*ProgCache)"}},
+	{"built-in cache", []string{"cache.(*DiskCache)"}},
+	{"hashing sources", []string{"cache.FileHash"}},
+	{"loading packages", []string{"cmd/go/internal/modload.", "cmd/go/internal/load.", "cmd/go/internal/modindex."}},
+	{"JSON", []string{"encoding/json."}},
+	{"answering the go command", []string{"gocache.(*client).write", "gocache.(*client).flush"}},
+	{"looking at a body", []string{"gocache.store.stat"}},
+	{"pinning it", []string{"gocache.(*pinner)"}},
+	{"client and daemon", []string{"gocache.(*link)", "gocache.(*uplink)", "gocache.(*server)", "gocache.(*trail)", "gocache.(*replier)"}},
+	{"collector", []string{"runtime.gcBgMarkWorker", "runtime.gcStart", "runtime.bgsweep", "runtime.gcAssist"}},
+}
+
+func buildStep(stack []string) string { return firstOf(buildSteps, stack) }
+
+// roles of the processes of a build: the go command itself, who speaks GOCACHEPROG with
+// it, the daemon behind that, and the compiler and others, which the go command asks for
+// their versions.
+var roles = []string{"go command", "GOCACHEPROG", "daemon", "tools"}
+
+// rolesOf completes whose, which has the go commands' caches by pid, to all processes of
+// theirs, "CACHE: ROLE".
+func rolesOf(seen map[int]*sampled, whose map[int]string, daemons []int) {
+	commands := maps.Clone(whose)
+	for pid, s := range seen {
+		at := pid
+		for range 8 { // generations; a number may come again
+			if commands[at] == "" && seen[at] != nil {
+				at = seen[at].parent
+			}
+		}
+		cache := commands[at]
+		switch {
+		case slices.Contains(daemons, pid):
+			whose[pid] = "gocache: daemon"
+		case cache == "":
+		case s.comm == "go":
+			whose[pid] = cache + ": go command"
+		case s.comm == cache:
+			whose[pid] = cache + ": GOCACHEPROG"
+		default:
+			whose[pid] = cache + ": tools"
+		}
+	}
 }
 
 func gocache(w *world) (cache, error) {

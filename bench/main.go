@@ -61,7 +61,12 @@ func main() {
 		daemon.Serve(func(_ context.Context, ln net.Listener) error { return echo.Serve(ln) })
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	status, err := run(ctx, os.Args[1:], os.Stdout)
+	status, err := 0, error(nil)
+	if len(os.Args) == 4 && os.Args[1] == dialsArg {
+		err = dialsFor(ctx, os.Stdout, os.Args[2], os.Args[3])
+	} else {
+		status, err = run(ctx, os.Args[1:], os.Stdout)
+	}
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -104,13 +109,13 @@ func run(ctx context.Context, args []string, out io.Writer) (status int, err err
 		return 2, err
 	}
 	p := plan{
-		rows: chosen(match, *long, *against != ""), stages: match.MatchString(stagesName), calls: match.MatchString(callsName), profile: match.MatchString(profileName),
-		peers: entrants, situations: onlyIn, size: ordinary,
+		rows: chosen(match, *long, *against != ""), stages: match.MatchString(stagesName), calls: match.MatchString(callsName),
+		profiles: chosenProfiles(match, *long), peers: entrants, situations: onlyIn, size: ordinary,
 	}
 	if *isQuick {
 		p.size = quick
 	}
-	if len(p.rows) == 0 && !p.stages && !p.calls && !p.profile && len(p.peers) == 0 {
+	if len(p.rows) == 0 && !p.stages && !p.calls && len(p.profiles) == 0 && len(p.peers) == 0 {
 		return 2, fmt.Errorf("no row matches %q; -list prints them, -long -peers all -list all", *only)
 	}
 	if *list {
@@ -151,7 +156,7 @@ type plan struct {
 	rows       []row
 	stages     bool
 	calls      bool
-	profile    bool
+	profiles   []profile
 	peers      []peer
 	situations *regexp.Regexp
 	size       size
@@ -167,8 +172,8 @@ func (p plan) list(out io.Writer) {
 	if p.calls {
 		fmt.Fprintln(out, callsName)
 	}
-	if p.profile {
-		fmt.Fprintln(out, profileName)
+	for _, p := range p.profiles {
+		fmt.Fprintln(out, p.name)
 	}
 	for _, p := range p.peers {
 		fmt.Fprintf(out, "peer %-24s %s\n", p.name, p.what)
@@ -212,7 +217,7 @@ func (p plan) measure(ctx context.Context, out io.Writer) (r *report, err error)
 		r.Runs[0].Machine += ", a quick run"
 	}
 	fmt.Fprintln(out, r.Runs[0].Machine)
-	for _, part := range []func(context.Context, *world, io.Writer, *report) error{p.measureRows, p.measureStages, p.measureCalls, p.measureProfile, p.measurePeers} {
+	for _, part := range []func(context.Context, *world, io.Writer, *report) error{p.measureRows, p.measureStages, p.measureCalls, p.measureProfiles, p.measurePeers} {
 		if err := part(ctx, w, out, r); err != nil {
 			return r, err
 		}
@@ -315,11 +320,10 @@ func (r *report) print(out io.Writer) {
 	for _, c := range r.Calls {
 		fmt.Fprintln(out, c.line())
 	}
-	if len(r.Profile) > 0 {
-		fmt.Fprint(out, "\n", profileHead())
-	}
-	for _, p := range r.Profile {
-		fmt.Fprintln(out, p.line())
+	for _, p := range profiles {
+		if table := r.ProfileOf(p.name); table != "" {
+			fmt.Fprint(out, "\n", table)
+		}
 	}
 	if len(r.Peers) > 0 {
 		fmt.Fprint(out, "\n", peersHead)

@@ -67,7 +67,6 @@ func (r *report) page(name, charts string) error {
 			return ""
 		},
 		"line": result.line, "lines": func(p peerResult) string { return strings.TrimSuffix(p.lines(), "\n") },
-		"profile": profileResult.line, "profileHead": func() string { return strings.TrimSuffix(profileHead(), "\n") },
 		"calls": callsResult.line, "callsHead": func() string { return strings.TrimSuffix(callsHead, "\n") },
 	}).Parse(pageText)
 	if err != nil {

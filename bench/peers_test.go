@@ -357,6 +357,9 @@ func TestReports(t *testing.T) {
 // TestPage: figures that are there, and charts that are XML and say whose they are.
 func TestPage(t *testing.T) {
 	first, second := testReports()
+	for _, p := range profiles {
+		first.Profile = append(first.Profile, profileResult{Profile: p.name, What: "one of " + p.name, Kinds: map[string]float64{p.rest: 1}})
+	}
 	dir := t.TempDir()
 	a, b := filepath.Join(dir, "a"), filepath.Join(dir, "b")
 	if err := errors.Join(first.write(a), second.write(b)); err != nil {
@@ -373,7 +376,8 @@ func TestPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"machine one", "machine two", "| warm Dial, in process | net.Dial |", "| adb 1.2 | crowd of 100 | 500 ms | 900 ms | 0.55 |",
-		"not measured: not to be had", "Failed, cold: `exit status 1: why`", "None of them has measured: warm Dial, in process / net.Dial and the check of who is there, by hand; warm Dial under replace / net.Dial; ", "(performance/cold-0s.svg)", "(performance/rows.svg)", "(performance/crowd.svg)", "(performance/peers.svg)"} {
+		"| one of processor time of a cold launch | 1000.00 ms |", "| one of processor time of a warm Dial | 1000000.00 µs |", "| one of memory of a daemon, by what it is | 1 kB |",
+		"| one of processor time of a warm go build |  | 1000 ms |", "not measured: not to be had", "Failed, cold: `exit status 1: why`", "None of them has measured: warm Dial, in process / net.Dial and the check of who is there, by hand; warm Dial under replace / net.Dial; ", "(performance/cold-0s.svg)", "(performance/rows.svg)", "(performance/crowd.svg)", "(performance/peers.svg)"} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("the page does not have %q", want)
 		}

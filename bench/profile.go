@@ -3,248 +3,217 @@
 package main
 
 import (
-	"bufio"
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"os"
-	"os/exec"
-	"path/filepath"
+	"regexp"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
-
-	"golang.org/x/sys/unix"
-
-	"github.com/fastbind/fastbind"
 )
 
-const profileName = "processor time of a cold launch"
-
-// A profileResult says what the processors do in one kind of process of a cold launch,
-// on the average of its launches, as perf-record(1) has sampled it: the profile of the
-// cold rows. What the sampling itself takes is in it.
-type profileResult struct {
-	What     string             `json:"what"`
-	Launches int                `json:"launches,omitempty"`
-	Kinds    map[string]float64 `json:"kinds,omitempty"` // seconds, by what the processor does
-	Steps    map[string]float64 `json:"steps,omitempty"` // seconds, by what of ours it is for; the kinds divide the same
-	Missing  string             `json:"missing,omitempty"`
+// A profile is a table that says of what something is made that a row has as one figure.
+type profile struct {
+	name    string // -rows selects by it
+	unit    unit
+	elapsed string // the head of a column for the time that passed, if there is one
+	kinds   []kind // the columns, of which the first that matches counts
+	rest    string // and the one of what is none of them
+	step    func(stack []string) string
+	steps   string // the head of the column of the steps, if there is one
+	long    bool   // takes minutes
+	measure func(context.Context, *world, size, sorter) ([]profileResult, error)
 }
 
-// kinds of a sample, each with what is in the name of a kernel's function on its stack. The
-// first that matches counts: what an exec does is the exec's.
-var kinds = []struct {
-	name  string
-	marks []string
-}{
-	{"exec", []string{"execve", "load_elf"}},
-	{"exit", []string{"do_exit", "do_group_exit"}},
-	{"page faults", []string{"exc_page_fault"}},
-	{"threads", []string{"sys_clone", "ret_from_fork"}},
-	{"waiting and waking", []string{"futex", "schedule", "nanosleep", "epoll_wait", "epoll_pwait"}},
-	{"other system calls", []string{"do_syscall_64", "entry_SYSCALL"}},
+// profiles are in the order in which they are measured and printed.
+var profiles = []profile{
+	{name: "processor time of a cold launch", unit: milliseconds, kinds: tasks, rest: "program",
+		step: calledBy("launch.(*system).do", "daemon.adoptHandover", "daemon.(*stand).live"), steps: "of which, by step", measure: profileCold},
+	{name: "processor time of a warm Dial", unit: microseconds, kinds: dialing, rest: "the rest", measure: profileDials},
+	{name: "memory of a daemon, by what it is", unit: kilobytes, kinds: pageKinds, rest: otherPages, measure: profileMemory},
+	{name: "processor time of a warm go build", unit: wholeMilliseconds, elapsed: "took", kinds: tasks, rest: "program",
+		step: buildStep, steps: "of which, by step", long: true, measure: profileBuilds},
 }
 
-const inProgram = "program"
-
-// steps are the functions of which Steps tells: the one that is called by the mark.
-var steps = []string{"launch.(*system).do", "daemon.adoptHandover", "daemon.(*stand).live"}
-
-const samplesPerSecond = 8000
-
-func (p plan) measureProfile(ctx context.Context, w *world, out io.Writer, r *report) error {
-	if !p.profile {
-		return nil
-	}
-	fmt.Fprintf(os.Stderr, "%s …\n", profileName)
-	all, err := w.profileCold(ctx, max(p.size.pairs*2, 8))
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if err != nil { // no perf, or nobody may
-		all = []profileResult{{What: "cold tool", Missing: firstLine([]byte(err.Error()))}}
-	}
-	r.Profile = all
-	fmt.Fprint(out, "\n", profileHead())
-	for _, res := range all {
-		fmt.Fprintln(out, res.line())
-	}
-	return w.endStrays()
-}
-
-// profileCold samples the whole machine while the tool and the reference by hand are
-// launched by turns.
-func (w *world) profileCold(ctx context.Context, launches int) ([]profileResult, error) {
-	dir, err := w.sub("profile")
-	if err != nil {
-		return nil, err
-	}
-	data := filepath.Join(dir, "perf.data")
-	record := exec.Command("perf", "record", "-q", "-e", "cpu-clock", "-F", strconv.Itoa(samplesPerSecond), "-g", "-a", "-o", data)
-	if err := record.Start(); err != nil {
-		return nil, err
-	}
-	w.kept = append(w.kept, record.Process.Pid)
-	ended := make(chan error, 1)
-	go func() { ended <- record.Wait() }()
-	select {
-	case err := <-ended:
-		return nil, fmt.Errorf("perf record ended at once: %w", cmp.Or(err, errors.New("without a reason")))
-	case <-time.After(time.Second):
-	}
-	whose := map[int]string{} // by pid
-	for range launches {
-		for _, name := range []string{"tool", "ref"} {
-			if err = errors.Join(w.launchedBy(ctx, name, whose), ctx.Err()); err != nil {
-				break
-			}
+func chosenProfiles(match *regexp.Regexp, long bool) (some []profile) {
+	for _, p := range profiles {
+		if match.MatchString(p.name) && (long || !p.long) {
+			some = append(some, p)
 		}
 	}
-	err = errors.Join(err, record.Process.Signal(unix.SIGINT))
-	<-ended // it ends by that signal
-	if err != nil {
-		return nil, err
-	}
-	script := exec.CommandContext(ctx, "perf", "script", "-i", data, "-F", "pid,ip,sym")
-	text, err := script.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := script.Start(); err != nil {
-		return nil, err
-	}
-	all, err := sortSamples(text, whose, launches)
-	return all, errors.Join(err, script.Wait())
+	return some
 }
 
-// launchedBy launches once, and says which process was what.
-func (w *world) launchedBy(ctx context.Context, name string, whose map[int]string) error {
-	args := []string(nil)
-	if name == "ref" {
-		dir, err := w.inMemory()
-		if err != nil {
+// A unit is how shares are printed.
+type unit struct {
+	name   string
+	scale  float64 // of it in a second, or in a kB
+	digits int     // behind the point
+}
+
+var (
+	wholeMilliseconds = unit{"ms", 1e3, 0}
+	milliseconds      = unit{"ms", 1e3, 2}
+	microseconds      = unit{"µs", 1e6, 2}
+	kilobytes         = unit{"kB", 1, 0}
+)
+
+func (u unit) show(v float64) string { return fmt.Sprintf("%.*f %s", u.digits, v*u.scale, u.name) }
+
+// least is the smallest share that shows.
+func (u unit) least() float64 { return math.Pow10(-u.digits) / u.scale }
+
+// A profileResult is a line of a profile.
+type profileResult struct {
+	Profile string             `json:"profile,omitempty"` // the profile's name
+	What    string             `json:"what"`
+	Times   int                `json:"times,omitempty"`   // of how many launches, dials or builds it is the average
+	Elapsed float64            `json:"elapsed,omitempty"` // seconds
+	Kinds   map[string]float64 `json:"kinds,omitempty"`   // seconds or kB, by kind
+	Steps   map[string]float64 `json:"steps,omitempty"`   // by what of ours it is for; the kinds divide the same
+	Missing string             `json:"missing,omitempty"` // why it was not measured
+}
+
+func (p plan) measureProfiles(ctx context.Context, w *world, out io.Writer, r *report) error {
+	for _, of := range p.profiles {
+		fmt.Fprintf(os.Stderr, "%s …\n", of.name)
+		all, err := of.measure(ctx, w, p.size, of.sorter())
+		if err := ctx.Err(); err != nil {
 			return err
 		}
-		args = append(args, dir)
-	}
-	if _, err := w.input.Seek(0, 0); err != nil {
-		return err
-	}
-	cmd := w.command(name, args...)
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	whose[cmd.Process.Pid] = "client, " + name
-	pids, err := w.strays()
-	for _, pid := range pids {
-		whose[pid] = "daemon, " + name
-	}
-	if name == "tool" { // killed, the next launch would look at what it has left
-		err = errors.Join(err, fastbind.Service{Name: "tool"}.Stop(ctx))
-	}
-	return errors.Join(err, w.endStrays())
-}
-
-// sortSamples reads what perf script prints: of each sample the pid, then the stack, the
-// innermost function first, then an empty line.
-func sortSamples(text io.Reader, whose map[int]string, launches int) ([]profileResult, error) {
-	found := map[string]*profileResult{}
-	const each = 1.0 / samplesPerSecond
-	var of *profileResult
-	var stack []string
-	lines := bufio.NewScanner(text)
-	for lines.Scan() {
-		line := lines.Text()
-		switch f := strings.Fields(line); {
-		case len(f) == 0 && of != nil:
-			of.Kinds[kindOf(stack)] += each / float64(launches)
-			if step := stepOf(stack); step != "" {
-				of.Steps[step] += each / float64(launches)
-			}
-			of = nil
-		case len(f) == 0:
-		case strings.HasPrefix(line, "\t"):
-			stack = append(stack, strings.Join(f[1:], " "))
-		default:
-			stack = stack[:0]
-			pid, err := strconv.Atoi(f[0])
-			if err != nil {
-				return nil, fmt.Errorf("perf script printed %q", line)
-			}
-			what, ours := whose[pid]
-			if !ours {
-				continue
-			}
-			if found[what] == nil {
-				found[what] = &profileResult{What: what, Launches: launches, Kinds: map[string]float64{}, Steps: map[string]float64{}}
-			}
-			of = found[what]
+		if err != nil { // no perf, or nobody may
+			all = []profileResult{{What: "all", Missing: firstLine([]byte(err.Error()))}}
+		}
+		for i := range all {
+			all[i].Profile = of.name
+		}
+		r.Profile = append(r.Profile, all...)
+		fmt.Fprint(out, "\n", of.table(all))
+		if err := w.endStrays(); err != nil {
+			return err
 		}
 	}
-	var all []profileResult
-	for _, what := range []string{"client, tool", "client, ref", "daemon, tool", "daemon, ref"} {
-		if found[what] == nil {
-			return nil, errors.New("perf has no sample of: " + what)
-		}
-		all = append(all, *found[what])
-	}
-	return all, lines.Err()
+	return nil
 }
 
-func kindOf(stack []string) string {
-	for _, k := range kinds {
-		for _, mark := range k.marks {
-			if slices.ContainsFunc(stack, func(f string) bool { return strings.Contains(f, mark) }) {
-				return k.name
+func (p profile) sorter() sorter {
+	s := sorter{func(stack []string) string { return cmp.Or(firstOf(p.kinds, stack), p.rest) }, p.step}
+	if s.step == nil {
+		s.step = func([]string) string { return "" }
+	}
+	return s
+}
+
+// calledBy makes steps of the functions that those with these names call, without their
+// packages.
+func calledBy(names ...string) func(stack []string) string {
+	return func(stack []string) string {
+		for i, f := range stack {
+			if i > 0 && slices.ContainsFunc(names, func(s string) bool { return strings.HasSuffix(f, s) }) {
+				name := stack[i-1]
+				return name[strings.LastIndex(name, ".")+1:]
 			}
 		}
+		return ""
 	}
-	return inProgram
 }
 
-// stepOf is the function that one of steps has called, without its package.
-func stepOf(stack []string) string {
-	for i, f := range stack {
-		if i > 0 && slices.ContainsFunc(steps, func(s string) bool { return strings.HasSuffix(f, s) }) {
-			name := stack[i-1]
-			return name[strings.LastIndex(name, ".")+1:]
+// table is the profile with its results.
+func (p profile) table(all []profileResult) string {
+	b := p.head()
+	for _, res := range all {
+		b += p.line(res) + "\n"
+	}
+	return b
+}
+
+func (p profile) columns() []string {
+	var c []string
+	if p.elapsed != "" {
+		c = append(c, p.elapsed)
+	}
+	c = append(c, "all")
+	for _, k := range p.kinds {
+		c = append(c, k.name)
+	}
+	c = append(c, p.rest)
+	if p.steps != "" {
+		c = append(c, p.steps)
+	}
+	return c
+}
+
+func (p profile) head() string {
+	c := p.columns()
+	return "| " + p.name + " | " + strings.Join(c, " | ") + " |\n|---|" + strings.Repeat("---|", len(c)) + "\n"
+}
+
+func (p profile) line(r profileResult) string {
+	if r.Missing != "" {
+		return "| " + r.What + " | not measured: " + r.Missing + strings.Repeat(" |", len(p.columns()))
+	}
+	var cells []string
+	if p.elapsed != "" {
+		cell := ""
+		if r.Elapsed > 0 {
+			cell = p.unit.show(r.Elapsed)
+		}
+		cells = append(cells, cell)
+	}
+	all := 0.0
+	for _, v := range r.Kinds {
+		all += v
+	}
+	cells = append(cells, p.unit.show(all))
+	for _, k := range p.kinds {
+		cells = append(cells, p.unit.show(r.Kinds[k.name]))
+	}
+	cells = append(cells, p.unit.show(r.Kinds[p.rest]))
+	if p.steps != "" {
+		byTime := slices.SortedFunc(maps.Keys(r.Steps), func(x, y string) int { return cmp.Or(cmp.Compare(r.Steps[y], r.Steps[x]), cmp.Compare(x, y)) })
+		var list []string
+		for _, step := range byTime {
+			if r.Steps[step] >= p.unit.least() {
+				list = append(list, step+" "+p.unit.show(r.Steps[step]))
+			}
+		}
+		cells = append(cells, strings.Join(list, ", "))
+	}
+	return "| " + r.What + " | " + strings.Join(cells, " | ") + " |"
+}
+
+// ProfileOf is the table of the profile of that name, "" if none of the runs has it.
+func (r *report) ProfileOf(name string) string {
+	for _, p := range profiles {
+		if all := of(r.Profile, p.name); p.name == name && len(all) > 0 {
+			return p.table(all)
 		}
 	}
 	return ""
 }
 
-func profileHead() string {
-	head, rule := "| "+profileName+" | all |", "|---|---|"
-	for _, k := range kinds {
-		head, rule = head+" "+k.name+" |", rule+"---|"
-	}
-	return head + " " + inProgram + " | of which, by step |\n" + rule + "---|---|\n"
-}
-
-func (p profileResult) line() string {
-	if p.Missing != "" {
-		return "| " + p.What + " | not measured: " + p.Missing + strings.Repeat(" |", len(kinds)+3)
-	}
-	all := 0.0
-	for _, s := range p.Kinds {
-		all += s
-	}
-	ms := func(s float64) string { return fmt.Sprintf("%.2f ms", s*1000) }
-	b := "| " + p.What + " | " + ms(all) + " |"
-	for _, k := range kinds {
-		b += " " + ms(p.Kinds[k.name]) + " |"
-	}
-	byTime := slices.SortedFunc(maps.Keys(p.Steps), func(x, y string) int { return cmp.Or(cmp.Compare(p.Steps[y], p.Steps[x]), cmp.Compare(x, y)) })
-	var list []string
-	for _, step := range byTime {
-		if p.Steps[step] >= 10e-6 {
-			list = append(list, step+" "+ms(p.Steps[step]))
+// of are the results of one profile.
+func of(all []profileResult, name string) (some []profileResult) {
+	for _, res := range all {
+		if cmp.Or(res.Profile, profiles[0].name) == name { // at first there was one
+			some = append(some, res)
 		}
 	}
-	return b + " " + ms(p.Kinds[inProgram]) + " | " + strings.Join(list, ", ") + " |"
+	return some
+}
+
+// mergeProfiles puts the tables of a later run in the place of those of earlier ones, but
+// for what could not be measured.
+func mergeProfiles(old, fresh []profileResult) (all []profileResult) {
+	for _, p := range profiles {
+		a, b := of(old, p.name), of(fresh, p.name)
+		if len(b) == 0 || len(a) > 0 && b[0].Missing != "" {
+			b = a
+		}
+		all = append(all, b...)
+	}
+	return all
 }

@@ -62,7 +62,7 @@ func readReports(names []string) (*report, error) {
 		all.Rows = merge(all.Rows, r.Rows, func(r result) string { return r.Row + "/" + r.Against })
 		all.Stages = merge(all.Stages, r.Stages, func(s stages) string { return s.Load.String() })
 		all.Calls = merge(all.Calls, r.Calls, func(c callsResult) string { return c.What })
-		all.Profile = merge(all.Profile, r.Profile, func(p profileResult) string { return p.What })
+		all.Profile = mergeProfiles(all.Profile, r.Profile)
 		for _, p := range r.Peers {
 			i := peerIn(all.Peers, p.Peer)
 			if i < 0 {
