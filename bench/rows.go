@@ -38,13 +38,13 @@ func (r row) ofPeers() bool { return r.best }
 var rows = []row{
 	{name: "warm Dial, in process", against: "net.Dial", target: 1.10, measure: warmDial(fastbind.VersionIgnore, unchecked),
 		means: "What a tool pays for every connection to a daemon that runs, compared with a bare connect to the same socket.",
-		spent: "two system calls that check who is at the other end, the definition, which is completed and checked at each dial, where the environment puts the endpoint, and the connection's own value, which can say later why no answer came"},
+		spent: "first of all the two system calls that check who is at the other end, which the next row leaves out; then seeing that the service and the environment are those of the last dial, and the connection's own value, which can say later why no answer came"},
 	{name: "warm Dial, in process", against: "net.Dial and the check of who is there, by hand", target: 1.25, measure: warmDial(fastbind.VersionIgnore, checkedByHand),
 		means: "The same without what nobody can leave out who connects to a socket that another user could have made.",
 		spent: "what is left of the row above"},
 	{name: "warm Dial under replace", against: "net.Dial", target: 1.25, measure: warmDial(fastbind.VersionReplace, unchecked),
 		means: "The same where the daemon's build is compared with the client's: one readlink more.",
-		spent: "that, one readlink, and reading the identities of two builds out of what it says"},
+		spent: "that, and one readlink, which is most of it"},
 	{name: "warm `fastbind dial`, whole process, one request", against: "minimal client", target: 1.5, measure: warmProcess,
 		means: "A script's way to a running daemon, from exec to exit.",
 		spent: "starting a larger executable: the command carries its other subcommands, its flags and the conformance kit, and initialises what they need"},
@@ -123,7 +123,7 @@ var rows = []row{
 		means: "The same compared with a GOCACHEPROG that answers from memory: what is left when the protocol is paid for."},
 }
 
-const spentOnGets = "1,461 requests by pipe, in JSON, which the built-in cache has none of and the floor has too: that is most of it. Then for each a look at the file and a note that keeps it from being evicted"
+const spentOnGets = "what GOCACHEPROG costs whoever answers, and the floor too: another process, requests in JSON, and a collector of the go command's that has more to do. Then for each body a look at the file, and a note that keeps it from being evicted"
 
 func chosen(match *regexp.Regexp, long, peers bool) []row {
 	var out []row
