@@ -31,7 +31,8 @@ func TestReachWhereItWas(t *testing.T) {
 	t.Setenv("FASTBIND_RUNTIME_DIR", "")
 	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
 	t.Setenv("HOME", home)
-	svc := Service{Name: filepath.Base(home), Args: []string{"daemon"}}
+	// The longest name for which that holds has 11 bytes. Nobody is to be launched.
+	svc := Service{Name: "reachwas", Command: []string{"/nonexistent"}}
 	dir := filepath.Join(home, ".local", "state", "fastbind", "run", "default", svc.Name)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)

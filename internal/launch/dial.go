@@ -99,7 +99,7 @@ func (b *Broker) attempt(ctx context.Context, paths []string) (conn *endpoint.Co
 				_ = conn.Close()
 				return nil, false, err
 			}
-			if i > 0 && b.likely != nil {
+			if b.likely != nil && *b.likely.Load() != path {
 				b.likely.Store(&path)
 			}
 			if !b.judged() {
