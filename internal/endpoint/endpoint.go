@@ -43,7 +43,15 @@ const (
 // Connect connects to the endpoint at path, on Windows the name of a pipe, and checks
 // the peer. It makes one attempt and does not block: a local connect succeeds, or
 // fails, at once. The error is that of the attempt, nil only with Reached.
-func Connect(ctx context.Context, path string) (*Conn, Reach, error) { return connect(ctx, path) }
+func Connect(ctx context.Context, path string) (*Conn, Reach, error) {
+	return connect(ctx, AddressOf(path))
+}
+
+// ConnectTo is Connect for who has the address already. It does not change it.
+func ConnectTo(ctx context.Context, a *Address) (*Conn, Reach, error) { return connect(ctx, a) }
+
+// AddressOf returns the address of the endpoint at path.
+func AddressOf(path string) *Address { return &Address{Name: path, Net: "unix"} }
 
 // Check returns nil if the peer of a connection that was accepted is of our own uid. On
 // Windows it always does: package pipe checks before it hands out the first byte.

@@ -21,9 +21,12 @@ type Conn = net.UnixConn
 // Listener is an endpoint's.
 type Listener = net.UnixListener
 
-func connect(ctx context.Context, path string) (*Conn, Reach, error) {
+// Address is where an endpoint is dialled.
+type Address = net.UnixAddr
+
+func connect(ctx context.Context, a *Address) (*Conn, Reach, error) {
 	var d net.Dialer
-	conn, err := d.DialUnix(ctx, "unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
+	conn, err := d.DialUnix(ctx, "unix", nil, a)
 	if err != nil {
 		return nil, Classify(err), err
 	}

@@ -20,8 +20,11 @@ type Conn = pipe.Conn
 // Listener is an endpoint's.
 type Listener = pipe.Listener
 
-func connect(_ context.Context, path string) (*Conn, Reach, error) {
-	conn, err := pipe.Connect(path)
+// Address is where an endpoint is dialled: of a pipe there is nothing but the name.
+type Address = net.UnixAddr
+
+func connect(_ context.Context, a *Address) (*Conn, Reach, error) {
+	conn, err := pipe.Connect(a.Name)
 	if err != nil {
 		return nil, classify(err), err
 	}

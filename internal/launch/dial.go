@@ -52,6 +52,16 @@ func (b *Broker) Dial(ctx context.Context, start time.Time) (*endpoint.Conn, err
 	}
 }
 
+// A spot is where an endpoint may be, made ready for dialling again and again.
+type spot struct {
+	address *endpoint.Address
+	dir     string // of the service, "" if there was none yet
+}
+
+func (b *Broker) spotAt(path string) *spot {
+	return &spot{endpoint.AddressOf(path), b.dirOf(path)}
+}
+
 // Reach is the warm path, all of it: it returns a connection to a daemon that runs
 // where the last one did, and is of the build that is wanted. Where it returns nil Dial
 // says why, or does something about it.
@@ -59,12 +69,12 @@ func (b *Broker) Reach(ctx context.Context) *endpoint.Conn {
 	if b.likely == nil {
 		return nil
 	}
-	path := *b.likely.Load()
-	conn, reach, _ := b.connect(ctx, path)
+	at := b.likely.Load()
+	conn, reach, _ := endpoint.ConnectTo(ctx, at.address)
 	if reach != endpoint.Reached {
 		return nil
 	}
-	if b.own != "" && !runtimedir.CurrentEndsIn(b.dirOf(path), b.own) {
+	if b.own != "" && !runtimedir.CurrentEndsIn(at.dir, b.own) {
 		_ = conn.Close()
 		return nil
 	}
@@ -99,8 +109,10 @@ func (b *Broker) attempt(ctx context.Context, paths []string) (conn *endpoint.Co
 				_ = conn.Close()
 				return nil, false, err
 			}
-			if b.likely != nil && *b.likely.Load() != path {
-				b.likely.Store(&path)
+			if b.likely != nil {
+				if at := b.likely.Load(); at.address.Name != path || at.dir == "" {
+					b.likely.Store(b.spotAt(path))
+				}
 			}
 			if !b.judged() {
 				return conn, false, nil

@@ -59,8 +59,8 @@ type Broker struct {
 	holder   string    // in Mode Holds: the directory of the broker's generation
 
 	// What Remember found.
-	likely *atomic.Pointer[string] // where the endpoint was last, or most probably is; nil: not remembered
-	own    string                  // what the name of a generation of the same build ends in, "": any will do
+	likely *atomic.Pointer[spot] // where the endpoint was last, or most probably is; nil: not remembered
+	own    string                // what the name of a generation of the same build ends in, "": any will do
 
 	contract *[]string // of one launch, which asks more than once and keeps it here; else nil
 }
@@ -83,8 +83,8 @@ func (b *Broker) Remember() {
 		b.own = "." + buildDigest(b.build())
 	}
 	if guess := b.Env.Guess(b.Def.Instance, b.DirName()); len(guess) > 0 {
-		b.likely = new(atomic.Pointer[string])
-		b.likely.Store(&guess[0])
+		b.likely = new(atomic.Pointer[spot])
+		b.likely.Store(b.spotAt(guess[0]))
 	}
 }
 
