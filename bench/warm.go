@@ -63,6 +63,9 @@ func warmDial(policy fastbind.VersionPolicy, check func(net.Conn) error) func(co
 			return r, err
 		}
 		r.Counts = plural(a-b, "allocation") + " more"
+		if a < b {
+			r.Counts = plural(b-a, "allocation") + " fewer"
+		}
 		if policy == "" && a-b > 6 {
 			r.Broken = r.Counts + ", not 6"
 		}
