@@ -421,6 +421,9 @@ func LogOf(content []byte) string {
 			break
 		}
 		rest = tail
+		if strings.IndexByte(line, 0) >= 0 { // torn, as in Parse
+			continue
+		}
 		switch key, raw, _ := strings.Cut(line, " "); key {
 		case "log":
 			log, _ = unquote(raw)

@@ -574,6 +574,8 @@ func FuzzParse(f *testing.F) {
 	f.Add(whole)
 	f.Add(whole[:len(whole)/2])
 	f.Add([]byte("fastbind-record 1\nphase ready\n\nfailed-unknown true\n\x00\nvariable \nx"))
+	f.Add([]byte("fastbind-record 1\nlog /a\nlog /b\x00\nlog \"/c d\"\nby-hand false\nlog /torn"))
+	f.Add([]byte("fastbind-record 1\nlog /a\nlog /b\x00\n"))
 	f.Add([]byte("fastbind-record 2\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := Parse(b)
