@@ -51,7 +51,7 @@ func Connect(ctx context.Context, path string) (*Conn, Reach, error) {
 func ConnectTo(ctx context.Context, a *Address) (*Conn, Reach, error) { return connect(ctx, a) }
 
 // AddressOf returns the address of the endpoint at path.
-func AddressOf(path string) *Address { return &Address{Name: path, Net: "unix"} }
+func AddressOf(path string) *Address { return addressOf(path) }
 
 // Check returns nil if the peer of a connection that was accepted is of our own uid. On
 // Windows it always does: package pipe checks before it hands out the first byte.

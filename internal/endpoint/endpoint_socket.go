@@ -24,6 +24,8 @@ type Listener = net.UnixListener
 // Address is where an endpoint is dialled.
 type Address = net.UnixAddr
 
+func addressOf(path string) *Address { return &Address{Name: path, Net: "unix"} }
+
 func connect(ctx context.Context, a *Address) (*Conn, Reach, error) {
 	var d net.Dialer
 	conn, err := d.DialUnix(ctx, "unix", nil, a)

@@ -20,8 +20,10 @@ type Conn = pipe.Conn
 // Listener is an endpoint's.
 type Listener = pipe.Listener
 
-// Address is where an endpoint is dialled: of a pipe there is nothing but the name.
-type Address = net.UnixAddr
+// Address is where an endpoint is dialled.
+type Address struct{ Name string }
+
+func addressOf(path string) *Address { return &Address{path} }
 
 func connect(_ context.Context, a *Address) (*Conn, Reach, error) {
 	conn, err := pipe.Connect(a.Name)
