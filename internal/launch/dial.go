@@ -55,11 +55,15 @@ func (b *Broker) Dial(ctx context.Context, start time.Time) (*endpoint.Conn, err
 // A spot is where an endpoint may be, made ready for dialling again and again.
 type spot struct {
 	address *endpoint.Address
-	dir     string // of the service, "" if there was none yet
+	dir     string // of the service, where builds are compared; "" if there was none yet
 }
 
 func (b *Broker) spotAt(path string) *spot {
-	return &spot{endpoint.AddressOf(path), b.dirOf(path)}
+	at := &spot{address: endpoint.AddressOf(path)}
+	if b.own != "" { // to find it takes files on Windows
+		at.dir = b.dirOf(path)
+	}
+	return at
 }
 
 // Reach is the warm path, all of it: it returns a connection to a daemon that runs
@@ -110,7 +114,7 @@ func (b *Broker) attempt(ctx context.Context, paths []string) (conn *endpoint.Co
 				return nil, false, err
 			}
 			if b.likely != nil {
-				if at := b.likely.Load(); at.address.Name != path || at.dir == "" {
+				if at := b.likely.Load(); at.address.Name != path || b.own != "" && at.dir == "" {
 					b.likely.Store(b.spotAt(path))
 				}
 			}
