@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// nameProcess names the process as proc.SetName does, in a tenth of the time: init runs on
+// nameProcess names the process as proc.SetName does, without opening a file: init runs on
 // the main thread, whose name is that of the process.
 func nameProcess(name string) {
 	if p, err := unix.BytePtrFromString(name); err == nil {
